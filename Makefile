@@ -1,0 +1,53 @@
+# make train      train the default preset; ARGS="--steps 20 --method supervised" adds settings
+# make test       all gates: sync, notebooks, ruff, pytest (its summary comes last); any red one fails
+# make test-all   the same, with the slow cells and the slow tests
+# make lab        JupyterLab on the notebooks
+# make export     clean the notebooks and write dgcl_nb/ anew from them
+# make bench      the timings in tests/bench/
+# Each does the set-up itself, once: one environment in .venv, renewed when pyproject.toml changes. PYTHON=python3.12 names another Python for it.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+PY := .venv/bin/python
+STAMP := .venv/installed
+IN_VENV := export PATH="$(CURDIR)/.venv/bin:$$PATH"
+NB_FLAGS :=
+MARKS := not slow and not bench
+ARGS :=
+
+.PHONY: train test test-all lab export bench setup
+.DEFAULT_GOAL := test
+
+train: $(STAMP)
+	@$(PY) -m dgcl_nb.train $(ARGS)
+
+test: $(STAMP)
+	@$(IN_VENV); red=; \
+	echo "== sync gate"; python tests/sync_gate.py || red="$$red sync"; \
+	echo "== notebooks"; OMP_NUM_THREADS=1 MPLBACKEND=Agg nbdev-test --n-workers 2 --timing --flags "$(NB_FLAGS)" || red="$$red notebooks"; \
+	echo "== ruff"; ruff check nbs tests || red="$$red ruff"; \
+	echo "== pytest"; DGCL_NB_RED="$$red" python -m pytest -m "$(MARKS)" --durations=10 || red="$$red pytest"; \
+	test -z "$$red"
+
+test-all:
+	@$(MAKE) --no-print-directory test NB_FLAGS="slow" MARKS="not bench"
+
+lab: $(STAMP)
+	@$(IN_VENV); jupyter lab nbs
+
+export: $(STAMP)
+	@$(PY) tests/sync_gate.py --write
+
+bench: $(STAMP)
+	@$(IN_VENV); red=; for file in tests/bench/*.py; do \
+	echo "== $$file"; python "$$file" || red="$$red $$file"; done; \
+	if [ -n "$$red" ]; then echo "failed:$$red"; exit 1; fi
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and f"Python 3.10 or newer is needed, {v[0]}.{v[1]} was found: make PYTHON=python3.12")'
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --disable-pip-version-check -e '.[dev]'
+	@bash tests/install_hooks.sh || echo "the git hooks for notebooks were not installed (training and tests don't need them)"
+	@touch $@

@@ -1,0 +1,183 @@
+"""What the notebook of views does not show: agreement with slow references, and odd sizes."""
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dgcl_nb.core import IGNORE_INDEX, InputError
+from dgcl_nb.views import CutMix, ViewConfig, Window, cutmix_boxes, draw_window, look, normalize, strong_view, weak_view
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    num_threads = torch.get_num_threads(); torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+def generator(seed=0): return torch.Generator().manual_seed(seed)
+
+
+def random_image(height=64, width=64, seed=0): return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator(seed))
+
+
+def slow_look(x, window, crop, fill):
+    "The nearest-exact view of (H, W) numbers, pixel by pixel."
+    out, (H, W) = torch.full((crop, crop), fill), x.shape
+    for i in range(crop):
+        for j in range(crop):
+            y, col = i + window.top, (crop - 1 - j if window.flip else j) + window.left
+            if 0 <= y < window.height and 0 <= col < window.width:
+                out[i, j] = x[min(H - 1, int((y + 0.5) * H / window.height)), min(W - 1, int((col + 0.5) * W / window.width))]
+    return out
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_look__mask_equals_slow_reference(seed):
+    torch.manual_seed(seed)
+    target = torch.randint(0, 21, (37, 53), dtype=torch.uint8)
+    window = draw_window(37, 53, ViewConfig(crop=40, scale=(0.53, 1.97), flip=True))      # no ratio at which two pixels are equally near
+    expected = slow_look(target.long(), window, 40, IGNORE_INDEX)
+    assert torch.equal(look(target[None], window, 40, fill=IGNORE_INDEX, is_mask=True)[0].long(), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=st.integers(1, 90), width=st.integers(1, 90), crop=st.integers(1, 70), seed=st.integers(0, 2**31), flip=st.booleans())
+def test_weak_view__any_size(height, width, crop, seed, flip):
+    torch.manual_seed(seed)
+    image, target, valid = weak_view(random_image(height, width), torch.full((height, width), 3), ViewConfig(crop=crop, flip=flip))
+    assert image.shape == (3, crop, crop) and image.dtype == torch.uint8
+    assert target.shape == valid.shape == (crop, crop) and target.dtype == torch.int64 and valid.dtype == torch.bool
+    assert valid.any() and torch.equal(target == 3, valid) and torch.equal(target == IGNORE_INDEX, ~valid)
+    rows, cols = valid.any(1), valid.any(0)
+    assert torch.equal(valid, rows[:, None] & cols[None])                         # the image is one rectangle
+
+
+def test_weak_view__ignored_pixels_of_the_image_stay_valid():
+    target = torch.full((8, 8), IGNORE_INDEX)
+    _, seen, valid = weak_view(random_image(8, 8), target, ViewConfig(crop=8, scale=(1, 1)))
+    assert (seen == IGNORE_INDEX).all() and valid.all()
+
+
+def test_weak_view__same_seed_same_view():
+    views = []
+    for _ in range(2):
+        torch.manual_seed(5); views.append(weak_view(random_image(), None, ViewConfig()))
+    assert all(torch.equal(a, b) for a, b in zip(*views))
+
+
+def test_weak_view__takes_tv_tensors_and_gives_plain_ones():
+    tv_tensors = pytest.importorskip("torchvision.tv_tensors")
+    out = weak_view(tv_tensors.Image(random_image()), tv_tensors.Mask(torch.zeros(64, 64, dtype=torch.long)), ViewConfig())
+    assert [type(x) for x in out] == [torch.Tensor] * 3
+
+
+def test_weak_view__refuses_floats():
+    with pytest.raises(AssertionError, match="uint8"): weak_view(torch.rand(3, 8, 8), None, ViewConfig())
+
+
+def test_weak_view__leaves_its_input_alone():
+    image, target = random_image(), torch.zeros(64, 64, dtype=torch.long)
+    copies = image.clone(), target.clone()
+    for seed in range(10): torch.manual_seed(seed); strong_view(weak_view(image, target, ViewConfig(flip=True))[0], ViewConfig())
+    assert torch.equal(image, copies[0]) and torch.equal(target, copies[1])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_strong_view__moves_no_pixel(seed):
+    torch.manual_seed(seed)
+    image = torch.full((3, 41, 41), 60, dtype=torch.uint8); image[:, 18:23, 7:12] = torch.tensor([230, 210, 190], dtype=torch.uint8)[:, None, None]
+    view = strong_view(image, ViewConfig()).float().mean(0)
+    weight = (view - view[-1, -1]).abs()
+    grid = torch.arange(41.)
+    centre = (weight.sum(1) @ grid / weight.sum()).item(), (weight.sum(0) @ grid / weight.sum()).item()
+    assert centre == pytest.approx((20, 9), abs=0.2)
+
+
+def test_strong_view__small_and_flat_images():
+    for shape in ((1, 1), (1, 9), (2, 3)):
+        for seed in range(5):
+            torch.manual_seed(seed)
+            assert strong_view(random_image(*shape), ViewConfig(blur_prob=1)).shape == (3, *shape)
+
+
+def test_look__window_of_the_image_itself_changes_nothing():
+    image = random_image()
+    assert torch.equal(look(image, Window(64, 64, 0, 0, False), 64, fill=0), image)
+
+
+def test_normalize__by_hand():
+    out = normalize(torch.full((1, 3, 1, 1), 51, dtype=torch.uint8), (0.1, 0.2, 0.3), (0.5, 0.25, 0.1))
+    torch.testing.assert_close(out.flatten(), torch.tensor([0.2, 0.0, -1.0]), atol=1e-6, rtol=0)
+
+
+def slow_cutmix(x, boxes):
+    out = x.clone()
+    for b in range(len(x)):
+        for i in range(x.shape[-2]):
+            for j in range(x.shape[-1]):
+                if boxes.inside[b, i, j]: out[b, ..., i, j] = x[(b + 1) % len(x), ..., i, j]
+    return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool, torch.uint8])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_cutmix__equals_slow_reference(dtype, channels):
+    x = torch.randint(0, 2, (3, *channels, 10, 14), generator=generator()).to(dtype)
+    boxes = cutmix_boxes(3, 10, 14, ViewConfig(cutmix_prob=1), generator(1))
+    mixed = boxes.mix(x)
+    assert boxes.is_active and mixed.dtype == dtype and torch.equal(mixed, slow_cutmix(x, boxes))
+
+
+def test_cutmix__boxes_are_rectangles_of_the_asked_area():
+    for area in (0.1, 0.25, 0.5, 1.0):
+        boxes = cutmix_boxes(50, 60, 80, ViewConfig(cutmix_prob=1, cutmix_area=area), generator())
+        for inside in boxes.inside:
+            rows, cols = inside.any(1), inside.any(0)
+            assert torch.equal(inside, rows[:, None] & cols[None]) and cols.sum() >= math.ceil(area * 80)
+            assert inside.float().mean().item() == pytest.approx(area, abs=0.5 / 60)
+
+
+def test_cutmix__reaches_every_pixel():
+    boxes = cutmix_boxes(2000, 8, 8, ViewConfig(cutmix_prob=1), generator())
+    assert boxes.inside.any(0).all() and (~boxes.inside).any(0).all()
+
+
+def test_cutmix__same_generator_same_boxes():
+    a, b = (cutmix_boxes(4, 32, 32, ViewConfig(cutmix_prob=1), generator(3)).inside for _ in range(2))
+    assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("num_images", [0, 1])
+def test_cutmix__too_few_images_say_so(num_images):
+    boxes = cutmix_boxes(num_images, 8, 8, ViewConfig(cutmix_prob=1), generator())
+    x = torch.rand(num_images, 3, 8, 8)
+    assert not boxes.is_active and "two unlabelled images" in boxes.inactive and torch.equal(boxes.mix(x), x)
+
+
+def test_cutmix__keeps_channels_last_and_the_gradient():
+    boxes = cutmix_boxes(2, 8, 8, ViewConfig(cutmix_prob=1), generator())
+    x = torch.rand(2, 3, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    mixed = boxes.mix(x)
+    assert mixed.is_contiguous(memory_format=torch.channels_last)
+    mixed.sum().backward()
+    other = boxes.inside.roll(1, 0)                                               # image 0 is pasted into image 1, and so on
+    assert torch.equal(x.grad, ((~boxes.inside).float() + other.float())[:, None].expand_as(x))
+
+
+def test_cutmix__wrong_size_is_our_own_mistake():
+    boxes = CutMix(torch.zeros(2, 8, 8, dtype=torch.bool), torch.tensor([1, 0]))
+    with pytest.raises(AssertionError, match="do not fit"): boxes.mix(torch.rand(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize("setting, message", [
+    (dict(crop=0), "view.crop is 0"), (dict(scale=(0, 1)), "view.scale is"), (dict(scale=(2, 1)), "give the smaller number first"),
+    (dict(jitter_prob=1.2), "view.jitter_prob is 1.2"), (dict(brightness=-1), "view.brightness"), (dict(hue=0.6), "must be in [0, 0.5]"),
+    (dict(blur_sigma=(0, 1)), "view.blur_sigma"), (dict(cutmix_area=1.5), "view.cutmix_area"), (dict(mean=(0, 0, 124)), "view.mean is 124"),
+    (dict(std=(0, 1, 1)), "view.std"), (dict(cutmix_prob=float("nan")), "view.cutmix_prob is nan"),
+])
+def test_config__refuses_and_names_the_value(setting, message):
+    with pytest.raises(InputError) as error: ViewConfig(**setting)
+    assert message in str(error.value)
