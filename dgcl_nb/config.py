@@ -8,11 +8,11 @@ There is no other source of settings, so `config.json` of a run is complete."""
 
 # %% auto #0
 __all__ = ['METHODS', 'OptimConfig', 'LoopConfig', 'Run', 'run_class', 'read_sections', 'preset_layers', 'section_settings',
-           'parse_flags', 'setting_names', 'apply_settings', 'first_reading', 'parse_run', 'run_to_dict',
+           'parse_flags', 'setting_names', 'plain', 'apply_settings', 'first_reading', 'parse_run', 'run_to_dict',
            'run_from_dict', 'environment', 'build_data', 'build_method']
 
-# %% ../nbs/63_config.ipynb #95c5dde2
-import dataclasses, json, logging, os, platform, shlex, subprocess, sys
+# %% ../nbs/63_config.ipynb #2e97c0bf
+import contextlib, dataclasses, functools, io, json, logging, platform, re, shlex, subprocess
 from collections.abc import Mapping, Sequence
 from configparser import ConfigParser, Error as ConfigParserError
 from dataclasses import dataclass, field
@@ -110,6 +110,7 @@ class Run:
     def method_config(self): return getattr(self, self.method)
 
 # %% ../nbs/63_config.ipynb #143434f5
+@functools.cache
 def run_class(
     method:str, # a key of METHODS
 )->type[Run]:
@@ -181,6 +182,14 @@ def setting_names(
         names += setting_names(f.default, f"{prefix}{f.name}.") if dataclasses.is_dataclass(f.default) else [prefix + f.name]
     return names
 
+# %% ../nbs/63_config.ipynb #b1843974
+def plain(
+    text:str, # as tyro prints it
+)->str:
+    "The words of a boxed message."
+    words = re.sub(r"\x1b\[[0-9;]*m|[─│╭╮╰╯━┃┏┓┗┛═]", " ", text)
+    return " ".join(words.split()).removeprefix("Parsing error").split("For full helptext")[0].strip()
+
 # %% ../nbs/63_config.ipynb #1b36e345
 def apply_settings(
     run:Run, # of the chosen method
@@ -192,9 +201,10 @@ def apply_settings(
     for name, (value, origin) in settings.items():
         if name not in known: raise InputError(f"{origin}: {unknown_name('setting', name, known)}")
         if name not in mine: continue
-        try: run = parse_flags([f"--{name}", *shlex.split(value)], run, console_outputs=False)
-        except InputError as e: raise InputError(f"{origin}: {e}") from e
-        except SystemExit: raise InputError(f"{origin}: '{name} = {value}' is not a valid value; see --help for what is allowed") from None
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said): run = parse_flags([f"--{name}", *shlex.split(value)], run)
+        except SystemExit: raise InputError(f"{origin}: '{name} = {value}' is not valid: {plain(said.getvalue())}") from None
     return run
 
 # %% ../nbs/63_config.ipynb #a62ca5cd

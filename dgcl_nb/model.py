@@ -14,8 +14,8 @@ __all__ = ['log', 'OUTPUT_STRIDES', 'LOW_LEVEL_STRIDE', 'PROBE_SIZE', 'OFFLINE_E
            'read_weights', 'LoadReport', 'load_weights', 'offline_weights', 'timm_weights', 'load_pretrained',
            'build_network', 'make_teacher', 'ema_decay_at', 'update_teacher']
 
-# %% ../nbs/30_model.ipynb #91543664
-import copy, importlib.util, logging, pickle, warnings
+# %% ../nbs/30_model.ipynb #5d9aeb63
+import copy, importlib.util, logging, pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +78,8 @@ def choose_stages(
     if not -num <= last_stage < num: raise InputError(f"last_stage is {last_stage}; the encoder's stages are 0 to {num - 1} (or -1, the last)")
     last = last_stage % num
     low = [i for i, r in enumerate(reductions) if r == LOW_LEVEL_STRIDE]
-    if not low: raise InputError(f"the encoder's stages have strides {list(reductions)}, none of {LOW_LEVEL_STRIDE}, which the decoder needs; choose another encoder")
+    if not low:
+        raise InputError(f"the encoder's stages have strides {list(reductions)}, none of {LOW_LEVEL_STRIDE}, which the decoder needs; take another encoder")
     if last <= low[-1]: raise InputError(f"last_stage is {last_stage}; it must come after stage {low[-1]}, the one of stride {LOW_LEVEL_STRIDE}")
     return tuple(sorted({low[-1], last - 1, last} if aux else {low[-1], last}))
 
@@ -139,7 +140,7 @@ def build_encoder(
     except InputError: raise
     except (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError) as e:
         raise InputError(f"encoder '{cfg.encoder}' gives no pyramid of maps with output_stride {cfg.output_stride}: transformers (ViT, Swin) cannot change "
-            "their stride, and some convolutional encoders know only 32. Take a dilatable one (resnet101, convnext_tiny, tf_efficientnet_lite0) or output_stride 32") from e
+            "their stride, and some convolutional encoders know only 32. Take a dilatable one (resnet101, convnext_tiny, tf_efficientnet_lite0) or stride 32") from e
     return cut_encoder(_timm_features(cfg, out_indices=stages))
 
 # %% ../nbs/30_model.ipynb #01f02bf2
@@ -260,8 +261,8 @@ class SegNetwork(nn.Module):
         with_proj:bool=True, # a forward that nobody contrasts (teacher, evaluation) can spare the projection
     )->SegOutput:
         if self.training and len(images) == 1 and max(images.shape[-2:]) <= self.deepest_stride:
-            raise InputError(f"one image of {tuple(images.shape[-2:])} pixels gives one cell of stride {self.deepest_stride}, which BatchNorm cannot be trained on; "
-                             "take larger crops, a larger batch or a smaller output_stride")
+            raise InputError(f"one image of {tuple(images.shape[-2:])} pixels gives one cell of stride {self.deepest_stride}, "
+                             "which BatchNorm cannot be trained on; take larger crops, a larger batch or a smaller output_stride")
         if self.cfg.channels_last: images = images.contiguous(memory_format=torch.channels_last)
         low, *middle, deep = self.encoder(images)
         feats = self.decoder(low, deep)

@@ -52,6 +52,9 @@ class Progress:
     def is_sup_only(self)->bool: return self.step < self.sup_only_steps
     @property
     def unsup_fraction(self)->float: return max(0., self.since_unsup / max(1, self.steps - self.sup_only_steps))
+    @property
+    def unsup_epoch_fraction(self)->float: # the same, standing still within an epoch
+        return Progress(**vars(self) | dict(step=self.epoch * self.steps_per_epoch)).unsup_fraction
     def generator(self, *parts, device="cpu"): return generator_for(self.seed, self.step, *parts, device=device)
 
 # %% ../../nbs/50_methods.base.ipynb #d98637d5
@@ -156,14 +159,19 @@ class SelfTrainingConfig(SupervisedConfig):
     ema_buffers:str="average" # BatchNorm statistics of the teacher: average, copy, or own (released: own, with teacher_mode train)
     teacher_mode:str="eval" # the teacher labels in eval or in train mode (released: train, dropout included)
     teacher_start:str="run" # the running mean starts with the run, or the teacher equals the student until "unsup" (released)
+    schedule_by:str="step" # the filters' percentages change with every step, or with every epoch (released)
     filter:FilterConfig=FilterConfig() # which pseudo-labels are dropped
 
     def __post_init__(self):
-        allowed = dict(ema_buffers=("average", "copy", "own"), teacher_mode=("eval", "train"), teacher_start=("run", "unsup"))
+        allowed = dict(ema_buffers=("average", "copy", "own"), teacher_mode=("eval", "train"), teacher_start=("run", "unsup"), schedule_by=("step", "epoch"))
         for name, values in allowed.items():
             if getattr(self, name) not in values: raise InputError(f"{name} is '{getattr(self, name)}'; allowed: {', '.join(values)}")
         if not 0 <= self.ema_decay < 1: raise InputError(f"ema_decay is {self.ema_decay}; allowed: at least 0 and below 1")
         if self.unsup_weight < 0: raise InputError(f"unsup_weight is {self.unsup_weight}; allowed: 0 or more")
+
+    def schedule(self, progress:Progress)->float: # s in [0, 1]
+        "How far self-training is, as the filters' schedules see it."
+        return progress.unsup_fraction if self.schedule_by == "step" else progress.unsup_epoch_fraction
 
 # %% ../../nbs/50_methods.base.ipynb #923c4def
 @torch.no_grad()
@@ -230,7 +238,7 @@ class SelfTrainingFrame(Method):
         if progress.is_sup_only:
             add_supervised(losses, joint_pass(self.student, [batch.images_l])[0], batch.targets_l, self.cfg)
             losses.skip("loss_unsup", f"supervised start until step {progress.sup_only_steps}"); return losses
-        out_t, pseudo, kept = teacher_labels(self.teacher, batch.images_u_w, batch.valid_u, self.cfg.filter, progress.unsup_fraction, self.needs_projection)
+        out_t, pseudo, kept = teacher_labels(self.teacher, batch.images_u_w, batch.valid_u, self.cfg.filter, self.cfg.schedule(progress), self.needs_projection)
         mix = cutmix_boxes(*kept.shape, self.view_cfg, torch.default_generator)
         labels = mix.mix(drop_labels(pseudo.labels, kept))
         outs = joint_pass(self.student, [batch.images_l, mix.mix(batch.images_u_s[0]), *self.clean_views(batch)], self.needs_projection)

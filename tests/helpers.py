@@ -1,0 +1,132 @@
+"""Tiny runs for tests: a network of a few thousand weights, small batches, 24 val images."""
+import dataclasses
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import torch
+from sync_gate import ROOT
+from torch.utils.data import Dataset
+
+from dgcl_nb import config, engine
+from dgcl_nb.config import build_data, parse_run
+from dgcl_nb.core import RunFolder, gather_rows, read_lines
+from dgcl_nb.data.splits import SegData
+from dgcl_nb.methods.base import Losses, Method, SupervisedConfig, add_supervised
+from dgcl_nb.model import make_teacher, update_teacher
+from dgcl_nb.views import Views
+
+TINY = dict(steps=8, device="cpu") | {
+    "data.root": ROOT/"data", "data.num_labelled": 125, "batch.labelled": 2, "batch.unlabelled": 2, "views.crop": 48,
+    "model.pretrained": "none", "model.output_stride": 16, "model.last_stage": 2, "model.decoder_channels": 16, "model.low_level_channels": 8, "model.proj_dim": 8,
+    "model.aspp_rates": 2, "loop.log_every": 2, "loop.evaluations": 1, "loop.snapshots": 1, "loop.checkpoints": 2, "loop.num_probes": 2, "eval.batch_size": 12}
+DGCL = {"dgcl.bank.size": 32, "dgcl.bank.min_fill": 4, "dgcl.num_neighbors": "4 8"}
+"Settings that make a run tiny, and those that let DGCL's contrast begin within a few steps."
+
+
+def flags(settings):
+    "A command line of settings: {'steps': 8} is ['--steps', '8']."
+    return [word for name, value in settings.items() for word in (f"--{name}", *str(value).split())]
+
+
+def tiny_args(method="dgcl", **more):
+    "The command line of a tiny run; a dot in a name is written as two underscores (model__dropout)."
+    settings = TINY | (DGCL if method == "dgcl" else {}) | {k.replace("__", "."): v for k, v in more.items()}
+    return ["--method", method, *flags(settings)]
+
+
+def tiny_run(method="dgcl", **more):
+    "A tiny run, as the command line would make it."
+    return parse_run(tiny_args(method, **more), folder=ROOT/"tests")
+
+
+class First(Dataset):
+    "The first images of a data set."
+    def __init__(self, images, num): self.images, self.ids = images, images.ids[:num]
+    def __len__(self): return len(self.ids)
+    def __getitem__(self, i): return self.images[range(len(self.ids))[i]]
+
+
+def few_images(run, num_val=24):
+    "The data of a run with fewer val images, as scoring 300 of them takes longer than all the rest."
+    data = build_data(run)
+    return SegData(**{f.name: getattr(data, f.name) for f in dataclasses.fields(data)} | dict(val=First(data.val, num_val)))
+
+
+def train_command(*args, **options):
+    "Run `python -m dgcl_nb.train` as a person would; returns the finished process."
+    return subprocess.run([sys.executable, "-m", "dgcl_nb.train", *map(str, args)], capture_output=True, text=True, **dict(env=clean_environment(), cwd=ROOT/"tests") | options)
+
+
+def clean_environment(**more):
+    "The environment of a child: one thread, this checkout's package, nothing of torchrun."
+    keep = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
+    return keep | dict(OMP_NUM_THREADS="1", PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT/'tests'}") | more
+
+
+def state_of(path):
+    "What the newest checkpoint of a run folder holds."
+    return torch.load(engine.checkpoints_of(RunFolder(path))[-1], weights_only=True)
+
+
+def metrics_of(path): return read_lines(RunFolder(path).metrics)
+
+
+def equal_states(a, b):
+    "Whether two nested states are equal to the bit."
+    if isinstance(a, torch.Tensor): return torch.equal(a, b)
+    if isinstance(a, dict): return a.keys() == b.keys() and all(equal_states(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)): return len(a) == len(b) and all(map(equal_states, a, b))
+    return a == b
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyConfig(SupervisedConfig):
+    "Settings of the toy."
+    decay: float = 0.9 # of the second network's running mean
+    rows: int = 20 # feature rows of the bank
+
+
+class Toy(Method):
+    "Two networks trained in two phases, each by an optimiser of its own, a running mean, a bank fed by all processes, and a counter."
+    phases = ("first", "second")
+    views = Views(strong=2, cutmix=False)
+
+    def __init__(self, build_network, num_classes, cfg, view_cfg):
+        super().__init__(build_network, num_classes, cfg, view_cfg)
+        self.one, self.two = build_network(), build_network()
+        self.mean = make_teacher(self.two)
+        self.register_buffer("bank", torch.zeros(cfg.rows, self.one.cfg.decoder_channels))
+        self.register_buffer("handed_over", torch.zeros((), dtype=torch.long))
+        self.new_rows = []
+
+    def networks(self): return dict(student=self.one, second=self.two, teacher=self.mean)
+    def predictor(self): return self.mean
+    def trained(self, phase): return [self.one if phase == "first" else self.two]
+
+    def forward(self, batch, progress, phase="main"):
+        losses, net = Losses(), self.one if phase == "first" else self.two
+        out = net(batch.images_l)
+        if phase == "first":
+            add_supervised(losses, out, batch.targets_l, self.cfg)
+            self.new_rows.append(out.feats.detach().permute(0, 2, 3, 1).flatten(0, 2)[::7].float())
+        else:
+            other = self.one(batch.images_u_s[1])                    # its gradients must not reach the first optimiser
+            mine = net(batch.images_u_s[0])
+            losses.add("loss_agree", (mine.logits.float().softmax(1) - other.logits.float().softmax(1)).square().sum(1).mean(), 2.)
+            losses.add("loss_bank", (out.feats.float().mean((0, 2, 3)) - self.bank.mean(0)).square().mean(), .1)
+        losses.note(**{f"logit_{phase}": out.logits.detach().float().abs().mean()})
+        return losses
+
+    def after_phase(self, phase, batch, progress):
+        if phase == "first": self.handed_over += 1
+
+    def after_step(self, batch, progress):
+        rows = gather_rows(torch.cat(self.new_rows)); self.new_rows = []
+        chosen = rows[torch.randperm(len(rows), generator=progress.generator("toy"))[:5]]
+        self.bank.copy_(torch.cat([self.bank, chosen])[-len(self.bank):])
+        update_teacher(self.mean, self.two, self.cfg.decay)
+
+
+def register_toy(methods=config.METHODS): methods["toy"] = (Toy, ToyConfig)

