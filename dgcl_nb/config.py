@@ -117,7 +117,9 @@ def run_class(
     "The class of a run of one method: `Run` with the method's group of settings."
     if method not in METHODS: raise unknown_name("method", method, METHODS)
     config = METHODS[method][1]
-    return dataclasses.make_dataclass("Run", [(method, config, field(default=config()))], bases=(Run,), frozen=True, kw_only=True)
+    cls = dataclasses.make_dataclass("Run", [(method, config, field(default=config()))], bases=(Run,), frozen=True, kw_only=True)
+    cls.__module__ = Run.__module__             # where its fields' comments are found for --help
+    return cls
 
 # %% ../nbs/63_config.ipynb #39983482
 def read_sections(

@@ -17,7 +17,7 @@ __all__ = ['ScoreResult', 'score_of', 'check_targets', 'SegScore', 'cell_labels'
            'gather_cells', 'PixelSample', 'pixels_per_class', 'why_no_scores', 'ClusterScores', 'cluster_scores',
            'PseudoLabelScores', 'pseudo_label_scores']
 
-# %% ../nbs/60_metrics.ipynb #c4f5b932
+# %% ../nbs/60_metrics.ipynb #ccf4e3d5
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,7 +26,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.classification import MulticlassJaccardIndex
 
 from .core import EPS, IGNORE_INDEX, InputError, gather_rows, generator_for
 
@@ -67,6 +66,7 @@ class SegScore:
         device:str|torch.device="cpu", # where predictions and targets lie
     ):
         self.num_classes = num_classes
+        from torchmetrics.classification import MulticlassJaccardIndex          # late: importing it takes a second
         self.metric = MulticlassJaccardIndex(num_classes, average=None, ignore_index=IGNORE_INDEX, validate_args=False, sync_on_compute=False).to(device)
 
     def update(self,

@@ -12,15 +12,15 @@ __all__ = ['log', 'DIGIT_POOLS', 'CLASS_NAMES', 'RENDER_VERSION', 'digit_images'
            'stroke_cover', 'free_place', 'stroke_colour', 'render_scene', 'render_part', 'cache_path', 'load_part',
            'SceneSet', 'open_digits']
 
-# %% ../../nbs/11_data.digits.ipynb #3593cda5
+# %% ../../nbs/11_data.digits.ipynb #86028d32
 import hashlib, io, logging, time
 from dataclasses import astuple, dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import PIL
-import sklearn
 import torch
 from PIL import Image
 from torch import Tensor
@@ -169,7 +169,7 @@ def cache_path(
     part:str, num:int, cfg:SceneConfig, split_seed:int, # as of render_part
 )->Path: # root/digits/PART-HASH.npz
     "Where the scenes of a part are kept: the name is a hash of all that they depend on."
-    key = (RENDER_VERSION, part, num, astuple(cfg), split_seed, DIGIT_POOLS[part], np.__version__, PIL.__version__, sklearn.__version__)
+    key = (RENDER_VERSION, part, num, astuple(cfg), split_seed, DIGIT_POOLS[part], np.__version__, PIL.__version__, version("scikit-learn"))
     return Path(root)/"digits"/f"{part}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.npz"
 
 # %% ../../nbs/11_data.digits.ipynb #ee3b9ae8

@@ -1,0 +1,106 @@
+"""The density against the bare matrix product, for (N, M) in {1k, 10k} squared and D in {64, 256}.
+
+    python tests/bench/bench_density.py [--repeats 7] [--quick] [--out results]
+
+All variants of one size are timed in turn, in one process, and the median counts: what disturbs one disturbs all. `product` allocates its output, as it must when the
+matrix is wanted; `prepared` writes into memory that is there. `per scale` is the way of the released code: the full matrix and one `topk` for each scale.
+Goal: density at most 1.15 x product at N = M = 10 000, D = 256 on two cores, with at most 64 MB more memory."""
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from dgcl_nb.core import write_atomic
+from dgcl_nb.density import multi_scale_density
+
+SCALES = (8, 16, 32)
+SIZES = [(n, m, d) for d in (64, 256) for n in (1000, 10_000) for m in (1000, 10_000)]
+GOAL = 1.15
+
+
+def interleaved(variants, repeats):
+    "{name: seconds}, the median of `repeats` rounds in which every variant runs once, after one round to warm up."
+    taken = {name: [] for name in variants}
+    for i in range(repeats + 1):
+        for name, run in variants.items():
+            start = time.perf_counter(); run(); seconds = time.perf_counter() - start
+            if i > 0: taken[name].append(seconds)
+    return {name: statistics.median(t) for name, t in taken.items()}
+
+
+def machine():
+    "What the timings depend on."
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "") if sys.platform == "linux" else platform.processor()
+    return dict(cpu=model, threads=torch.get_num_threads(), cores=os.cpu_count(), load=round(os.getloadavg()[0], 1), torch=torch.__version__)
+
+
+def product(feats, bank): return F.normalize(feats, dim=1) @ F.normalize(bank, dim=1).T
+def per_scale(feats, bank): sims = product(feats, bank); return torch.stack([sims.topk(k).values.mean(1) for k in SCALES]).mean(0)
+
+
+def time_size(n, m, d, repeats):
+    feats, bank = torch.randn(n, d).relu(), torch.randn(m, d).relu()
+    unit_feats, unit_bank, there = F.normalize(feats, dim=1), F.normalize(bank, dim=1).T, torch.empty(n, m)
+    if m <= 1000 or n <= 1000: torch.testing.assert_close(multi_scale_density(feats, bank, SCALES), per_scale(feats, bank), atol=1e-5, rtol=0)
+    t = interleaved({"product": lambda: product(feats, bank), "prepared": lambda: torch.mm(unit_feats, unit_bank, out=there),
+                     "density": lambda: multi_scale_density(feats, bank, SCALES), "per scale": lambda: per_scale(feats, bank)}, repeats)
+    return dict(N=n, M=m, D=d, **{f"{k} ms": 1000 * s for k, s in t.items()}, ratio=t["density"] / t["product"],
+                ratio_prepared=t["density"] / t["prepared"], ratio_per_scale=t["per scale"] / t["product"])
+
+
+MEMORY = """
+import resource, torch
+from dgcl_nb.density import multi_scale_density
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+feats, bank = torch.rand(10_000, 256), torch.rand(10_000, 256)
+multi_scale_density(feats[:9], bank[:99]); (feats[:99] @ bank[:999].T).sum()
+before = peak(); multi_scale_density(feats, bank); print(peak() - before)
+"""
+
+
+def extra_memory():
+    "MB that the density of 10 000 queries among 10 000 entries of 256 channels adds to a process's peak."
+    return float(subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout)
+
+
+def table(rows, columns):
+    "A Markdown table of some columns (name -> format) of the rows."
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---:|" * len(columns)]
+    return "\n".join(lines + ["| " + " | ".join(format(row[c], f) for c, f in columns.items()) + " |" for row in rows])
+
+
+def save(name, out, title, text, data):
+    "Write results/NAME.json and .md, and print the latter."
+    text = f"# {title}\n\n`python tests/bench/{name}.py` on {data['machine']}\n\n{text}\n"
+    Path(out).mkdir(parents=True, exist_ok=True)
+    write_atomic(Path(out, f"{name}.json"), json.dumps(data, indent=1) + "\n"); write_atomic(Path(out, f"{name}.md"), text)
+    print(text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=7, help="timed rounds of each size (default 7)")
+    parser.add_argument("--quick", action="store_true", help="the smallest sizes only; does not write results")
+    parser.add_argument("--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    rows = [time_size(*size, args.repeats) for size in (SIZES[:1] if args.quick else SIZES)]
+    columns = {"N": "d", "M": "d", "D": "d", "product ms": ".1f", "prepared ms": ".1f", "density ms": ".1f", "ratio": ".2f", "ratio_prepared": ".2f", "ratio_per_scale": ".2f"}
+    text = table(rows, columns)
+    if args.quick: print(text); return
+    memory = extra_memory()
+    text += f"\n\nExtra memory at N = M = 10000, D = 256: {memory:.0f} MB (the full matrix takes 400).\n\n"
+    text += f"Goal: ratio at most {GOAL} there: {rows[-1]['ratio']:.2f}.\n\n`ratio` = density / product, which allocates its output; `ratio_prepared` = density / torch.mm(out=) "
+    text += "of rows scaled before; `ratio_per_scale` = full matrix and one topk a scale / product."
+    save("bench_density", args.out, "Density against the matrix product", text, dict(machine=machine(), rows=rows, extra_memory_mb=memory))
+
+
+if __name__ == "__main__": main()
