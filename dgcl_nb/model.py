@@ -140,7 +140,7 @@ def build_encoder(
     except InputError: raise
     except (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError) as e:
         raise InputError(f"encoder '{cfg.encoder}' gives no pyramid of maps with output_stride {cfg.output_stride}: transformers (ViT, Swin) cannot change "
-            "their stride, and some convolutional encoders know only 32. Take a dilatable one (resnet101, convnext_tiny, tf_efficientnet_lite0) or stride 32") from e
+            "their stride, some convolutional encoders know only 32. Take a dilatable one (resnet101, convnext_tiny, tf_efficientnet_lite0) or 32") from e
     return cut_encoder(_timm_features(cfg, out_indices=stages))
 
 # %% ../nbs/30_model.ipynb #01f02bf2

@@ -1,16 +1,17 @@
-"""Tiny runs for tests: a network of a few thousand weights, small batches, 24 val images."""
+"""Tiny runs for tests: a network of a few thousand weights, small batches, 12 val images."""
 import dataclasses
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from sync_gate import ROOT
 from torch.utils.data import Dataset
 
 from dgcl_nb import config, engine
-from dgcl_nb.config import build_data, parse_run
+from dgcl_nb.config import build_data, parse_run, run_from_dict, run_to_dict
 from dgcl_nb.core import RunFolder, gather_rows, read_lines
 from dgcl_nb.data.splits import SegData
 from dgcl_nb.methods.base import Losses, Method, SupervisedConfig, add_supervised
@@ -20,7 +21,7 @@ from dgcl_nb.views import Views
 TINY = dict(steps=8, device="cpu") | {
     "data.root": ROOT/"data", "data.num_labelled": 125, "batch.labelled": 2, "batch.unlabelled": 2, "views.crop": 48,
     "model.pretrained": "none", "model.output_stride": 16, "model.last_stage": 2, "model.decoder_channels": 16, "model.low_level_channels": 8, "model.proj_dim": 8,
-    "model.aspp_rates": 2, "loop.log_every": 2, "loop.evaluations": 1, "loop.snapshots": 1, "loop.checkpoints": 2, "loop.num_probes": 2, "eval.batch_size": 12}
+    "model.aspp_rates": 2, "loop.log_every": 2, "loop.evaluations": 1, "loop.snapshots": 1, "loop.checkpoints": 2, "loop.num_probes": 2, "eval.batch_size": 6}
 DGCL = {"dgcl.bank.size": 32, "dgcl.bank.min_fill": 4, "dgcl.num_neighbors": "4 8"}
 "Settings that make a run tiny, and those that let DGCL's contrast begin within a few steps."
 
@@ -36,9 +37,18 @@ def tiny_args(method="dgcl", **more):
     return ["--method", method, *flags(settings)]
 
 
+@cache
+def parsed_run(method): return parse_run(tiny_args(method), folder=ROOT/"tests")
+
+
 def tiny_run(method="dgcl", **more):
-    "A tiny run, as the command line would make it."
-    return parse_run(tiny_args(method, **more), folder=ROOT/"tests")
+    "A tiny run: that of `tiny_args`, with further settings as values (model__dropout=0.)."
+    values = run_to_dict(parsed_run(method))
+    for name, value in more.items():
+        *groups, last = name.split("__"); place = values
+        for g in groups: place = place[g]
+        place[last] = value
+    return run_from_dict(values)
 
 
 class First(Dataset):
@@ -48,7 +58,7 @@ class First(Dataset):
     def __getitem__(self, i): return self.images[range(len(self.ids))[i]]
 
 
-def few_images(run, num_val=24):
+def few_images(run, num_val=12):
     "The data of a run with fewer val images, as scoring 300 of them takes longer than all the rest."
     data = build_data(run)
     return SegData(**{f.name: getattr(data, f.name) for f in dataclasses.fields(data)} | dict(val=First(data.val, num_val)))

@@ -24,7 +24,7 @@ METHODS = ["supervised", "self_training", "dgcl", "toy"]
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    "The toy is a method like any other; val has 24 images."
+    "The toy is a method like any other; val has 12 images."
     monkeypatch.setattr(config, "METHODS", dict(config.METHODS)); register_toy(config.METHODS)
     monkeypatch.setattr(engine, "build_data", few_images)
 
@@ -150,7 +150,7 @@ class Plain(Method):
     def after_step(self, batch, progress): self.steps_seen = [*getattr(self, "steps_seen", []), progress.step]
 
 
-PLAIN = dict(views__scale="1 1", optim__optimizer="sgd", optim__lr=.05, optim__weight_decay=0, model__channels_last=False)
+PLAIN = dict(views__scale=(1., 1.), optim__optimizer="sgd", optim__lr=.05, optim__weight_decay=0., model__channels_last=False)
 
 
 def test_accumulate__two_halves_are_one_batch(tmp_path, monkeypatch):
@@ -174,13 +174,13 @@ def test_accumulate__counted_once_a_step_with_two_phases(out):
 def test_accumulate__dgcl_banks_every_micro_batch(tmp_path):
     filled = {}
     for n in (1, 2):
-        t, take = start(tmp_path/str(n), "dgcl", optim__accumulate=n, loop__sup_only_fraction=0, dgcl__bank__size=4000, dgcl__bank__max_new_per_class=4000)
+        t, take = start(tmp_path/str(n), "dgcl", optim__accumulate=n, loop__sup_only_fraction=0., dgcl__bank__size=4000, dgcl__bank__max_new_per_class=4000)
         take(1); filled[n] = t.method.bank.filled[0]
     assert filled[2] > 1.5 * filled[1] > 0
 
 
 def test_clip_norm__bounds_the_step_of_every_phase(out):
-    t, take = start(out, optim__optimizer="sgd", optim__lr=1, optim__encoder_lr_scale=1, optim__weight_decay=0, optim__clip_norm=1e-3)
+    t, take = start(out, optim__optimizer="sgd", optim__lr=1., optim__encoder_lr_scale=1., optim__weight_decay=0., optim__clip_norm=1e-3)
     before = [[p.clone() for p in n.parameters()] for n in (t.method.one, t.method.two)]
     take(1)
     for net, old in zip((t.method.one, t.method.two), before):
@@ -214,10 +214,10 @@ def test_fit__folder_holds_what_viewers_read(out):
 
 
 def test_fit__log_line_says_what_is_inactive_and_why(out):
-    fit(tiny_run("dgcl", out=out, dgcl__bank__min_fill=32), callbacks=[])
+    fit(tiny_run("dgcl", out=out, dgcl__bank__size=4000, dgcl__bank__min_fill=4000), callbacks=[])
     lines = [r for r in metrics_of(out) if "event" not in r]
     assert lines[0]["inactive"] == {"loss_unsup": "supervised start until step 2"}
-    assert lines[2]["inactive"]["loss_contrast"] == "no class of the batch has 32 bank entries yet"
+    assert lines[2]["inactive"]["loss_contrast"] == "no class of the batch has 4000 bank entries yet"
     assert {"loss_sup", "loss_unsup", "loss_contrast", "kept", "pseudo_accuracy", "bank_fill", "contrast_classes"} <= set(lines[-1])
 
 
@@ -292,12 +292,12 @@ def test_fit__batch_of_one(out, method):
 
 
 def test_fit__crop_larger_than_the_image(out):
-    fit(tiny_run("dgcl", out=out, views__crop=96, views__scale="0.5 1"), callbacks=[])
+    fit(tiny_run("dgcl", out=out, views__crop=96, views__scale=(.5, 1.)), callbacks=[])
     assert load_snapshot(list_snapshots(out)[-1]).image.shape == (2, 96, 96, 3) and (load_snapshot(list_snapshots(out)[-1]).target[:, 0] == IGNORE_INDEX).all()
 
 
 def test_fit__k_larger_than_the_bank(out):
-    fit(tiny_run("dgcl", out=out, dgcl__num_neighbors="8 5000"), callbacks=[])
+    fit(tiny_run("dgcl", out=out, dgcl__num_neighbors=(8, 5000)), callbacks=[])
     assert metrics_of(out)[-2]["contrast_classes"] > 0 and metrics_of(out)[-2]["loss_contrast"] > 0
 
 
