@@ -26,9 +26,10 @@ from torch import Tensor, nn
 
 from .core import EPS, IGNORE_INDEX, InputError, unknown_name
 
-# %% ../nbs/41_bank.ipynb #0f03d466
+# %% ../nbs/41_bank.ipynb #db750b75
 REFRESH = ("none", "rolling", "all")      # stored densities are computed again: never, the stalest few of each class in each step, all in each step
 
+# %% ../nbs/41_bank.ipynb #0f03d466
 @dataclass(frozen=True, kw_only=True)
 class BankConfig:
     "How much the memory bank remembers, when a class takes part, and how stored densities are kept fresh."
@@ -64,9 +65,10 @@ def take_per_class(
     classes, counts = in_turn.unique_consecutive(return_counts=True)
     return {c: rows[:max_per_class] for c, rows in zip(classes.tolist(), order[where].split(counts.tolist()))} if len(order) else {}
 
-# %% ../nbs/41_bank.ipynb #bdd331f9
+# %% ../nbs/41_bank.ipynb #8a645156
 NEVER = -1      # the stamp of a place whose density was never computed: staler than any step
 
+# %% ../nbs/41_bank.ipynb #bdd331f9
 class Queue(NamedTuple):
     "What the bank holds of one class, M' entries: views, so a later change of the bank shows in them."
     feats: Tensor # (M', D) float32 unit rows, in the order of their places

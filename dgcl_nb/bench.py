@@ -284,7 +284,8 @@ def run_jobs(
     try:
         while waiting or going:
             while waiting and len(going) < bench.jobs:
-                job = waiting.pop(0); going[job] = start_child(job, bench, command); say(f"{job.name} starts; log: {job.log}")
+                job = waiting.pop(0); going[job] = start_child(job, bench, command)
+                say(f"{job.name} starts; log: {job.log}")
             for job in [j for j, c in going.items() if c.poll() is not None]:
                 if why := failure_of(job, going.pop(job).returncode): failed[job.name] = why
                 ended, minutes = total - len(waiting) - len(going), (time.time() - start) / 60
@@ -330,7 +331,8 @@ class Spread:
 
 # %% ../nbs/67_bench.ipynb #208589d7
 COLUMNS = (("miou_student", "mIoU student", 1, 1.), ("miou_teacher", "mIoU teacher", 1, 1.), ("best_miou", "best", 1, 1.),
-           ("silhouette", "silhouette", 3, 1.), ("calinski_harabasz", "CH", 0, 1.), ("davies_bouldin", "DB", 2, 1.), ("seconds_per_step", "ms/step", 0, 1e3), ("peak_rss_mb", "peak MiB", 0, 1.))
+           ("silhouette", "silhouette", 3, 1.), ("calinski_harabasz", "CH", 0, 1.), ("davies_bouldin", "DB", 2, 1.),
+           ("seconds_per_step", "ms/step", 0, 1e3), ("peak_rss_mb", "peak MiB", 0, 1.))
 "Columns of the table: key in result.json, heading, digits, factor."
 
 def result_of(
@@ -422,7 +424,8 @@ def conditions(
     same = {k: all_of(r.get(k, "unknown") for r in results) for k in ("steps", "protocol", "device", "processes", "threads")}
     env = {k: all_of(r["environment"].get(k, "unknown") for r in results) for k in dict.fromkeys(k for r in results for k in r["environment"])}
     return dict(preset=bench.preset, data=all_of(d.name for d in data), labelled=all_of(d.labelled or d.num_labelled for d in data),
-                split_seed=all_of(d.split_seed for d in data), seeds=all_of(j.seed for j in jobs), **same, jobs=all_of(at_a_time.get(j.name, "unknown") for j in jobs),
+                split_seed=all_of(d.split_seed for d in data), seeds=all_of(j.seed for j in jobs), **same,
+                jobs=all_of(at_a_time.get(j.name, "unknown") for j in jobs),
                 commit=env.pop("commit", "unknown"), versions=", ".join(f"{k} {v}" for k, v in env.items()))
 
 # %% ../nbs/67_bench.ipynb #c164e463
@@ -446,7 +449,8 @@ def main_table(
     "One line a row: mean ± sample standard deviation over seeds."
     mark = lambda r, key: "*" if key == "seconds_per_step" and r.row.label in crowded else ""
     cells = lambda r: [r.spread(key).show(digits, scale) + mark(r, key) for key, _, digits, scale in COLUMNS]
-    return markdown_table(["", "n", "predictor", *(heading for _, heading, *_ in COLUMNS)], [[r.row.label, str(len(r.results)), r.predictor, *cells(r)] for r in table])
+    head = ["", "n", "predictor", *(heading for _, heading, *_ in COLUMNS)]
+    return markdown_table(head, [[r.row.label, str(len(r.results)), r.predictor, *cells(r)] for r in table])
 
 # %% ../nbs/67_bench.ipynb #2c7eb1b6
 def difference_table(
@@ -458,11 +462,12 @@ def difference_table(
     lines = [[r.row.label, *(show(paired(r, base, key), digits) for key, _, digits in DIFFERENCES)] for r in table if r is not base]
     return markdown_table([f"minus {base.row.label}", *(heading for _, heading, _ in DIFFERENCES)], lines)
 
-# %% ../nbs/67_bench.ipynb #508e3322
-LEGEND = ("Mean ± sample standard deviation over n seeds. Scores are on val; mIoU in per cent, student and teacher at the last step; *best* is the predictor's best evaluation, "
-          "selected on val and so an upper bound. Silhouette, CH and DB (Calinski-Harabasz, Davies-Bouldin) are of the predictor's features: higher, higher, lower is better. "
-          "ms/step is the median step, peak MiB the memory of process and workers.")
-LEGEND_DIFFERENCES = "Paired differences: mean ± standard deviation over the seeds that both have, and how many of them agree in sign. mIoU is the predictor's."
+# %% ../nbs/67_bench.ipynb #9eba85c2
+LEGEND = """Mean ± sample standard deviation over n seeds. Scores are on val; mIoU in per cent, student and teacher at the last step; *best* is the predictor's
+best evaluation, selected on val and so an upper bound. Silhouette, CH and DB (Calinski-Harabasz, Davies-Bouldin) are of the predictor's features: higher,
+higher, lower is better. ms/step is the median step, peak MiB the memory of process and workers."""
+LEGEND_DIFFERENCES = """Paired differences: mean ± standard deviation over the seeds that both have, and how many of them agree in sign. mIoU is the
+predictor's."""
 
 # %% ../nbs/67_bench.ipynb #ca39656b
 def table_name(

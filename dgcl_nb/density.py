@@ -18,9 +18,10 @@ query out of its own neighbours where it is itself an entry, and in being define
 __all__ = ['COLUMN_BITS', 'GROUP', 'CHUNK_ROWS', 'CHUNK_ENTRIES', 'LOWEST', 'unit_rows', 'sorted_top', 'top_by_groups',
            'padded_width', 'knn_similarities', 'scale_weights', 'density_per_scale', 'multi_scale_density']
 
-# %% ../nbs/40_density.ipynb #d756f0be
+# %% ../nbs/40_density.ipynb #e7fadaba
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,30 +39,30 @@ def unit_rows(
 COLUMN_BITS = 28      # of a float64 carry a column: its mantissa is 29 bits longer than a float32's, and with one bit less narrowing rounds back exactly
 
 def sorted_top(
-    x:Tensor, # (C, W) float32, W < 2**COLUMN_BITS
+    x:np.ndarray, # (C, W) float32, W < 2**COLUMN_BITS
     k:int, # how many of each row, <= W
-)->tuple[Tensor, Tensor]: # (C, k) float32, sorted from high to low; (C, k) int64 columns
+)->tuple[np.ndarray, np.ndarray]: # (C, k) float32, sorted from high to low; (C, k) int64 columns
     "The `k` largest values (C, k) of every row of `x` (C, W) and their columns (C, k); made for rows of a few hundred."
-    if x.device.type != "cpu": return x.topk(k, dim=1)
-    keys = (x.double().view(torch.int64) | torch.arange(x.shape[1])).view(torch.float64)
-    keys.numpy().sort(axis=1)
-    keys = keys[:, -k:].flip(1)
-    return keys.float(), keys.view(torch.int64) & (2**COLUMN_BITS - 1)
+    keys = x.astype(np.float64)
+    bits = keys.view(np.int64); bits |= np.arange(x.shape[1])
+    keys.sort(axis=1)
+    return keys[:, :-k-1:-1].astype(np.float32), bits[:, :-k-1:-1] & (2**COLUMN_BITS - 1)
 
 # %% ../nbs/40_density.ipynb #65046795
 GROUP = 8             # members of a group; rows wider than GROUP * k are searched by the maxima of their groups first
 
 def top_by_groups(
-    sims:Tensor, # (C, W) float32 similarities, W as from `padded_width`
+    sims:np.ndarray, # (C, W) float32 similarities, W as from `padded_width`
     k:int, # how many of each row
-)->tuple[Tensor, Tensor]: # (C, k) values, sorted from high to low; (C, k) int64 columns
+)->tuple[np.ndarray, np.ndarray]: # (C, k) float32, sorted from high to low; (C, k) int64 columns
     "The `k` largest values (C, k) of every row of `sims` (C, W) and their columns (C, k): exact, though it looks into `k` groups only."
     if sims.shape[1] <= GROUP * k: return sorted_top(sims, k)
-    grouped = sims.view(len(sims), GROUP, -1)                               # (C, GROUP, G): group j is the column j of it
-    best = top_by_groups(grouped.amax(1), k)[1]                             # (C, k) the groups with the largest maxima
-    candidates = grouped.gather(2, best[:, None].expand(-1, GROUP, -1))     # (C, GROUP, k)
-    values, place = sorted_top(candidates.flatten(1), k)
-    return values, best.gather(1, place % k) + place // k * grouped.shape[2]
+    grouped = sims.reshape(len(sims), GROUP, -1)                                # (C, GROUP, G): group j is the column j of it
+    best = top_by_groups(grouped.max(axis=1), k)[1]                             # (C, k) the groups with the largest maxima
+    members = best[:, None] + grouped.shape[2] * np.arange(GROUP)[:, None]      # (C, GROUP, k) their columns
+    members = members.reshape(len(sims), -1)
+    values, place = sorted_top(np.take_along_axis(sims, members, axis=1), k)
+    return values, np.take_along_axis(members, place, axis=1)
 
 # %% ../nbs/40_density.ipynb #9d5fad44
 def padded_width(
@@ -109,8 +110,8 @@ def knn_similarities(
     _check_rows(feats, bank, num_neighbors)
     own = _own_columns(exclude_self, len(feats), len(bank), feats.device)
     k = max(0, min(num_neighbors, len(bank) - (own is not None)))
-    values, indices = feats.new_empty(len(feats), k, dtype=torch.float32), feats.new_empty(len(feats), k, dtype=torch.long)
-    if values.numel() == 0: return values, indices
+    values, entries = feats.new_empty(len(feats), k, dtype=torch.float32), feats.new_empty(len(feats), k, dtype=torch.long)
+    if values.numel() == 0: return values, entries
     width = padded_width(len(bank), k)
     rows = max(1, min(len(feats), CHUNK_ROWS, CHUNK_ENTRIES // width))
     with torch.autocast(feats.device.type, enabled=False):                  # summed in float32, whatever the network computes in
@@ -118,11 +119,12 @@ def knn_similarities(
         chunk = keys.new_empty(rows, width)
         chunk[:, len(bank):] = LOWEST
         for start in range(0, len(feats), rows):
-            part = slice(start, start + rows); queries = unit_rows(feats[part]); sims = chunk[:len(queries)]
+            part = slice(start, start + rows); queries = feats[part].float(); sims = chunk[:len(queries)]
             torch.mm(queries, keys, out=sims[:, :len(bank)])
             if own is not None: sims.scatter_(1, own[part, None], LOWEST)
-            values[part], indices[part] = top_by_groups(sims, k)
-    return values, indices
+            found = map(torch.from_numpy, top_by_groups(sims.numpy(), k)) if sims.device.type == "cpu" else sims.topk(k, dim=1)
+            values[part], entries[part] = found
+        return values / feats.float().norm(dim=1, keepdim=True).clamp(min=EPS), entries
 
 # %% ../nbs/40_density.ipynb #93e03a3b
 def scale_weights(

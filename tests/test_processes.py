@@ -73,11 +73,13 @@ def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
     net = dict(WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    children = [subprocess.Popen([sys.executable, __file__, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                 env=clean_environment(RANK=str(r), LOCAL_RANK=str(r), **net)) for r in (0, 1)]
-    try: said = [c.communicate(timeout=240)[0] for c in children]
-    finally: [c.kill() for c in children]
-    assert [c.returncode for c in children] == [0, 0], "\n".join(said)
+    logs = [folder/f"rank{r}.txt" for r in (0, 1)]
+    children = [subprocess.Popen([sys.executable, __file__, str(folder)], stdout=log.open("w"), stderr=subprocess.STDOUT, env=clean_environment(RANK=str(r), LOCAL_RANK=str(r), **net))
+                for r, log in enumerate(logs)]
+    end = time.time() + 240
+    while time.time() < end and not any(c.poll() for c in children) and any(c.poll() is None for c in children): time.sleep(.2)
+    for c in children: c.kill(); c.wait()                                 # one that lost its peer would wait for ever
+    assert [c.returncode for c in children] == [0, 0], "\n".join(log.read_text() for log in logs)
     return folder, [torch.load(folder/f"rank{r}.pt", weights_only=True) for r in (0, 1)]
 
 

@@ -1,0 +1,122 @@
+"""The time of one DGCL step, part by part, and of a step of self-training on the same batches.
+
+    python tests/bench/bench_step.py [--preset digits] [--warmup 100] [--settle 10] [--repeats 40] [--out results] [-- further train flags]
+
+A run is warmed up by `warmup` supervised and `settle` self-training steps, so that pseudo-labels are what they are in a run, then the bank is filled to its last entry (copies of what
+it holds, a little disturbed), and `repeats` steps are timed: dgcl and self_training in turn, in one process, each on its own network; the median counts. Parts nest in the code - "forward, all" holds
+teacher, student forward, density and a part of the bank - so only the innermost are listed; "losses, mixing, rest" is what remains of the step: cross-entropies, CutMix, logs of the labels, the engine.
+Goal: density + sampling + loss + bank at most 10 % of the step."""
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from bench_density import machine, save, table
+
+from dgcl_nb.batches import make_loader
+from dgcl_nb.config import environment, parse_run
+from dgcl_nb.core import RunFolder
+from dgcl_nb.engine import Control, start_training, training_step
+from dgcl_nb.methods.base import collect_sections, section
+from dgcl_nb.model import update_teacher
+
+PARTS = ("data", "teacher", "student forward", "density + sampling + loss", "backward", "optimiser", "bank + EMA")
+REST, GOAL = "losses, mixing, rest", 10.
+
+
+def open_run(method, args, flags):
+    "A run of `warmup` supervised steps and three times as many of self-training, with its loader."
+    share, steps = 0.25, 4 * args.warmup
+    assert steps - args.warmup > args.settle + args.repeats, "more repeats than steps: raise --warmup"
+    run = parse_run(["--preset", args.preset, "--method", method, "--steps", str(steps), "--loop.sup_only_fraction", str(share), *flags])
+    t = start_training(run, RunFolder(tempfile.mkdtemp()).create(), Control())
+    return t, iter(make_loader(t.data, run.views, t.method.views, run.batch, run.seed, 0, steps, pin_memory=t.accelerator.device.type == "cuda"))
+
+
+def step_of(t, loader):
+    "One step as the loop of the engine takes it: fetch, train; the losses for their notes."
+    with section("data"): batches = [next(loader).to(t.accelerator.device, t.run.model.channels_last)]
+    return training_step(t, batches)
+
+
+@torch.no_grad()
+def fill_bank(bank, spread=0.1):
+    "Fill every class to the last entry with disturbed copies of its own entries (random ones for a class without any)."
+    for c in range(bank.num_classes):
+        queue, missing = bank.queue(c), bank.feats.shape[1] - int(bank.filled[c])
+        if not missing: continue
+        pick = torch.randint(max(1, len(queue.feats)), (missing,))
+        near = lambda rows, like: (rows[pick] if len(rows) else like.new_zeros(missing, like.shape[-1])) + spread * torch.randn(missing, like.shape[-1], device=like.device)
+        feats, proj = F.normalize(near(queue.feats, bank.feats), dim=1), near(queue.proj, bank.proj)
+        bank.add(c, feats, proj, torch.full((missing,), .5, device=feats.device), torch.full((missing,), .9, device=feats.device), 0)
+    assert bank.fill().min() == 1
+
+
+def timed_step(t, loader):
+    "Seconds of one step: in all, part by part, and what remains; and its losses."
+    wait = lambda: torch.cuda.synchronize() if t.accelerator.device.type == "cuda" else None
+    with collect_sections() as seconds:
+        wait(); start = time.perf_counter(); losses = step_of(t, loader); wait(); total = time.perf_counter() - start
+    parts = {name: seconds.get(name, 0.) for name in PARTS}
+    return dict(total=total, forward=seconds["forward, all"], **parts, **{REST: total - sum(parts.values())}), losses
+
+
+def time_ema(t, repeats):
+    "Median seconds of the teacher's update alone, which the section of the bank holds too."
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter(); update_teacher(t.method.teacher, t.method.student, 0.999); taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def measure(args, flags):
+    "Medians in seconds of dgcl's parts, of the self-training step, and what a DGCL step consisted of."
+    runs = {method: open_run(method, args, flags) for method in ("dgcl", "self_training")}
+    for t, loader in runs.values():
+        for _ in range(args.warmup + args.settle): step_of(t, loader)
+    fill_bank(runs["dgcl"][0].method.bank)
+    rows, notes = {method: [] for method in runs}, []
+    for _ in range(args.repeats):
+        for method, (t, loader) in runs.items():
+            row, losses = timed_step(t, loader); rows[method].append(row)
+            if method == "dgcl": notes.append({k: float(v) for k, v in losses.notes.items()})
+    median = lambda method: {k: statistics.median(r[k] for r in rows[method]) for k in rows[method][0]}
+    notes = {k: statistics.fmean(n[k] for n in notes if k in n) for k in sorted({k for n in notes for k in n})}
+    return median("dgcl"), median("self_training"), time_ema(runs["dgcl"][0], args.repeats), notes, runs["dgcl"][0]
+
+
+def report(found, plain, ema, notes):
+    "The table and what to read off it, as text and as values."
+    names, total = (*PARTS, REST), found["total"]
+    rows = [{"part": n, "ms": 1e3 * found[n], "%": 100 * found[n] / total, "ms, self_training": 1e3 * plain[n]} for n in names]
+    rows.append({"part": "the step", "ms": 1e3 * total, "%": 100., "ms, self_training": 1e3 * plain["total"]})
+    ours = found["density + sampling + loss"] + max(0., found["bank + EMA"] - ema)
+    text = table(rows, {"part": "", "ms": ".1f", "%": ".1f", "ms, self_training": ".1f"})
+    text += f"\n\nMedians of single parts, so they do not add up exactly. The whole forward pass (teacher, student, density, a part of the bank, losses): {1e3 * found['forward']:.1f} ms."
+    text += f"\n\nGoal: density + sampling + loss + bank (without the EMA, {1e3 * ema:.1f} ms on its own) at most {GOAL:.0f} % of the step: **{100 * ours / total:.1f} %** ({1e3 * ours:.1f} ms)."
+    text += f"\n\nWhat else the contrast costs lies in the other rows: a DGCL step takes {total / plain['total']:.2f} x a step of self_training, mostly the student's pass over the clean views and its backward."
+    text += f"\n\nThe steps: {notes.get('contrast_classes', 0):.1f} classes in the contrast, bank {notes.get('bank_fill', 0):.0%} full, {notes.get('contrast_kept', 0):.0%} of the unlabelled cells kept for it."
+    return text, dict(rows=rows, ema_ms=1e3 * ema, forward_ms=1e3 * found["forward"], ours_percent=100 * ours / total, ratio_to_self_training=total / plain["total"], notes=notes)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="Flags of dgcl_nb.train may follow after --.")
+    parser.add_argument("--preset", default="digits", help="preset of the run (default: digits)")
+    parser.add_argument("--warmup", type=int, default=100, help="supervised steps before (default 100)")
+    parser.add_argument("--settle", type=int, default=10, help="self-training steps before (default 10)")
+    parser.add_argument("--repeats", type=int, default=40, help="timed steps (default 40)")
+    parser.add_argument("--out", default=Path(__file__).parents[2] / "results", help="folder of the table (default: results)")
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    args, flags = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1:]
+    found, plain, ema, notes, t = measure(args, flags)
+    text, data = report(found, plain, ema, notes)
+    where = machine() | dict(device=str(t.accelerator.device)) | environment()
+    text += f"\n\nPreset {args.preset}{' ' + ' '.join(flags) if flags else ''}: {t.run.batch.labelled} + {t.run.batch.unlabelled} images of {t.run.views.crop} x {t.run.views.crop}, {args.repeats} steps timed."
+    save("bench_step", args.out, "One DGCL step, part by part", text, dict(machine=where, preset=args.preset, flags=flags, repeats=args.repeats, **data))
+
+
+if __name__ == "__main__": main()
