@@ -60,10 +60,11 @@ def take_per_class(
     "A random subset of the pixels of each class in `labels` (N,): {class: rows (n,)}."
     place = labels.device if generator is None else generator.device
     order = torch.randperm(len(labels), generator=generator, device=place).to(labels.device)
-    order = order[labels[order] != IGNORE_INDEX]
-    in_turn, where = labels[order].sort(stable=True)
+    order = order.masked_select(labels.index_select(0, order) != IGNORE_INDEX)
+    in_turn, where = labels.index_select(0, order).sort(stable=True)
     classes, counts = in_turn.unique_consecutive(return_counts=True)
-    return {c: rows[:max_per_class] for c, rows in zip(classes.tolist(), order[where].split(counts.tolist()))} if len(order) else {}
+    parts = order.index_select(0, where).split(counts.tolist()) if len(order) else ()
+    return {c: rows[:max_per_class] for c, rows in zip(classes.tolist(), parts)}
 
 # %% ../nbs/41_bank.ipynb #8a645156
 NEVER = -1      # the stamp of a place whose density was never computed: staler than any step
@@ -108,8 +109,8 @@ class Rings(nn.Module):
         rows["density"] = feats.new_zeros(n) if density is None else density
         assert all(len(r) == n for r in rows.values())
         place = (self.pointer[class_id] + torch.arange(n, device=self.feats.device)[last]) % self.size
-        for name, r in rows.items(): getattr(self, name)[class_id, place] = r[last].float()
-        self.stamp[class_id, place] = NEVER if density is None else step
+        for name, r in rows.items(): getattr(self, name)[class_id].index_copy_(0, place, r[last].float())
+        self.stamp[class_id].index_fill_(0, place, NEVER if density is None else step)
         self.pointer[class_id] = (self.pointer[class_id] + n) % self.size
         self.filled[class_id] = (self.filled[class_id] + n).clamp(max=self.size)
 
@@ -141,8 +142,8 @@ class MemoryBank(Rings):
         step:int, # now
     )->None:
         "Replace the densities (n,) of stored entries, and stamp them."
-        self.density[class_id, rows] = density.float()
-        self.stamp[class_id, rows] = step
+        self.density[class_id].index_copy_(0, rows, density.float())
+        self.stamp[class_id].index_fill_(0, rows, step)
 
     def stalest(self,
         class_id:int, # whose ring
@@ -170,5 +171,5 @@ def refresh_density(
     rows = bank.stalest(class_id, num)
     if len(rows) == 0: return 0
     feats = bank.queue(class_id).feats
-    bank.set_density(class_id, rows, density_of(feats[rows], feats, rows), step)
+    bank.set_density(class_id, rows, density_of(feats.index_select(0, rows), feats, rows), step)
     return len(rows)

@@ -78,7 +78,7 @@ class Bench:
     threads:int=0 # CPU threads of each run; 0: all cores, shared among the runs at a time
     runs:str="runs/bench" # folder of the run folders and their logs
     out:str="results" # folder of the table
-    name:str="" # the table's file name; empty: bench-PRESET or ablation-PRESET
+    name:str="" # the table's file name; empty: bench-PRESET, or bench-PRESET-ablation
     baseline:str="" # label of the row that differences are taken to; empty: the best of the other methods than dgcl, or of all rows but the last
 
     def __post_init__(self):
@@ -474,7 +474,7 @@ def table_name(
     bench:Bench, # which table, which preset
 )->str:
     "The name of the table's files."
-    return bench.name or f"{'ablation' if bench.table == 'ablation' else 'bench'}-{bench.preset}"
+    return bench.name or f"bench-{bench.preset}" + ("-ablation" if bench.table == "ablation" else "")
 
 # %% ../nbs/67_bench.ipynb #d3c7779f
 def report_text(
@@ -549,13 +549,12 @@ def main(
 )->None:
     "The command: exits with 0, 1 if a run failed, 2 for an error of the input, 130 when stopped."
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    def stop(*_): raise KeyboardInterrupt
-    signal.signal(signal.SIGTERM, stop)
     try: failed = bench_all(sys.argv[1:] if args is None else list(args))
     except InputError as e: print(f"error: {e}", file=sys.stderr); sys.exit(2)
     except KeyboardInterrupt: print("stopped; the same command goes on", file=sys.stderr); sys.exit(130)
     for name, why in failed.items(): print(f"FAILED {name}: {why}", file=sys.stderr)
     sys.exit(1 if failed else 0)
 
-# %% ../nbs/67_bench.ipynb #f7df5150
-if __name__ == "__main__" and "__file__" in globals(): main()
+# %% ../nbs/67_bench.ipynb #0b94dbd5
+if __name__ == "__main__" and "__file__" in globals():
+    signal.signal(signal.SIGTERM, signal.default_int_handler); main()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 from sync_gate import ROOT
@@ -20,7 +21,7 @@ from dgcl_nb.views import Views
 
 TINY = dict(steps=8, device="cpu") | {
     "data.root": ROOT/"data", "data.num_labelled": 125, "batch.labelled": 2, "batch.unlabelled": 2, "views.crop": 48,
-    "model.pretrained": "none", "model.output_stride": 16, "model.last_stage": 2, "model.decoder_channels": 16, "model.low_level_channels": 8, "model.proj_dim": 8,
+    "model.encoder": "test_resnet", "model.pretrained": "none", "model.output_stride": 16, "model.last_stage": 2, "model.decoder_channels": 16, "model.low_level_channels": 8, "model.proj_dim": 8,
     "model.aspp_rates": 2, "loop.log_every": 2, "loop.evaluations": 1, "loop.snapshots": 1, "loop.checkpoints": 2, "loop.num_probes": 2, "eval.batch_size": 6}
 DGCL = {"dgcl.bank.size": 32, "dgcl.bank.min_fill": 4, "dgcl.num_neighbors": "4 8"}
 "Settings that make a run tiny, and those that let DGCL's contrast begin within a few steps."
@@ -47,7 +48,7 @@ def tiny_run(method="dgcl", **more):
     for name, value in more.items():
         *groups, last = name.split("__"); place = values
         for g in groups: place = place[g]
-        place[last] = value
+        place[last] = str(value) if isinstance(value, Path) else value
     return run_from_dict(values)
 
 

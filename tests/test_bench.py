@@ -1,7 +1,6 @@
 """The bench: runs as children, nothing twice, failures by name, one table."""
 import json
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -110,7 +109,6 @@ def test_bench__errors_of_the_input(capsys):
                           (["--methods", "dgcl", "--", "--seed", "3"], "--seed is set for each run by the bench")):
         with pytest.raises(SystemExit) as e: main(args)
         assert e.value.code == 2 and message in capsys.readouterr().err
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def test_bench__real_runs_are_trained_once(tmp_path, monkeypatch, capsys):

@@ -142,6 +142,7 @@ def test_fit_async__pause_resume_stop(out):
 
 class Plain(Method):
     "Batch statistics and dropout off, so that a batch's gradient is the mean of its halves'."
+    needs_unlabelled = False
     views = Views(strong=0, cutmix=False)
     def __init__(self, build_network, num_classes, cfg, view_cfg): super().__init__(build_network, num_classes, cfg, view_cfg); self.student = build_network()
     def train(self, mode=True): return super().train(False)
@@ -355,6 +356,6 @@ def test_train__ctrl_c_saves_and_says_how_to_go_on(out):
     assert f"go on with: python -m dgcl_nb.train --out {out} --resume" in said and "Traceback" not in errors
     step = state_of(out)["step"]; assert 3 <= step < 5000 and metrics_of(out)[-1]["step"] == step
     child = train_until(out, f"step {step + 2:>5}/5000", "--resume")
-    child.send_signal(signal.SIGTERM)
+    child.send_signal(signal.SIGTERM)                                                      # as a cluster does before it kills
     said, errors = child.communicate(timeout=60)
     assert child.returncode == 130 and state_of(out)["step"] > step, errors

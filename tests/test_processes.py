@@ -25,6 +25,7 @@ PLAIN = dict(steps=3, views__scale=(1., 1.), optim__optimizer="sgd", optim__lr=.
 
 class Plain(Method):
     "Batch statistics and dropout off, so that a batch's gradient is the mean of its shards'."
+    needs_unlabelled = False
     views = Views(strong=0, cutmix=False)
     def __init__(self, build_network, num_classes, cfg, view_cfg): super().__init__(build_network, num_classes, cfg, view_cfg); self.student = build_network()
     def train(self, mode=True): return super().train(False)

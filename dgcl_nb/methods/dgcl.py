@@ -171,10 +171,11 @@ def remember(
     widths = [bank.feats.shape[-1], bank.proj.shape[-1], 1, 1]
     feats, keys, labels, confidence = rows.split(widths, 1)
     density_of = lambda x, entries, own=False: multi_scale_density(x, entries, cfg.num_neighbors, exclude_self=own, normalized=True)
+    ranked = range(0 if cfg.sampling.background else 1, bank.num_classes)          # nobody asks for the densities of other classes
     for c, new in take_per_class(labels[:, 0].long(), cfg.bank.max_new_per_class, generator).items():
-        known = density_of(feats[new], bank.queue(c).feats) if bank.filled[c] >= cfg.new_density_at else None
+        known = density_of(feats[new], bank.queue(c).feats) if c in ranked and bank.filled[c] >= cfg.new_density_at else None
         bank.add(c, feats[new], keys[new], known, confidence[new, 0], step)
-    for c in range(bank.num_classes):
+    for c in ranked:
         if cfg.bank.num_refresh and bank.filled[c] > 1: refresh_density(bank, c, cfg.bank.num_refresh, step, density_of)
 
 # %% ../../nbs/53_methods.dgcl.ipynb #686d5fa9
@@ -231,7 +232,7 @@ class DGCL(SelfTrainingFrame):
         with section("bank + EMA"): self.new_rows.append(few_of_each(pixels, self.cfg.bank.max_new_per_class))
         unlabelled = pixels.labels[len(pixels.labels) // (len(batch.images_l) + len(batch.images_u_w)) * len(batch.images_l):]
         losses.note(contrast_kept=(unlabelled != IGNORE_INDEX).float().mean(), bank_fill=self.bank.fill().mean())
-        if self.bank.filled.any(): losses.note(bank_staleness=self.bank.staleness(progress.step).nanmean())
+        if self.bank.filled.any(): losses.note(bank_staleness=self.bank.staleness(progress.step)[0 if self.cfg.sampling.background else 1:].nanmean())
 
     def after_step(self, batch, progress):
         super().after_step(batch, progress)

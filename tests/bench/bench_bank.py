@@ -42,15 +42,15 @@ class Work:
         for c, x in enumerate(self.unit): torch.mm(x, self.bank.feats[c].T, out=self.there[c])
 
     def densities(self):
-        for c, rows in enumerate(self.rows): multi_scale_density(self.feats[rows], self.bank.queue(c).feats, SCALES, normalized=True)
+        for c, rows in enumerate(self.rows): multi_scale_density(self.feats.index_select(0, rows), self.bank.queue(c).feats, SCALES, normalized=True)
 
     def sampling(self):
         "What a step does for each class before its loss."
         g = generator_for(0, self.step)
         for c in range(self.bank.num_classes):
             rows, queue = (self.labels == c).nonzero()[:, 0], self.bank.queue(c)
-            density = multi_scale_density(self.feats[rows], queue.feats, SCALES, normalized=True)
-            sample_class(density, self.confidence[rows], queue.density, queue.confidence, self.cfg, g)
+            density = multi_scale_density(self.feats.index_select(0, rows), queue.feats, SCALES, normalized=True)
+            sample_class(density, self.confidence.index_select(0, rows), queue.density, queue.confidence, self.cfg, g)
             sample_negatives(self.labels, c, self.cfg.num_negatives, g)
 
     def released_sampling(self):
@@ -62,7 +62,8 @@ class Work:
     def update(self):
         self.step += 1
         for c, rows in take_per_class(self.labels, self.new, generator_for(1, self.step)).items():
-            self.bank.add(c, self.feats[rows], self.proj[rows], self.density[rows], self.confidence[rows], self.step)
+            feats, proj, density, confidence = (x.index_select(0, rows) for x in (self.feats, self.proj, self.density, self.confidence))
+            self.bank.add(c, feats, proj, density, confidence, self.step)
 
     def released_update(self):
         "Newest first, by copying; then all classes in one tensor, as each step uses them."
@@ -97,13 +98,14 @@ def main():
     default = time_work(DEFAULT, args.repeats, refresh_all=True)
     official = {} if args.quick else time_work(OFFICIAL, args.repeats, refresh_all=False)
     rows = [dict(part=name, official=official.get(name, float("nan")), default=ms) for name, ms in default.items()]
-    text = "Milliseconds a step (median).\n\n" + table(rows, dict(part="s", official=".1f", default=".1f")) + "\n\n"
-    text += "\n".join(f"{name}: " + ", ".join(f"{k} {v}" for k, v in sizes.items()) + "\n" for name, sizes in (("official", OFFICIAL), ("default", DEFAULT)))
+    text = "Milliseconds a step (median).\n\n" + table(rows, dict(part="<s", official=".1f", default=".1f")) + "\n\n"
+    for name, sizes in dict(official=OFFICIAL, default=DEFAULT).items(): text += f"{name}: " + ", ".join(f"{k} {v}" for k, v in sizes.items()) + "\n\n"
     if args.quick: print(text); return
     ratio, update = official["density + sampling"] / official["products"], official["bank update"]
-    text += f"\nGoals: density + sampling at most {GOAL_SAMPLING} x products: {ratio:.2f} ({official['density + sampling'] / official['products, prepared']:.2f} x "
+    text += f"Goals: density + sampling at most {GOAL_SAMPLING} x products: {ratio:.2f} ({official['density + sampling'] / official['products, prepared']:.2f} x "
     text += f"those into prepared memory); bank update at most {GOAL_UPDATE_MS} ms: {update:.1f}."
-    save("bench_bank", args.out, "Memory bank and sampling", text, dict(machine=found, official=official, default=default, sizes=dict(official=OFFICIAL, default=DEFAULT)))
+    data = dict(machine=found, official=official, default=default, sizes=dict(official=OFFICIAL, default=DEFAULT))
+    save("bench_bank", args.out, "Memory bank and sampling", text, data)
 
 
 if __name__ == "__main__": main()

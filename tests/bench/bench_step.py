@@ -2,9 +2,11 @@
 
     python tests/bench/bench_step.py [--preset digits] [--warmup 100] [--settle 10] [--repeats 40] [--out results] [-- further train flags]
 
-A run is warmed up by `warmup` supervised and `settle` self-training steps, so that pseudo-labels are what they are in a run, then the bank is filled to its last entry (copies of what
-it holds, a little disturbed), and `repeats` steps are timed: dgcl and self_training in turn, in one process, each on its own network; the median counts. Parts nest in the code - "forward, all" holds
-teacher, student forward, density and a part of the bank - so only the innermost are listed; "losses, mixing, rest" is what remains of the step: cross-entropies, CutMix, logs of the labels, the engine.
+A run is warmed up by `warmup` supervised and `settle` self-training steps, so that pseudo-labels are what they are in a run, then the bank is
+filled to its last entry (copies of what it holds, a little disturbed), and `repeats` steps are timed: dgcl and self_training in turn, in one process,
+each on its own network; the median counts. Parts nest in the code - "forward, all" holds teacher, student forward, density and a part of the bank -
+so only the innermost are listed;
+"losses, mixing, rest" is what remains of the step: cross-entropies, CutMix, logs of the labels, the engine.
 Goal: density + sampling + loss + bank at most 10 % of the step."""
 import argparse
 import statistics
@@ -43,16 +45,20 @@ def step_of(t, loader):
     return training_step(t, batches)
 
 
+def disturbed(rows, like, num, spread=0.1):
+    "`num` disturbed copies of some rows; random rows if there are none to copy."
+    base = rows[torch.randint(len(rows), (num,))] if len(rows) else like.new_zeros(num, like.shape[-1])
+    return base + spread * torch.randn_like(base)
+
+
 @torch.no_grad()
-def fill_bank(bank, spread=0.1):
-    "Fill every class to the last entry with disturbed copies of its own entries (random ones for a class without any)."
+def fill_bank(bank):
+    "Fill every class to the last entry with disturbed copies of its own entries."
     for c in range(bank.num_classes):
         queue, missing = bank.queue(c), bank.feats.shape[1] - int(bank.filled[c])
         if not missing: continue
-        pick = torch.randint(max(1, len(queue.feats)), (missing,))
-        near = lambda rows, like: (rows[pick] if len(rows) else like.new_zeros(missing, like.shape[-1])) + spread * torch.randn(missing, like.shape[-1], device=like.device)
-        feats, proj = F.normalize(near(queue.feats, bank.feats), dim=1), near(queue.proj, bank.proj)
-        bank.add(c, feats, proj, torch.full((missing,), .5, device=feats.device), torch.full((missing,), .9, device=feats.device), 0)
+        feats, proj = F.normalize(disturbed(queue.feats, bank.feats, missing), dim=1), disturbed(queue.proj, bank.proj, missing)
+        bank.add(c, feats, proj, feats.new_full((missing,), .5), feats.new_full((missing,), .9), 0)
     assert bank.fill().min() == 1
 
 
@@ -96,11 +102,19 @@ def report(found, plain, ema, notes):
     rows.append({"part": "the step", "ms": 1e3 * total, "%": 100., "ms, self_training": 1e3 * plain["total"]})
     ours = found["density + sampling + loss"] + max(0., found["bank + EMA"] - ema)
     text = table(rows, {"part": "", "ms": ".1f", "%": ".1f", "ms, self_training": ".1f"})
-    text += f"\n\nMedians of single parts, so they do not add up exactly. The whole forward pass (teacher, student, density, a part of the bank, losses): {1e3 * found['forward']:.1f} ms."
-    text += f"\n\nGoal: density + sampling + loss + bank (without the EMA, {1e3 * ema:.1f} ms on its own) at most {GOAL:.0f} % of the step: **{100 * ours / total:.1f} %** ({1e3 * ours:.1f} ms)."
-    text += f"\n\nWhat else the contrast costs lies in the other rows: a DGCL step takes {total / plain['total']:.2f} x a step of self_training, mostly the student's pass over the clean views and its backward."
-    text += f"\n\nThe steps: {notes.get('contrast_classes', 0):.1f} classes in the contrast, bank {notes.get('bank_fill', 0):.0%} full, {notes.get('contrast_kept', 0):.0%} of the unlabelled cells kept for it."
-    return text, dict(rows=rows, ema_ms=1e3 * ema, forward_ms=1e3 * found["forward"], ours_percent=100 * ours / total, ratio_to_self_training=total / plain["total"], notes=notes)
+    share, ratio, seen = 100 * ours / total, total / plain["total"], lambda name: notes.get(name, 0)
+    text += f"""
+
+Medians of single parts, so they do not add up exactly. The whole forward pass (teacher, student, density, a part of the bank, losses):
+{1e3 * found['forward']:.1f} ms.
+
+Goal: density + sampling + loss + bank at most {GOAL:.0f} % of the step: **{share:.1f} %** ({1e3 * ours:.1f} ms; the EMA, {1e3 * ema:.1f} ms on its own, aside).
+
+What else the contrast costs lies in the other rows: a DGCL step takes {ratio:.2f} x a step of self_training, mostly for the student's pass over the
+clean views and its backward.
+
+The steps: {seen('contrast_classes'):.1f} classes in the contrast, bank {seen('bank_fill'):.0%} full, {seen('contrast_kept'):.0%} of unlabelled cells kept."""
+    return text, dict(rows=rows, ema_ms=1e3 * ema, forward_ms=1e3 * found["forward"], ours_percent=share, ratio_to_self_training=ratio, notes=notes)
 
 
 def main():
@@ -112,10 +126,12 @@ def main():
     parser.add_argument("--out", default=Path(__file__).parents[2] / "results", help="folder of the table (default: results)")
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args, flags = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1:]
+    here = machine()
     found, plain, ema, notes, t = measure(args, flags)
     text, data = report(found, plain, ema, notes)
-    where = machine() | dict(device=str(t.accelerator.device)) | environment()
-    text += f"\n\nPreset {args.preset}{' ' + ' '.join(flags) if flags else ''}: {t.run.batch.labelled} + {t.run.batch.unlabelled} images of {t.run.views.crop} x {t.run.views.crop}, {args.repeats} steps timed."
+    where = here | dict(threads=torch.get_num_threads(), device=str(t.accelerator.device)) | environment()
+    batch, side = t.run.batch, t.run.views.crop
+    text += f"\n\nPreset {' '.join([args.preset, *flags])}: {batch.labelled} + {batch.unlabelled} images of {side} x {side}, {args.repeats} steps timed."
     save("bench_step", args.out, "One DGCL step, part by part", text, dict(machine=where, preset=args.preset, flags=flags, repeats=args.repeats, **data))
 
 

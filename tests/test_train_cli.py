@@ -1,0 +1,187 @@
+"""The command: its help, its errors, what it prints and leaves, and how it goes on."""
+import inspect
+import json
+import re
+
+import pytest
+from helpers import TINY, few_images, metrics_of, state_of, tiny_args, train_command
+
+import dgcl_nb
+from dgcl_nb import config, engine
+from dgcl_nb.config import METHODS, parse_run, run_class, setting_names
+from dgcl_nb.train import main
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    "An empty working folder, few val images, a screen of one column of help."
+    monkeypatch.chdir(tmp_path); monkeypatch.setenv("COLUMNS", "90"); monkeypatch.setattr(engine, "build_data", few_images)
+
+
+@pytest.fixture
+def command(capsys):
+    "Run the command in this process: (exit status, what it printed, what it complained)."
+    def run(*args):
+        try: main([str(a) for a in args]); status = 0
+        except SystemExit as e: status = e.code or 0
+        return status, *capsys.readouterr()
+    return run
+
+
+def squeeze(text): return re.sub(r"[\s│╭╮╰╯─]+", "", text)
+
+
+def comments(cls):
+    "Field -> its comment, of a dataclass and those it extends."
+    found = {}
+    for c in [c for c in reversed(cls.__mro__) if c.__module__.startswith("dgcl_nb") and "__annotations__" in vars(c)]:
+        try: found |= dict(re.findall(r"^ {4}(\w+) ?: ?[^#\n]*# (.*)$", inspect.getsource(c), re.M))
+        except (OSError, TypeError): pass                                # the class that run_class makes has no source
+    return found
+
+
+def explained(value, prefix=""):
+    "Every setting of a run with its comment."
+    texts = comments(type(value))
+    for name in [f for f in value.__dataclass_fields__]:
+        inner = getattr(value, name)
+        if hasattr(inner, "__dataclass_fields__"): yield from explained(inner, f"{prefix}{name}.")
+        else: yield prefix + name, texts.get(name)
+
+
+# Help and version
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_help__explains_every_setting_of_the_method(command, method):
+    status, said, errors = command("--method", method, "--help")
+    assert status == 0 and not errors
+    told, settings = squeeze(said), dict(explained(run_class(method)()))
+    assert set(settings) == set(setting_names(run_class(method)))
+    flags = set(re.findall(r"--([\w.]+)", said))
+    assert not [n for n in settings if n not in flags], "each setting has a flag"
+    assert not [n for n, text in settings.items() if not text], "each setting has a comment"
+    assert not [n for n, text in settings.items() if squeeze(text) not in told], "each comment is in the help"
+    others = {f"{m}." for m in METHODS} - {f"{method}."}
+    assert not [f for f in flags if f.startswith(tuple(others))], "settings of other methods are left out"
+
+
+def test_version__in_a_process_of_its_own():
+    done = train_command("--version")
+    assert done.returncode == 0 and done.stdout.strip() == f"dgcl_nb {dgcl_nb.__version__}" and not done.stderr
+
+
+# Errors: exit status 2, the nearest valid names, no traceback
+
+WRONG = [
+    (["--preset", "digit"], "unknown preset 'digit'; did you mean digits"),
+    (["--method", "dgcll"], "unknown method 'dgcll'; did you mean dgcl?"),
+    (["--variant", "releasd"], "unknown variant 'releasd'"),
+    (["--model.encoder", "tf_efficientnet_lit0"], "unknown encoder 'tf_efficientnet_lit0'; did you mean tf_efficientnet_lite0"),
+    (["--data.name", "digts"], "unknown data set 'digts'; did you mean digits"),
+    (["--device", "cdua"], "unknown device 'cdua'; did you mean cuda"),
+    (["--optim.optimizer", "adam"], "unknown optim.optimizer 'adam'; did you mean adamw"),
+    (["--optim.lrr", "1"], "--optim.lr"),
+    (["--self_training.unsup_weight", "1"], "--self_training.unsup_weight"),
+    (["--steps", "many"], "many"),
+    (["--steps", "0"], "--steps is 0; allowed: 1 or more"),
+    (["--dgcl.bank.min_fill", "2000"], "bank.min_fill is 2000.* bank.size = 1000; lower the one or raise the other"),
+    (["--init_from", "nowhere"], "--init_from nowhere: no checkpoints/best.pt"),
+]
+
+
+@pytest.mark.parametrize("args,message", WRONG, ids=[a[0].strip("-") + "=" + a[1] for a, _ in WRONG])
+def test_main__wrong_name_or_value(command, tmp_path, args, message):
+    status, said, errors = command("--data.root", TINY["data.root"], "--model.pretrained", "none", *args)
+    assert status == 2 and re.search(squeeze(message), squeeze(errors)), errors
+    assert "Traceback" not in errors + said and not list(tmp_path.glob("runs/*")), "what was wrong leaves nothing behind"
+
+
+def test_main__error_in_a_process_of_its_own(tmp_path):
+    done = train_command("--preset", "digit", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: unknown preset 'digit'; did you mean") and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("line,message", [
+    ("optim.lrr = 1", r"settings.ini \[digits\]: unknown setting 'optim.lrr'; did you mean optim.lr"),
+    ("steps = many", r"settings.ini \[digits\]: 'steps = many' is not valid"),
+    ("optim.lr = -1", r"settings.ini \[digits\]: .*optim.lr is -1"),
+    ("inherit = nowhere", "unknown preset 'nowhere'"),
+    ("steps", "settings.ini"),
+])
+def test_main__wrong_line_in_settings_ini(command, tmp_path, line, message):
+    (tmp_path/"settings.ini").write_text(f"[digits]\n{line}\n")
+    status, _, errors = command()
+    assert status == 2 and re.search(squeeze(message), squeeze(errors)), errors
+
+
+def test_parse_run__lines_of_a_preset_are_read_together(tmp_path):
+    (tmp_path/"settings.ini").write_text("[digits]\ndgcl.bank.size = 32\ndgcl.bank.min_fill = 8\n")
+    run = parse_run(folder=tmp_path)
+    assert (run.dgcl.bank.size, run.dgcl.bank.min_fill) == (32, 8), "an order of lines that passes a forbidden state is fine"
+
+
+def test_parse_run__order_of_layers(tmp_path):
+    (tmp_path/"settings.ini").write_text("[digits]\nsteps = 33\nseed = 5\n[mine]\ninherit = digits\nmethod = supervised\nsteps = 44\n")
+    assert parse_run(folder=tmp_path).steps == 33 and parse_run(["--steps", "7"], tmp_path).steps == 7
+    run = parse_run(["--preset=mine"], tmp_path)
+    assert (run.method, run.steps, run.seed, run.data.num_labelled) == ("supervised", 44, 5, 250)
+
+
+# A run and how it goes on
+
+def test_main__a_run_says_what_it_did_and_leaves_it(command, tmp_path):
+    status, said, errors = command(*tiny_args("dgcl"))
+    assert status == 0, errors
+    for words in ("dgcl on digits, 125 labelled and 1875 unlabelled images (split seed 0), seed 0", "8 steps, 0.0 epochs", "the first 2 supervised only", "run folder runs/digits-dgcl-s0; computing on cpu",
+                  "background", "mIoU student", "mIoU teacher", "silhouette", "Calinski-Harabasz", "Davies-Bouldin", "selected on val", "a step, peak memory"):
+        assert words in said
+    log = [line for line in said.splitlines() if line.startswith("step ")]
+    assert len(log) == 6 and all(w in log[-2] for w in ("loss_sup", "loss_unsup", "loss_contrast", "kept", "pseudo_accuracy", "bank_fill", "images_per_second"))
+    result = json.loads((tmp_path/"runs"/"digits-dgcl-s0"/"result.json").read_text())
+    assert (result["method"], result["preset"], result["seed"], result["steps"]) == ("dgcl", "digits", 0, 8) and 0 < result["peak_rss_mb"] < 4096
+    status, said, _ = command(*tiny_args("dgcl", steps=1))
+    assert status == 0 and "run folder runs/digits-dgcl-s0-2" in said, "the next free folder"
+
+
+def test_main__resume(command, tmp_path):
+    args = tiny_args("supervised"); resume = ["--out", "a", "--resume"]
+    first = command(*args, "--out", "a"); assert first[0] == 0
+    status, _, errors = command(*args, "--out", "a")
+    assert status == 2 and "--out a is not empty; go on with it by --resume, or name another folder" in errors
+    status, said, _ = command(*resume)
+    assert status == 0 and said.strip().splitlines()[-1] == first[1].strip().splitlines()[-1] and "step " not in said.splitlines()[0], "a finished run prints its result again"
+    for flag, value, message in [("--seed", 4, "--seed 4 differs from 0"), ("--steps", 6, "--steps 6 differs from 8"), ("--optim.lr", .1, "--optim.lr 0.1 differs from 0.003"),
+                                 ("--method", "dgcl", "--method dgcl differs from the supervised")]:
+        status, _, errors = command(*resume, flag, value)
+        assert status == 2 and message in errors and "leave it out, or name another --out" in errors
+    status, said, errors = command(*resume, "--steps", 12, "--device", "cpu", "--batch.workers", 0)
+    assert status == 0 and "going on from step 8" in said and state_of("a")["step"] == 12 and metrics_of("a")[-1]["step"] == 12, errors
+
+
+def test_main__resume_of_a_run_that_died_before_its_result(command, tmp_path):
+    assert command(*tiny_args("supervised", steps=2), "--out", "a")[0] == 0
+    (tmp_path/"a"/"result.json").unlink()
+    status, said, errors = command("--out", "a", "--resume")
+    assert status == 0 and "mIoU student" in said, errors
+
+
+def test_main__resume_starts_where_nothing_is_yet(command):
+    status, said, _ = command(*tiny_args("supervised", steps=1), "--out", "new", "--resume")
+    assert status == 0 and "run folder new" in said
+
+
+def test_main__resume_with_a_damaged_config(command, tmp_path):
+    (tmp_path/"a").mkdir(); (tmp_path/"a"/"config.json").write_text("{")
+    status, _, errors = command("--out", "a", "--resume")
+    assert status == 2 and "config.json is damaged" in errors
+
+
+def test_main__non_finite_loss(command):
+    status, _, errors = command(*tiny_args("supervised", optim__lr="1e30"), "--out", "a")
+    assert "is not finite" in str(status) and "the batch is saved in a/nonfinite" in str(status)
+
+
+def test_main__seed_and_split_seed(command, tmp_path):
+    "The seed moves the run and not the choice of labelled images."
+    data = [config.build_data(parse_run(tiny_args("supervised", **more))) for more in ({}, dict(seed=1), dict(data__num_labelled=250))]
+    assert data[0].labelled.ids == data[1].labelled.ids and set(data[0].labelled.ids) < set(data[2].labelled.ids)
