@@ -15,7 +15,7 @@ __all__ = ['log', 'CLUSTER_PIXELS', 'progress_at', 'is_due', 'lr_factor', 'make_
            'write_torch', 'save_checkpoint', 'checkpoints_of', 'load_checkpoint', 'probe_images', 'write_snapshot',
            'make_result', 'Stopped', 'run_loop', 'fit', 'Fitting', 'fit_async']
 
-# %% ../nbs/64_engine.ipynb #2490ed05
+# %% ../nbs/64_engine.ipynb #3bf4475c
 import dataclasses, io, json, logging, math, signal, threading, time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from .batches import Batch, make_loader
 from .config import LoopConfig, OptimConfig, Run, build_data, build_method, environment, run_to_dict
-from .core import IGNORE_INDEX, InputError, RunFolder, append_line, choose_run_folder, cut_lines_after, peak_rss_mb, pick_device, seed_everything, write_atomic
+from .core import IGNORE_INDEX, InputError, RunFolder, append_line, choose_run_folder, cut_lines_after, peak_rss_mb, pick_device, read_lines, seed_everything, write_atomic
 from .data.splits import SegData
 from .evaluation import EvalResult, evaluate
 from .methods.base import Losses, Method, Progress, param_groups, section
@@ -461,7 +461,7 @@ def make_result(
     per_class = {n: v for n, v in zip(t.data.class_names, main.score.iou_per_class)}
     clusters = lambda c, suffix="": {f"{k}{suffix}": v if math.isfinite(v) else None for k, v in (("silhouette", c.silhouette), ("calinski_harabasz", c.calinski_harabasz), ("davies_bouldin", c.davies_bouldin))} if c else {}
     seconds = sorted(t.seconds[20:] or t.seconds)
-    return dict(method=t.run.method, preset=t.run.preset, variant=t.run.variant, seed=t.run.seed, split_seed=t.run.data.split_seed, steps=t.run.steps, seconds=time.time() - t.started,
+    return dict(method=t.run.method, preset=t.run.preset, variant=t.run.variant, seed=t.run.seed, split_seed=t.run.data.split_seed, num_labelled=len(t.data.labelled), num_unlabelled=len(t.data.unlabelled), steps=t.run.steps, seconds=time.time() - t.started,
                 seconds_per_step=seconds[len(seconds) // 2] if seconds else None, peak_rss_mb=peak_rss_mb(), predictor=name,
                 miou_student=scores["student"].score.miou if "student" in scores else main.score.miou, miou_teacher=scores["teacher"].score.miou if "teacher" in scores else None,
                 best_miou=t.best["miou"], best_step=t.best["step"], iou_per_class=per_class, left_out=main.score.left_out, **clusters(main.clusters), **clusters(main.clusters_with_background, "_with_background"),
@@ -505,9 +505,9 @@ def fit(
 )->dict: # the result, as in result.json, with "folder"
     "Train a run to its end, in the run folder that it names; with `resume` from its last checkpoint."
     folder = choose_run_folder(run.out or None, f"runs/{run.preset}-{run.method}-s{run.seed}", run.resume).create()
-    if folder.result.exists(): return json.loads(folder.result.read_text()) | dict(folder=str(folder.path))
+    if folder.result.exists() and (old := json.loads(folder.result.read_text()))["steps"] >= run.steps: return old | dict(folder=str(folder.path))
     t = start_training(run, folder, control or Control(), [Bar()] if callbacks is None else callbacks)
-    t.started = started or t.started
+    t.started = (started or t.started) - sum(r["seconds"] for r in read_lines(folder.timings)[-1:])      # what earlier processes spent counts
     if t.is_main: write_atomic(folder.config, json.dumps(run_to_dict(run), indent=1))
     if saved := checkpoints_of(folder): load_checkpoint(t, saved[-1])
     t.tell("on_start")

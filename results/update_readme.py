@@ -13,7 +13,12 @@ PLACE = re.compile(r"(<!-- (results/[\w.-]+\.md) -->\n).*?(<!-- end -->)", re.S)
 
 def filled(text: str) -> str:
     "README.md with every place filled from its file."
-    return PLACE.sub(lambda m: f"{m[1]}{(ROOT / m[2]).read_text(encoding='utf-8').strip()}\n{m[3]}", text)
+
+    def table(name: str) -> str:
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines() if (ROOT / name).exists() else []
+        return "\n".join(line for line in lines if not line.startswith("# ")).strip()
+
+    return PLACE.sub(lambda m: f"{m[1]}{table(m[2])}\n{m[3]}", text)
 
 
 if __name__ == "__main__":

@@ -101,9 +101,9 @@ def main():
     text = "Milliseconds a step (median).\n\n" + table(rows, dict(part="<s", official=".1f", default=".1f")) + "\n\n"
     for name, sizes in dict(official=OFFICIAL, default=DEFAULT).items(): text += f"{name}: " + ", ".join(f"{k} {v}" for k, v in sizes.items()) + "\n\n"
     if args.quick: print(text); return
-    ratio, update = official["density + sampling"] / official["products"], official["bank update"]
-    text += f"Goals: density + sampling at most {GOAL_SAMPLING} x products: {ratio:.2f} ({official['density + sampling'] / official['products, prepared']:.2f} x "
-    text += f"those into prepared memory); bank update at most {GOAL_UPDATE_MS} ms: {update:.1f}."
+    ratio, ratio_prepared = (official["density + sampling"] / official[name] for name in ("products", "products, prepared"))
+    text += f"Goals: density + sampling at most {GOAL_SAMPLING} x products: {ratio:.2f} ({ratio_prepared:.2f} x those into prepared memory); "
+    text += f"bank update at most {GOAL_UPDATE_MS} ms: {official['bank update']:.1f}."
     data = dict(machine=found, official=official, default=default, sizes=dict(official=OFFICIAL, default=DEFAULT))
     save("bench_bank", args.out, "Memory bank and sampling", text, data)
 
