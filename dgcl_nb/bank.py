@@ -63,7 +63,7 @@ def take_per_class(
     order = order.masked_select(labels.index_select(0, order) != IGNORE_INDEX)
     in_turn, where = labels.index_select(0, order).sort(stable=True)
     classes, counts = in_turn.unique_consecutive(return_counts=True)
-    parts = order.index_select(0, where).split(counts.tolist()) if len(order) else ()
+    parts = order.index_select(0, where).split(counts.tolist())
     return {c: rows[:max_per_class] for c, rows in zip(classes.tolist(), parts)}
 
 # %% ../nbs/41_bank.ipynb #8a645156
@@ -168,8 +168,6 @@ def refresh_density(
     density_of:Callable[[Tensor, Tensor, Tensor], Tensor], # (feats (n, D), entries (M', D), the place of each (n,)) -> densities (n,)
 )->int: # entries done
     "Compute the densities of the `num` stalest entries of a class again, among the entries of now."
-    rows = bank.stalest(class_id, num)
-    if len(rows) == 0: return 0
-    feats = bank.queue(class_id).feats
-    bank.set_density(class_id, rows, density_of(feats.index_select(0, rows), feats, rows), step)
+    rows, feats = bank.stalest(class_id, num), bank.queue(class_id).feats
+    if len(rows) > 0: bank.set_density(class_id, rows, density_of(feats.index_select(0, rows), feats, rows), step)
     return len(rows)

@@ -21,8 +21,10 @@ from dgcl_nb.views import Views
 
 TINY = dict(steps=8, device="cpu") | {
     "data.root": ROOT/"data", "data.num_labelled": 125, "batch.labelled": 2, "batch.unlabelled": 2, "views.crop": 48,
-    "model.encoder": "test_resnet", "model.pretrained": "none", "model.output_stride": 16, "model.last_stage": 2, "model.decoder_channels": 16, "model.low_level_channels": 8, "model.proj_dim": 8,
-    "model.aspp_rates": 2, "loop.log_every": 2, "loop.evaluations": 1, "loop.snapshots": 1, "loop.checkpoints": 2, "loop.num_probes": 2, "eval.batch_size": 6}
+    "model.encoder": "test_resnet", "model.pretrained": "none", "model.output_stride": 16,
+    "model.last_stage": 2, "model.decoder_channels": 16, "model.low_level_channels": 8, "model.proj_dim": 8,
+    "model.aspp_rates": 2, "model.dropout": 0.1, "optim.encoder_lr_scale": 0.3,
+    "loop.log_every": 2, "loop.evaluations": 1, "loop.snapshots": 1, "loop.checkpoints": 2, "loop.num_probes": 2, "eval.batch_size": 6}
 DGCL = {"dgcl.bank.size": 32, "dgcl.bank.min_fill": 4, "dgcl.num_neighbors": "4 8"}
 "Settings that make a run tiny, and those that let DGCL's contrast begin within a few steps."
 
@@ -67,7 +69,8 @@ def few_images(run, num_val=12):
 
 def train_command(*args, **options):
     "Run `python -m dgcl_nb.train` as a person would; returns the finished process."
-    return subprocess.run([sys.executable, "-m", "dgcl_nb.train", *map(str, args)], capture_output=True, text=True, **dict(env=clean_environment(), cwd=ROOT/"tests") | options)
+    options = dict(env=clean_environment(), cwd=ROOT/"tests") | options
+    return subprocess.run([sys.executable, "-m", "dgcl_nb.train", *map(str, args)], capture_output=True, text=True, **options)
 
 
 def clean_environment(**more):

