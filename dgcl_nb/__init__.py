@@ -1,1 +1,30 @@
+"""Density-guided semi-supervised semantic segmentation (DGCL, CVPR 2023), as notebooks that train, explain and show themselves
+
+Modules:
+
+- `dgcl_nb.bank`: One ring of remembered pixels per class: what density is measured against, and where positives from other images come from.
+- `dgcl_nb.batches`: Which images a step sees, and what it holds of them: a pure function of the seed and the step, so that nothing has to be remembered.
+- `dgcl_nb.bench`: One command trains every method with every seed and writes one table: `python -m dgcl_nb.bench`.
+- `dgcl_nb.config`: A whole run as one frozen object, and the presets that a researcher edits.
+- `dgcl_nb.core`: The few things that every room needs: the words and letters of the code, seeds, errors, one collective, and the run folder.
+- `dgcl_nb.data.digits`: The embedded data set: real handwriting over real photographs, rendered in seconds, the same on every machine that runs the same libraries.
+- `dgcl_nb.data.files`: PASCAL VOC, Cityscapes, or a folder of your own: read, checked, and never guessed.
+- `dgcl_nb.data.sets`: One setting names the data set; everything behind it is the same for all.
+- `dgcl_nb.data.splits`: Which images are labelled, which are not, and on which we score: lists that are read, made, checked and recognised.
+- `dgcl_nb.density`: How crowded is the place in feature space where a pixel lies? Exact multi-scale nearest-neighbour density, at little more than the price of one matrix product.
+- `dgcl_nb.engine`: The loop: fetch, losses, step, after_step; once in a while it evaluates, shows itself and saves.
+- `dgcl_nb.evaluation`: Whole images or sliding windows, at the original resolution; every image once, and the protocol stands in the output.
+- `dgcl_nb.losses`: The three terms: learn from labels, learn from pseudo-labels, and pull sparse pixels of a class towards its dense middle.
+- `dgcl_nb.methods.base`: What the loop asks of a method, and the frame that all self-training methods share: teacher → filter → mix → loss.
+- `dgcl_nb.methods.dgcl`: Density-guided contrastive learning: features that are confident but lie in sparse regions of their class are pulled to where the class is dense.
+- `dgcl_nb.methods.self_training`: The baseline inside DGCL: a teacher's filtered labels on mixed images, and nothing about density.
+- `dgcl_nb.methods.supervised`: The baseline that every other method must beat: labelled images, nothing else.
+- `dgcl_nb.metrics`: What a run is judged by: mIoU over the whole set, how tight the classes lie in feature space, and how good the pseudo-labels are.
+- `dgcl_nb.model`: From images to four maps: class scores, features, projections and, on request, auxiliary scores; and the teacher that follows.
+- `dgcl_nb.pseudo_labels`: What a network believes of an unlabelled pixel, how sure it is, and how many of these beliefs may be used as labels.
+- `dgcl_nb.sampling`: Which pixels pull and which are pulled: anchors, positives and negatives of the contrastive loss, chosen by density, by confidence or by chance.
+- `dgcl_nb.snapshots`: What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
+- `dgcl_nb.train`: One command trains a method and leaves a run folder: `python -m dgcl_nb.train`.
+- `dgcl_nb.views`: What a network is shown of an image: the weak view, the strong view, and CutMix - with image, target and valid mask always moved together."""
+
 __version__ = "0.1.0"

@@ -13,11 +13,11 @@ __all__ = ['log', 'CLUSTER_PIXELS', 'progress_at', 'is_due', 'lr_factor', 'make_
            'Training', 'start_training', 'init_from_run', 'NonFiniteLoss', 'check_finite', 'train_phase',
            'training_step', 'close_window', 'write_log', 'score', 'evaluate_all', 'predictor_name', 'save_best',
            'write_torch', 'save_checkpoint', 'checkpoints_of', 'load_checkpoint', 'probe_images', 'write_snapshot',
-           'make_result', 'Stopped', 'run_loop', 'fit', 'Fitting', 'fit_async']
+           'cluster_columns', 'make_result', 'Stopped', 'run_loop', 'fit', 'Fitting', 'fit_async']
 
-# %% ../nbs/64_engine.ipynb #3bf4475c
+# %% ../nbs/64_engine.ipynb #3f98b487
 import dataclasses, io, json, logging, math, signal, threading, time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +26,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .batches import Batch, make_loader
-from .config import LoopConfig, OptimConfig, Run, build_data, build_method, environment, run_to_dict
+from .config import OptimConfig, Run, build_data, build_method, environment, run_to_dict
 from .core import IGNORE_INDEX, InputError, RunFolder, append_line, choose_run_folder, cut_lines_after, peak_rss_mb, pick_device, read_lines, seed_everything, write_atomic
 from .data.splits import SegData
 from .evaluation import EvalResult, evaluate
@@ -451,6 +451,15 @@ def write_snapshot(
     t.tell("on_snapshot", path)
     return path
 
+# %% ../nbs/64_engine.ipynb #0051b559
+def cluster_columns(
+    scores, # ClusterScores, or None where they were not asked for
+    suffix:str="", # of the names
+)->dict[str, float|None]: # None for a score that does not exist, e.g. of a collapsed network
+    "The three cluster scores by name, as JSON can hold them."
+    names = ("silhouette", "calinski_harabasz", "davies_bouldin")
+    return {n + suffix: v if math.isfinite(v := getattr(scores, n)) else None for n in names} if scores else {}
+
 # %% ../nbs/64_engine.ipynb #7ce633ff
 def make_result(
     t:Training, # at its end
@@ -459,12 +468,13 @@ def make_result(
     "What a finished run claims."
     name = predictor_name(t.method); main = scores[name]
     per_class = {n: v for n, v in zip(t.data.class_names, main.score.iou_per_class)}
-    clusters = lambda c, suffix="": {f"{k}{suffix}": v if math.isfinite(v) else None for k, v in (("silhouette", c.silhouette), ("calinski_harabasz", c.calinski_harabasz), ("davies_bouldin", c.davies_bouldin))} if c else {}
     seconds = sorted(t.seconds[20:] or t.seconds)
-    return dict(method=t.run.method, preset=t.run.preset, variant=t.run.variant, seed=t.run.seed, split_seed=t.run.data.split_seed, num_labelled=len(t.data.labelled), num_unlabelled=len(t.data.unlabelled), steps=t.run.steps, seconds=time.time() - t.started,
+    return dict(method=t.run.method, preset=t.run.preset, variant=t.run.variant, seed=t.run.seed, split_seed=t.run.data.split_seed,
+                num_labelled=len(t.data.labelled), num_unlabelled=len(t.data.unlabelled), steps=t.run.steps, seconds=time.time() - t.started,
                 seconds_per_step=seconds[len(seconds) // 2] if seconds else None, peak_rss_mb=peak_rss_mb(), predictor=name,
                 miou_student=scores["student"].score.miou if "student" in scores else main.score.miou, miou_teacher=scores["teacher"].score.miou if "teacher" in scores else None,
-                best_miou=t.best["miou"], best_step=t.best["step"], iou_per_class=per_class, left_out=main.score.left_out, **clusters(main.clusters), **clusters(main.clusters_with_background, "_with_background"),
+                best_miou=t.best["miou"], best_step=t.best["step"], iou_per_class=per_class, left_out=main.score.left_out,
+                **cluster_columns(main.clusters), **cluster_columns(main.clusters_with_background, "_with_background"),
                 protocol=main.protocol, device=str(t.accelerator.device), processes=t.accelerator.num_processes, threads=torch.get_num_threads(), environment=environment())
 
 # %% ../nbs/64_engine.ipynb #b5b32780

@@ -42,12 +42,13 @@ def resumed_run(
     if not asked.resume or not folder.config.is_file(): return asked
     try: saved = run_from_dict(json.loads(folder.config.read_text()), str(folder.config))
     except json.JSONDecodeError as e: raise InputError(f"{folder.config} is damaged ({e}); the checkpoints need it: restore it, or start anew with another --out") from e
-    if asked.method != saved.method and "--method" in " ".join(args): raise InputError(f"--method {asked.method} differs from the {saved.method} of {folder.config}; leave it out, or name another --out")
-    flags = [a for a in args]
-    run = parse_flags(flags, saved)
+    if asked.method != saved.method and "--method" in " ".join(args):
+        raise InputError(f"--method {asked.method} differs from the {saved.method} of {folder.config}; leave it out, or name another --out")
+    run = parse_flags(args, saved)
     differ = [n for n in setting_names(type(saved)) if setting_of(run, n) != setting_of(saved, n) and n not in MAY_DIFFER]
     differ = [n for n in differ if not (n == "steps" and run.steps > saved.steps)]
-    if differ: raise InputError("; ".join(f"--{n} {setting_of(run, n)} differs from {setting_of(saved, n)}" for n in differ) + f" in {folder.config}; leave it out, or name another --out")
+    told = "; ".join(f"--{n} {setting_of(run, n)} differs from {setting_of(saved, n)}" for n in differ)
+    if differ: raise InputError(f"{told} in {folder.config}; leave it out, or name another --out")
     return dataclasses.replace(run, out=str(folder.path), resume=True)
 
 # %% ../nbs/65_train.ipynb #00683ff8
@@ -71,8 +72,10 @@ def format_result(
     lines += [f"{'mIoU student':>20}  {percent(result['miou_student'])}", f"{'mIoU teacher':>20}  {percent(result['miou_teacher'])}"]
     lines += [f"{'best (' + result['predictor'] + ')':>20}  {percent(result['best_miou'])}  at step {result['best_step']}, selected on val"]
     if result.get("silhouette") is not None:
-        lines += [f"{'clusters':>20}  silhouette {result['silhouette']:.3f}, Calinski-Harabasz {result['calinski_harabasz']:.0f}, Davies-Bouldin {result['davies_bouldin']:.2f} (of the {result['predictor']}'s features)"]
-    lines += [f"{'protocol':>20}  {result['protocol']}", f"{'time':>20}  {result['seconds']:.0f} s, {1e3 * result['seconds_per_step']:.0f} ms a step, peak memory {result['peak_rss_mb']:.0f} MiB"]
+        scores = "silhouette {silhouette:.3f}, Calinski-Harabasz {calinski_harabasz:.0f}, Davies-Bouldin {davies_bouldin:.2f}".format(**result)
+        lines += [f"{'clusters':>20}  {scores} (of the {result['predictor']}'s features)"]
+    lines += [f"{'protocol':>20}  {result['protocol']}"]
+    lines += [f"{'time':>20}  {result['seconds']:.0f} s, {1e3 * result['seconds_per_step']:.0f} ms a step, peak memory {result['peak_rss_mb']:.0f} MiB"]
     return "\n".join(lines + [f"{'run folder':>20}  {result['folder']}"])
 
 # %% ../nbs/65_train.ipynb #8a2c4173
@@ -84,7 +87,8 @@ def what_runs(
     "One paragraph on what will be trained, printed before the first step."
     images = run.batch.unlabelled * run.optim.accumulate
     epochs = f", {run.steps * images / num_unlabelled:.1f} epochs over the unlabelled list" if images and num_unlabelled else ""
-    return (f"dgcl_nb {__version__}: {run.method} on {run.data.name}, {num_labelled} labelled and {num_unlabelled} unlabelled images (split seed {run.data.split_seed}), seed {run.seed}\n"
+    return (f"dgcl_nb {__version__}: {run.method} on {run.data.name}, seed {run.seed}; "
+            f"{num_labelled} labelled and {num_unlabelled} unlabelled images (split seed {run.data.split_seed})\n"
             f"{run.steps} steps{epochs}, the first {run.sup_only_steps} supervised only; {run.model.encoder}, pretrained {run.model.pretrained}")
 
 # %% ../nbs/65_train.ipynb #79d40c7a

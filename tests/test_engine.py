@@ -355,11 +355,11 @@ def test_train__ctrl_c_saves_and_says_how_to_go_on(out):
     args = tiny_args("supervised", steps=5000, loop__log_every=1, batch__workers=1, loop__evaluations=0, loop__snapshots=0, loop__checkpoints=0)
     child = train_until(out, "step     3/5000", *args)
     os.killpg(child.pid, signal.SIGINT)                                                    # Ctrl-C reaches the loader's workers too
-    said, errors = child.communicate(timeout=60)
+    said, errors = child.communicate(timeout=180)
     assert child.returncode == 130, errors
     assert f"go on with: python -m dgcl_nb.train --out {out} --resume" in said and "Traceback" not in errors
     step = state_of(out)["step"]; assert 3 <= step < 5000 and metrics_of(out)[-1]["step"] == step
     child = train_until(out, f"step {step + 2:>5}/5000", "--resume")
     child.send_signal(signal.SIGTERM)                                                      # as a cluster does before it kills
-    said, errors = child.communicate(timeout=60)
+    said, errors = child.communicate(timeout=180)
     assert child.returncode == 130 and state_of(out)["step"] > step, errors

@@ -132,7 +132,7 @@ def test_parse_run__order_of_layers(tmp_path):
 def test_main__a_run_says_what_it_did_and_leaves_it(command, tmp_path):
     status, said, errors = command(*tiny_args("dgcl"))
     assert status == 0, errors
-    for words in ("dgcl on digits, 125 labelled and 1875 unlabelled images (split seed 0), seed 0", "8 steps, 0.0 epochs",
+    for words in ("dgcl on digits", "125 labelled and 1875 unlabelled images (split seed 0)", "seed 0", "8 steps, 0.0 epochs",
                   "the first 2 supervised only", "run folder runs/digits-dgcl-s0; computing on cpu",
                   "background", "mIoU student", "mIoU teacher", "silhouette", "Calinski-Harabasz", "Davies-Bouldin", "selected on val", "a step, peak memory"):
         assert words in said

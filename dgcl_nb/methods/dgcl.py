@@ -55,7 +55,8 @@ class DGCLConfig(SelfTrainingConfig):
         if self.contrast_view == "mixed" and self.bank_source == "teacher":
             raise InputError("dgcl.contrast_view 'mixed' has no teacher features, as the teacher sees clean images only; set dgcl.bank_source student or dgcl.contrast_view clean")
         if self.contrast_weight < 0: raise InputError(f"dgcl.contrast_weight is {self.contrast_weight}; allowed: 0 or more")
-        if not (0 <= self.contrast_start <= 1 and 0 <= self.contrast_ramp <= 1): raise InputError("dgcl.contrast_start and dgcl.contrast_ramp are shares of the self-training part, between 0 and 1")
+        if not (0 <= self.contrast_start <= 1 and 0 <= self.contrast_ramp <= 1):
+            raise InputError("dgcl.contrast_start and dgcl.contrast_ramp are shares of the self-training part, between 0 and 1")
         if self.temperature <= 0: raise InputError(f"dgcl.temperature is {self.temperature}; allowed: above 0")
 
 # %% ../../nbs/53_methods.dgcl.ipynb #61ddc299
