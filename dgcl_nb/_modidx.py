@@ -272,6 +272,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'dgcl_nb.engine.check_finite': ('engine.html#check_finite', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.checkpoints_of': ('engine.html#checkpoints_of', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.close_window': ('engine.html#close_window', 'dgcl_nb/engine.py'),
+                                'dgcl_nb.engine.cluster_columns': ('engine.html#cluster_columns', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.evaluate_all': ('engine.html#evaluate_all', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.fit': ('engine.html#fit', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.fit_async': ('engine.html#fit_async', 'dgcl_nb/engine.py'),
