@@ -202,7 +202,12 @@ def apply_settings(
     known = mine | {f"{m}.{n}" for m, (_, c) in METHODS.items() for n in setting_names(c)}
     for name, (value, origin) in settings.items():
         if name not in known: raise InputError(f"{origin}: {unknown_name('setting', name, known)}")
-        if name not in mine: continue
+    lines = {n: line for n, line in settings.items() if n in mine}
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            return parse_flags([word for n, (v, _) in lines.items() for word in (f"--{n}", *shlex.split(v))], run)
+    except SystemExit: pass                                     # line by line, to name the one at fault
+    for name, (value, origin) in lines.items():
         said = io.StringIO()
         try:
             with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said): run = parse_flags([f"--{name}", *shlex.split(value)], run)

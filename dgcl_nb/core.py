@@ -140,6 +140,12 @@ class RunFolder:
     def __repr__(self): return f"RunFolder('{self.path}')"
     def is_used(self)->bool: return self.path.is_dir() and any(self.path.iterdir())
 
+    def remove_empty(self)->None:
+        "Take the folder back if nothing was written to it, so that the corrected command can use it."
+        for d in (self.checkpoints, self.snapshots, self.path):
+            try: d.rmdir()
+            except OSError: pass
+
     def create(self)->"RunFolder":
         "Make the folder and prove that it can be written."
         try:
@@ -155,7 +161,9 @@ def append_line(
     record:dict, # one line; must hold "step"
 )->None:
     "Add one JSON line."
-    with open(path, "a", encoding="utf-8") as f: f.write(json.dumps(record) + "\n")
+    try:
+        with open(path, "a", encoding="utf-8") as f: f.write(json.dumps(record) + "\n")
+    except OSError as e: raise InputError(f"cannot write {path}: {e.strerror}; free space or permissions, then --resume") from e
 
 # %% ../nbs/00_core.ipynb #409cc0ee
 def read_lines(

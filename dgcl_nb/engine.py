@@ -10,10 +10,11 @@ the step number are all that a resume needs. Where we differ from the released c
 # %% auto #0
 __all__ = ['log', 'CLUSTER_PIXELS', 'progress_at', 'is_due', 'lr_factor', 'make_optimizer', 'set_lr', 'make_accelerator',
            'average_running_statistics', 'Control', 'catch_signals', 'Callback', 'Bar', 'format_record', 'TensorBoard',
-           'Training', 'start_training', 'init_from_run', 'NonFiniteLoss', 'check_finite', 'train_phase',
-           'training_step', 'close_window', 'write_log', 'score', 'evaluate_all', 'predictor_name', 'save_best',
-           'write_torch', 'save_checkpoint', 'checkpoints_of', 'load_checkpoint', 'probe_images', 'write_snapshot',
-           'cluster_columns', 'make_result', 'Stopped', 'run_loop', 'fit', 'Fitting', 'fit_async']
+           'Training', 'start_training', 'init_from_run', 'write_whole', 'write_torch', 'NonFiniteLoss', 'check_finite',
+           'train_phase', 'training_step', 'windows_of_all', 'close_window', 'write_log', 'score', 'evaluate_all',
+           'predictor_name', 'save_best', 'save_checkpoint', 'checkpoints_of', 'load_checkpoint', 'probe_images',
+           'write_snapshot', 'cluster_columns', 'make_result', 'Stopped', 'run_loop', 'agree_on_folder', 'fit',
+           'Fitting', 'fit_async']
 
 # %% ../nbs/64_engine.ipynb #3f98b487
 import dataclasses, io, json, logging, math, signal, threading, time
@@ -222,6 +223,8 @@ def start_training(
     accelerator = make_accelerator(run)
     data = build_data(run)
     method = build_method(run, data.num_classes)
+    if method.needs_unlabelled and not run.batch.unlabelled and run.sup_only_steps < run.steps:
+        raise InputError(f"batch.unlabelled is 0, but method {run.method} learns from unlabelled images; set it to 1 or more, or --method supervised")
     if run.init_from: init_from_run(method, run.init_from)
     if accelerator.device.type == "cuda" and accelerator.num_processes > 1: method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
     method.to(accelerator.device)
@@ -241,6 +244,24 @@ def init_from_run(
     weights = torch.load(path, map_location="cpu", weights_only=True)["predictor"]
     for network in method.networks().values(): load_weights(network, weights, f"--init_from {folder}")
 
+# %% ../nbs/64_engine.ipynb #1f511a38
+def write_whole(
+    path:Path, # the file
+    data:bytes|str, # its content
+)->None:
+    "write_atomic, with an error that says what to do when the disk is full."
+    try: write_atomic(path, data)
+    except OSError as e:
+        raise InputError(f"cannot write {path}: {e.strerror}; what was there before is intact: free space or permissions, then --resume") from e
+
+# %% ../nbs/64_engine.ipynb #73b30d39
+def write_torch(
+    path:Path, # the file
+    content:dict, # tensors and plain values
+)->None:
+    "torch.save, whole or not at all."
+    buffer = io.BytesIO(); torch.save(content, buffer); write_whole(path, buffer.getbuffer())
+
 # %% ../nbs/64_engine.ipynb #7ed4fc13
 class NonFiniteLoss(RuntimeError):
     "A loss is not a number; the batch that made it is saved."
@@ -253,10 +274,10 @@ def check_finite(
 )->None:
     "Stop a run whose loss is NaN or infinite: name the term, save the batch."
     if torch.isfinite(losses.total()): return
-    terms = {k: float(v) for k, (v, _) in losses.terms.items()}
+    terms = {k: v.item() for k, (v, _) in losses.terms.items()}
     bad = [k for k, v in terms.items() if not math.isfinite(v)]
     path = t.folder.path/f"nonfinite_step_{t.step:07d}_rank{t.accelerator.process_index}.pt"
-    torch.save(dict(step=t.step, terms=terms, batch=dataclasses.asdict(batch)), path)
+    write_torch(path, dict(step=t.step, terms=terms, batch=dataclasses.asdict(batch)))
     raise NonFiniteLoss(f"step {t.step}: {', '.join(bad)} is not finite ({terms}); the batch is saved in {path}; a smaller optim.lr or optim.clip_norm 1 is the usual cure")
 
 # %% ../nbs/64_engine.ipynb #2e47f598
@@ -275,7 +296,7 @@ def train_phase(
         with section("backward"): t.accelerator.backward(losses.total() / len(batches))
         found.append(losses)
     with section("optimiser"):
-        if t.run.optim.clip_norm: t.accelerator.clip_grad_norm_(t.method.parameters(), t.run.optim.clip_norm)
+        if t.run.optim.clip_norm: t.accelerator.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], t.run.optim.clip_norm)
         optimizer.step()
     return found
 
@@ -298,17 +319,24 @@ def training_step(
     t.step += 1
     return shown
 
+# %% ../nbs/64_engine.ipynb #cd27fe38
+def windows_of_all(
+    t:Training, # at the end of a step; all processes call this
+)->list[dict]: # one a process: name -> [sum, count] since the last log line
+    "The open log windows of all processes."
+    mine = {k: [float(s), n] for k, (s, n) in t.window.items()}
+    parts = [mine] * t.accelerator.num_processes
+    if t.accelerator.num_processes > 1: dist.all_gather_object(parts, mine)
+    return parts
+
 # %% ../nbs/64_engine.ipynb #b52af108
 def close_window(
     t:Training, # its window is emptied
 )->dict[str, float]:
     "The averages since the last log line, over all processes."
-    sums = {k: (float(s), n) for k, (s, n) in t.window.items()}; t.window.clear()
-    if t.accelerator.num_processes > 1:
-        parts = [None] * t.accelerator.num_processes; dist.all_gather_object(parts, sums)
-        names = list(dict.fromkeys(k for p in parts for k in p))
-        sums = {k: tuple(sum(p[k][i] for p in parts if k in p) for i in (0, 1)) for k in names}
-    return {k: s / n for k, (s, n) in sums.items()}
+    parts = windows_of_all(t); t.window.clear()
+    names = dict.fromkeys(k for p in parts for k in p)
+    return {k: sum(p[k][0] for p in parts if k in p) / sum(p[k][1] for p in parts if k in p) for k in names}
 
 # %% ../nbs/64_engine.ipynb #36dd5e64
 def write_log(
@@ -344,6 +372,7 @@ CLUSTER_PIXELS = 300
 
 def evaluate_all(
     t:Training, # its best is updated
+    log:bool=True, # whether the scores get a line in the log
 )->dict[str, EvalResult]:
     "Score every network; at the end of the run the predictor's features as well."
     scores = {}
@@ -354,6 +383,7 @@ def evaluate_all(
     if main > t.best["miou"]:
         t.best = dict(miou=main, step=t.step)
         if t.is_main: save_best(t)
+    if not log: return scores
     record = dict(step=t.step, epoch=t.progress.epoch, event="eval") | {f"miou_{k}": v.score.miou for k, v in scores.items()}
     record |= dict(iou_per_class={k: v.score.iou_per_class for k, v in scores.items()}, best_miou=t.best["miou"], best_step=t.best["step"])
     if t.is_main: append_line(t.folder.metrics, record)
@@ -374,16 +404,6 @@ def save_best(
     "Save the predictor alone, for prediction and for `--init_from`."
     write_torch(t.folder.checkpoints/"best.pt", dict(step=t.step, miou=t.best["miou"], predictor=t.method.predictor().state_dict()))
 
-# %% ../nbs/64_engine.ipynb #73b30d39
-def write_torch(
-    path:Path, # the file
-    content:dict, # tensors and plain values
-)->None:
-    "torch.save, whole or not at all, with an error that says what to do when the disk is full."
-    buffer = io.BytesIO(); torch.save(content, buffer)
-    try: write_atomic(path, buffer.getbuffer())
-    except OSError as e: raise InputError(f"cannot write {path}: {e.strerror}; what was there before is intact: free space or permissions, then --resume") from e
-
 # %% ../nbs/64_engine.ipynb #9bcf5d5d
 def save_checkpoint(
     t:Training, # at the end of a step
@@ -391,9 +411,10 @@ def save_checkpoint(
 )->Path:
     "Write the checkpoint of this step and remove older ones."
     scaler = t.accelerator.scaler
-    state = dict(step=t.step, best=t.best, window={k: [float(s), n] for k, (s, n) in t.window.items()}, method=t.method.state_dict(), method_name=t.run.method,
+    state = dict(step=t.step, best=t.best, windows=windows_of_all(t), method=t.method.state_dict(), method_name=t.run.method,
                  optimizers={k: o.state_dict() for k, o in t.optimizers.items()}, scaler=scaler.state_dict() if scaler else None)
     path = t.folder.checkpoints/f"step_{t.step:07d}.pt"
+    if not t.is_main: return path
     write_torch(path, state)
     for old in checkpoints_of(t.folder)[:-keep]: old.unlink()
     return path
@@ -411,7 +432,7 @@ def load_checkpoint(
     path:Path, # of a run with the same settings
 )->None:
     "Go back to the state of a checkpoint, and cut what was logged after it."
-    state = torch.load(path, map_location=t.accelerator.device, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
     if state["method_name"] != t.run.method: raise InputError(f"{path} is a checkpoint of method {state['method_name']}, not of {t.run.method}; resume with that method")
     own = t.method.state_dict()
     differ = [k for k in own.keys() | state["method"].keys() if k not in own or k not in state["method"] or own[k].shape != state["method"][k].shape]
@@ -419,7 +440,9 @@ def load_checkpoint(
     t.method.load_state_dict(state["method"])
     for k, o in t.optimizers.items(): o.load_state_dict(state["optimizers"][k])
     if state["scaler"] and t.accelerator.scaler: t.accelerator.scaler.load_state_dict(state["scaler"])
-    t.step, t.best, t.window = state["step"], state["best"], {k: [torch.tensor(s), n] for k, (s, n) in state["window"].items()}
+    rank, windows = t.accelerator.process_index, state["windows"]                  # with more processes than before, a new one starts empty
+    window = windows[rank] if rank < len(windows) else {}
+    t.step, t.best, t.window = state["step"], state["best"], {k: [torch.tensor(s), n] for k, (s, n) in window.items()}
     if t.is_main:
         for p in (t.folder.metrics, t.folder.timings): cut_lines_after(p, t.step)
 
@@ -440,11 +463,12 @@ def probe_images(
 # %% ../nbs/64_engine.ipynb #2ad9b753
 def write_snapshot(
     t:Training, # at the end of a step
-)->Path:
-    "Show the method the probe images, and write down what it makes of them."
+)->Path|None: # on the first process
+    "Show the method the probe images and write down what it makes of them. All processes look, as a filter may gather; one writes."
     ids, images, targets = probe_images(t.data, t.run.loop.num_probes, t.run.views.crop)
     x = normalize(images.to(t.accelerator.device), t.run.views.mean, t.run.views.std)
     with t.accelerator.autocast(), torch.no_grad(): seen = t.method.look(x, t.progress)
+    if not t.is_main: return None
     snap = make_snapshot(t.step, t.data.class_names, t.data.palette, seen.num_neighbors, ids, images, targets, seen.prediction, seen.pseudo.labels, seen.kept,
                          seen.pseudo.confidence, seen.pseudo.entropy, seen.density_per_k.movedim(0, 1), seen.feats, seen.roles)
     path = save_snapshot(t.folder.path, snap)
@@ -500,11 +524,24 @@ def run_loop(
         t.seconds.append(time.perf_counter() - start); t.tell("on_step", losses)
         if t.step % loop.log_every == 0 or t.step in (1, steps): write_log(t, losses)
         if is_due(t.step, steps, loop.evaluations): scores = evaluate_all(t)
-        if is_due(t.step, steps, loop.snapshots) and t.is_main: write_snapshot(t)
+        if is_due(t.step, steps, loop.snapshots): write_snapshot(t)
         stop = t.control.should_stop(t.accelerator.device)
-        if (stop or is_due(t.step, steps, loop.checkpoints)) and t.is_main: save_checkpoint(t)
+        if stop or is_due(t.step, steps, loop.checkpoints): save_checkpoint(t)
         if stop and t.step < steps: raise Stopped(t)
-    return make_result(t, scores or evaluate_all(t))
+    return make_result(t, scores or evaluate_all(t, log=False))
+
+# %% ../nbs/64_engine.ipynb #990777e4
+def agree_on_folder(
+    run:Run, # out, or what the default is made of; resume
+)->RunFolder: # made
+    "The run folder, chosen by the first process and told to the others: each would find the one that another just made in use."
+    accelerator, answer = make_accelerator(run), [None]
+    if accelerator.is_main_process:
+        try: answer = [choose_run_folder(run.out or None, f"runs/{run.preset}-{run.method}-s{run.seed}", run.resume).create()]
+        except InputError as e: answer = [e]
+    if accelerator.num_processes > 1: dist.broadcast_object_list(answer, device=accelerator.device)
+    if isinstance(answer[0], InputError): raise answer[0]
+    return answer[0]
 
 # %% ../nbs/64_engine.ipynb #97af9f7d
 def fit(
@@ -514,17 +551,19 @@ def fit(
     started:float|None=None, # when the clock of `seconds` began; now by default
 )->dict: # the result, as in result.json, with "folder"
     "Train a run to its end, in the run folder that it names; with `resume` from its last checkpoint."
-    folder = choose_run_folder(run.out or None, f"runs/{run.preset}-{run.method}-s{run.seed}", run.resume).create()
+    folder = agree_on_folder(run)
     if folder.result.exists() and (old := json.loads(folder.result.read_text()))["steps"] >= run.steps: return old | dict(folder=str(folder.path))
-    t = start_training(run, folder, control or Control(), [Bar()] if callbacks is None else callbacks)
+    try:
+        t = start_training(run, folder, control or Control(), [Bar()] if callbacks is None else callbacks)
+        if saved := checkpoints_of(folder): load_checkpoint(t, saved[-1])
+    except BaseException: folder.remove_empty(); raise
     t.started = (started or t.started) - sum(r["seconds"] for r in read_lines(folder.timings)[-1:])      # what earlier processes spent counts
-    if t.is_main: write_atomic(folder.config, json.dumps(run_to_dict(run), indent=1))
-    if saved := checkpoints_of(folder): load_checkpoint(t, saved[-1])
+    if t.is_main: write_whole(folder.config, json.dumps(run_to_dict(run), indent=1))
     t.tell("on_start")
     result = None
     try:
         with catch_signals(t.control): result = run_loop(t)
-        if t.is_main: write_atomic(folder.result, json.dumps(result, indent=1))
+        if t.is_main: write_whole(folder.result, json.dumps(result, indent=1))
     finally: t.tell("on_end", result)
     return result | dict(folder=str(folder.path))
 

@@ -75,7 +75,7 @@ def format_result(
         scores = "silhouette {silhouette:.3f}, Calinski-Harabasz {calinski_harabasz:.0f}, Davies-Bouldin {davies_bouldin:.2f}".format(**result)
         lines += [f"{'clusters':>20}  {scores} (of the {result['predictor']}'s features)"]
     lines += [f"{'protocol':>20}  {result['protocol']}"]
-    lines += [f"{'time':>20}  {result['seconds']:.0f} s, {1e3 * result['seconds_per_step']:.0f} ms a step, peak memory {result['peak_rss_mb']:.0f} MiB"]
+    lines += [f"{'time':>20}  {result['seconds']:.0f} s, {1e3 * (result['seconds_per_step'] or 0):.0f} ms a step, peak memory {result['peak_rss_mb']:.0f} MiB"]
     return "\n".join(lines + [f"{'run folder':>20}  {result['folder']}"])
 
 # %% ../nbs/65_train.ipynb #8a2c4173
