@@ -26,7 +26,7 @@ test: $(STAMP)
 	echo "== sync gate"; python tests/sync_gate.py || red="$$red sync"; \
 	echo "== notebooks"; OMP_NUM_THREADS=1 MPLBACKEND=Agg nbdev-test --n-workers 2 --timing --flags "$(NB_FLAGS)" || red="$$red notebooks"; \
 	echo "== ruff"; ruff check nbs tests || red="$$red ruff"; \
-	echo "== pytest"; DGCL_NB_RED="$$red" python -m pytest -m "$(MARKS)" --durations=10 || red="$$red pytest"; \
+	echo "== pytest"; DGCL_NB_RED="$$red" OMP_NUM_THREADS=1 python -m pytest -m "$(MARKS)" --durations=10 || red="$$red pytest"; \
 	test -z "$$red"
 
 test-all:

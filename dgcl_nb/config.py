@@ -200,7 +200,7 @@ def apply_settings(
     "A run with the lines of a section applied; lines of another method's group are checked by name and left."
     mine = set(setting_names(type(run)))
     known = mine | {f"{m}.{n}" for m, (_, c) in METHODS.items() for n in setting_names(c)}
-    for name, (value, origin) in settings.items():
+    for name, (_, origin) in settings.items():
         if name not in known: raise InputError(f"{origin}: {unknown_name('setting', name, known)}")
     lines = {n: line for n, line in settings.items() if n in mine}
     try:
