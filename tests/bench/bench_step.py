@@ -110,8 +110,7 @@ Medians of single parts, so they do not add up exactly. The whole forward pass (
 
 Goal: density + sampling + loss + bank at most {GOAL:.0f} % of the step: **{share:.1f} %** ({1e3 * ours:.1f} ms; the EMA, {1e3 * ema:.1f} ms on its own, aside).
 
-What else the contrast costs lies in the other rows: a DGCL step takes {ratio:.2f} x a step of self_training, mostly for the student's pass over the
-clean views and its backward.
+What else the contrast costs lies in the other rows: a DGCL step takes {ratio:.2f} x a step of self_training.
 
 The steps: {seen('contrast_classes'):.1f} classes in the contrast, bank {seen('bank_fill'):.0%} full, {seen('contrast_kept'):.0%} of unlabelled cells kept."""
     return text, dict(rows=rows, ema_ms=1e3 * ema, forward_ms=1e3 * found["forward"], ours_percent=share, ratio_to_self_training=ratio, notes=notes)
