@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from .core import EPS, IGNORE_INDEX, InputError, unknown_name
 
 # %% ../nbs/41_bank.ipynb #db750b75
-REFRESH = ("none", "rolling", "all")      # stored densities are computed again: never, the stalest few of each class in each step, all in each step
+REFRESH = ("none", "rolling", "all")      # stored densities are computed again: never, in each step some of the class that needs it most, all in each step
 
 # %% ../nbs/41_bank.ipynb #0f03d466
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ class BankConfig:
     size: int = 1000 # entries kept per class; a new one overwrites the oldest (released code: 10000)
     min_fill: int = 64 # entries that a class needs before it takes part in the contrast (released code: all classes must be full)
     max_new_per_class: int = 100 # entries added per class and step at most, drawn at random (released code: 1000, also a tenth of its size)
-    refresh: str = "rolling" # densities of stored entries: none (computed once, as released), rolling (the stalest few in each step), all (in each step)
-    refresh_count: int = 50 # entries per class and step whose density is computed again, if refresh is rolling
+    refresh: str = "rolling" # densities of stored entries: none (computed once, as released), rolling (in each step the stalest of the class whose densities are oldest), all (in each step)
+    refresh_count: int = 200 # entries of that class whose density is computed again in a step, if refresh is rolling
 
     def __post_init__(self):
         if self.refresh not in REFRESH: raise unknown_name("bank.refresh", self.refresh, REFRESH)
@@ -47,8 +47,8 @@ class BankConfig:
             raise InputError(f"bank.min_fill is {self.min_fill}, but a class never holds more than bank.size = {self.size}; lower the one or raise the other")
 
     @property
-    def num_refresh(self)->int: # entries per class and step
-        "How many stored densities are computed again, per class and step."
+    def num_refresh(self)->int: # entries of one class
+        "How many stored densities of a class are computed again when it is its turn."
         return dict(none=0, rolling=self.refresh_count, all=self.size)[self.refresh]
 
 # %% ../nbs/41_bank.ipynb #72ea6085
@@ -158,6 +158,16 @@ class MemoryBank(Rings):
         "The mean age (K,) of the stored densities, in steps; one that was never computed is as old as the run."
         holds = torch.arange(self.size, device=self.stamp.device) < self.filled[:, None]
         return ((step - self.stamp.clamp(min=0)) * holds).sum(1) / self.filled
+
+    def due(self,
+        cfg:BankConfig, # the policy
+        step:int, # now
+        first:int=0, # classes before it keep no densities
+    )->list[int]: # classes
+        "The classes whose stored densities shall be computed again in this step; a class of one entry has no neighbour to compare with."
+        held, ages = self.filled.tolist(), self.staleness(step).nan_to_num(-1.).tolist()
+        classes = [c for c in range(first, self.num_classes) if held[c] > 1]
+        return dict(none=[], all=classes, rolling=sorted(classes, key=lambda c: -ages[c])[:1])[cfg.refresh]
 
 # %% ../nbs/41_bank.ipynb #73d080c2
 def refresh_density(

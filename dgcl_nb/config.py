@@ -72,6 +72,7 @@ class LoopConfig:
     precision:str="no" # autocast: no (float32), bf16, or fp16 (GPU only)
     threads:int=0 # CPU threads that torch computes with; 0 leaves torch's choice
     tensorboard:bool=False # whether curves are written for TensorBoard too (needs the extra: pip install 'dgcl_nb[tensorboard]')
+    report:bool=True # whether the command ends with a report: report.html, written by a process of its own (needs the extra: pip install 'dgcl_nb[looking]')
 
     def __post_init__(self):
         if self.precision not in ("no", "bf16", "fp16"): raise unknown_name("loop.precision", self.precision, ("no", "bf16", "fp16"))

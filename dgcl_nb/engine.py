@@ -346,7 +346,7 @@ def write_log(
     "Write a line to both logs and tell the callbacks."
     averages = close_window(t)
     if not t.is_main: return
-    record = dict(step=t.step, epoch=t.progress.epoch, lr=t.run.optim.lr * lr_factor(t.run.optim, (t.step - 1) / t.run.steps)) | averages
+    record = dict(step=t.step, epoch=t.progress.epoch, lr=t.run.optim.lr * lr_factor(t.run.optim, (t.step - 1) / t.run.steps)) | averages | t.method.describe()
     if losses.inactive: record["inactive"] = losses.inactive
     recent = t.seconds[-t.run.loop.log_every:]
     images = (t.run.batch.labelled + t.run.batch.unlabelled * t.method.needs_unlabelled) * t.run.optim.accumulate * t.accelerator.num_processes
@@ -568,17 +568,32 @@ def fit(
     return result | dict(folder=str(folder.path))
 
 # %% ../nbs/64_engine.ipynb #03d3f667
+class _HeldControl(Control):
+    "A control that says whether the loop is waiting at a step's end."
+    held = False
+    def should_stop(self, device)->bool:
+        self.held = True
+        try: return super().should_stop(device)
+        finally: self.held = False
+
+class _Follow(Callback):
+    "Tells a Fitting where its run writes and how far it is."
+    def __init__(self, fitting:"Fitting"): self.fitting = fitting
+    def on_start(self, t): self.fitting.step, self.fitting.folder = t.step, t.folder.path
+    def on_step(self, t, losses): self.fitting.step = t.step
+
 class Fitting:
-    "A run in a background thread: `pause`, `resume`, `stop`, `wait`; `result` or `error` when it has ended."
+    "A run in a background thread: `pause`, `resume`, `stop`, `wait`; `folder` (None until the run has begun) and `step`; `result` or `error` when it has ended."
     def __init__(self, run:Run, callbacks:Sequence[Callback]=()):
-        self.control, self.result, self.error = Control(), None, None
-        self.thread = threading.Thread(target=self._work, args=(run, list(callbacks)), daemon=True); self.thread.start()
+        self.run, self.control, self.folder, self.step, self.result, self.error = run, _HeldControl(), None, 0, None, None
+        self.thread = threading.Thread(target=self._work, args=(run, [_Follow(self), *callbacks]), daemon=True); self.thread.start()
 
     def _work(self, run, callbacks):
-        try: self.result = fit(run, self.control, callbacks)
+        try: self.result = fit(run, self.control, callbacks); self.folder, self.step = Path(self.result["folder"]), self.result["steps"]
         except BaseException as e: self.error = e
 
     def is_running(self)->bool: return self.thread.is_alive()
+    def is_paused(self)->bool: return self.is_running() and self.control.held and not self.control.running.is_set()
     def pause(self): self.control.pause()
     def resume(self): self.control.resume()
     def stop(self): self.control.stop()

@@ -21,9 +21,10 @@ ROOMS = {
     "metrics": "core", "evaluation": "core metrics", "snapshots": "core metrics",
     "config": "00-62", "engine": "00-63",
     "train": "00-64", "predict": "00-65", "bench": "00-66", "evaluate": "00-67", "data.__main__": "00-68",
-    "plots": "core metrics",
-    **{f"widgets.{name}": "core snapshots plots" for name in ("explorer", "overlay", "monitor")},
-    "report": "snapshots plots",
+    "plots": "core metrics", "layout": "core density", "runs": "core snapshots data.splits data.digits",
+    "widgets.front": "core", "widgets.state": "core density snapshots layout",
+    "widgets.explorer": "core snapshots layout runs widgets.front widgets.state", "widgets.overlay": "core snapshots runs widgets.front",
+    "widgets.monitor": "core snapshots 70-76", "report": "core snapshots 70-77",
 }
 
 
@@ -107,7 +108,7 @@ def test_rooms__notebook_and_module_have_one_name():
 
 
 NUMBERS = {"core": 0, "views": 20, "model": 30, "density": 40, "bank": 41, "methods.base": 50, "methods.supervised": 51, "methods.dgcl": 53,
-           "metrics": 60, "snapshots": 62, "config": 63, "train": 65, "plots": 70, "report": 72}
+           "metrics": 60, "snapshots": 62, "config": 63, "train": 65, "plots": 70, "report": 78}
 
 
 @pytest.mark.parametrize("room, source, message", [

@@ -108,6 +108,17 @@ def test_refresh__rolling_reaches_every_entry_and_equals_a_full_one():
     assert torch.allclose(bank.density[0], multi_scale_density(feats, feats, exclude_self=True), atol=1e-6)
 
 
+def test_due__the_class_that_waits_longest_and_none_of_one_entry():
+    bank = MemoryBank(4, 8, 3, 2)
+    for c, n, step in ((0, 8, 0), (1, 8, 5), (2, 4, 3), (3, 1, 0)):
+        bank.add(c, torch.randn(n, 3), torch.randn(n, 2), torch.rand(n), torch.rand(n), step)
+    assert bank.due(BankConfig(size=8, min_fill=4), 9) == [0] and bank.due(BankConfig(size=8, min_fill=4), 9, first=1) == [2]
+    bank.set_density(2, torch.arange(4), torch.rand(4), 9)
+    assert bank.due(BankConfig(size=8, min_fill=4), 9, first=1) == [1]
+    assert bank.due(BankConfig(size=8, min_fill=4, refresh="all"), 9) == [0, 1, 2]
+    assert bank.due(BankConfig(size=8, min_fill=4, refresh="none"), 9) == []
+
+
 def test_refresh__nothing_to_do():
     bank = MemoryBank(1, 50, 8, 1)
     assert refresh_density(bank, 0, 10, 0, density_of) == 0

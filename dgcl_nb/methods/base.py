@@ -115,6 +115,7 @@ class Method(nn.Module):
     def forward(self, batch:Batch, progress:Progress, phase:str="main")->Losses: raise NotImplementedError(f"{type(self).__name__}.forward")
     def after_phase(self, phase:str, batch:Batch, progress:Progress)->None: "Called when the phase's optimiser has stepped."
     def after_step(self, batch:Batch, progress:Progress)->None: "Called once a step: running means, banks, prototypes."
+    def describe(self)->dict: return {}  # what a log line shall say of the method's memory, as JSON holds it
     def look(self, images:Tensor, progress:Progress)->"Look": return look_at(self, images, getattr(self.cfg, "filter", FilterConfig(kind="none")), progress)
 
 # %% ../../nbs/50_methods.base.ipynb #161b7456

@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from bench_density import SCALES, interleaved, machine, per_scale, save, table
 
-from dgcl_nb.bank import MemoryBank, refresh_density, take_per_class
+from dgcl_nb.bank import BankConfig, MemoryBank, refresh_density, take_per_class
 from dgcl_nb.core import generator_for
 from dgcl_nb.density import multi_scale_density
 from dgcl_nb.sampling import SamplingConfig, sample_class, sample_negatives
 
 OFFICIAL = dict(num_classes=8, pixels=16_000, size=10_000, new=1000, dim=256)
 DEFAULT = dict(num_classes=11, pixels=4096, size=1000, new=100, dim=256)
-GOAL_SAMPLING, GOAL_UPDATE_MS, REFRESH_COUNT = 1.5, 100, 50
+GOAL_SAMPLING, GOAL_UPDATE_MS = 1.5, 100
 
 
 class Work:
@@ -72,9 +72,10 @@ class Work:
             self.lists[c] = [torch.cat([x[rows], old])[:self.bank.size] for x, old in zip((self.feats, self.proj, self.density), self.lists[c])]
         for kind in zip(*self.lists): torch.stack(kind)
 
-    def refresh(self, num):
+    def refresh(self, cfg):
+        "What a policy computes again in one step."
         density_of = lambda x, entries, own: multi_scale_density(x, entries, SCALES, exclude_self=own, normalized=True)
-        for c in range(self.bank.num_classes): refresh_density(self.bank, c, num, self.step, density_of)
+        for c in self.bank.due(cfg, self.step): refresh_density(self.bank, c, cfg.num_refresh, self.step, density_of)
 
 
 def time_work(sizes, repeats, refresh_all):
@@ -82,8 +83,8 @@ def time_work(sizes, repeats, refresh_all):
     work = Work(**sizes)
     parts = {"products": work.products, "products, prepared": work.products_prepared, "density": work.densities, "density + sampling": work.sampling,
              "released density + sampling": work.released_sampling, "bank update": work.update, "released bank update": work.released_update,
-             f"refresh of {REFRESH_COUNT} entries a class": lambda: work.refresh(REFRESH_COUNT)}
-    if refresh_all: parts["refresh of all entries"] = lambda: work.refresh(work.bank.size)
+             "refresh, rolling": lambda: work.refresh(BankConfig(size=work.bank.size))}
+    if refresh_all: parts["refresh, all"] = lambda: work.refresh(BankConfig(size=work.bank.size, refresh="all"))
     return {name: 1000 * seconds for name, seconds in interleaved(parts, repeats).items()}
 
 
