@@ -725,6 +725,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'dgcl_nb/widgets/explorer.py'),
                                           'dgcl_nb.widgets.explorer.carry_rows': ( 'widgets.explorer.html#carry_rows',
                                                                                    'dgcl_nb/widgets/explorer.py'),
+                                          'dgcl_nb.widgets.explorer.cell_names': ( 'widgets.explorer.html#cell_names',
+                                                                                   'dgcl_nb/widgets/explorer.py'),
                                           'dgcl_nb.widgets.explorer.check_number': ( 'widgets.explorer.html#check_number',
                                                                                      'dgcl_nb/widgets/explorer.py'),
                                           'dgcl_nb.widgets.explorer.check_range': ( 'widgets.explorer.html#check_range',

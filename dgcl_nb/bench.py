@@ -204,8 +204,8 @@ def check_folder(
 def child_command(
     job:Job, # to be run
 )->list[str]:
-    "The command that trains a job's run, or goes on with it."
-    return [sys.executable, "-m", "dgcl_nb.train", *job.args, "--out", str(job.folder.path), "--resume", "True"]
+    "The command that trains a job's run, or goes on with it; a report of each would only take time from the others."
+    return [sys.executable, "-m", "dgcl_nb.train", *job.args, "--loop.report", "False", "--out", str(job.folder.path), "--resume", "True"]
 
 # %% ../nbs/67_bench.ipynb #0c553fcd
 def child_env(

@@ -168,7 +168,7 @@ def format_record(
     steps:int, # of the run
 )->str:
     "One line for a person."
-    ratio = lambda k: k in ("kept", "confidence", "bank_fill", "contrast_kept", "pseudo_accuracy", "pseudo_accuracy_fg")
+    ratio = lambda k: k in ("kept", "confidence", "bank_fill", "contrast_kept", "pseudo_accuracy_fg") or k.endswith("accuracy")
     show = lambda k, v: f"{k} {v:.0%}" if ratio(k) else f"{k} {v:.3g}" if k.startswith(("loss", "lr")) else f"{k} {v:.1f}"
     words = [show(k, v) for k, v in record.items() if isinstance(v, (int, float)) and k not in ("step", "epoch", "best_step")]
     why = [f"[{k} is inactive: {v}]" for k, v in record.get("inactive", {}).items()]

@@ -11,7 +11,7 @@ from test_snapshots import make
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.snapshots import PROBE_FIELDS, save_snapshot, shrink_probes
-from dgcl_nb.widgets.overlay import (MAPS, TOP_LEVEL, UNKNOWN_LEVEL, Overlay, common_images, known_density, layer_names, limits_of, nice_range, overlay, overlay_values,
+from dgcl_nb.widgets.overlay import (MAPS, TOP_LEVEL, UNKNOWN_LEVEL, common_images, known_density, layer_names, limits_of, nice_range, overlay, overlay_values,
                                      read_snapshots, to_levels)
 
 

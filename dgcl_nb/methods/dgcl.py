@@ -291,7 +291,7 @@ class DGCL(SelfTrainingFrame):
             remember(self.bank, gather_rows(torch.cat(self.new_rows)), self.cfg, progress.step, progress.generator("bank"))
         self.new_rows = []
 
-    def describe(self): return dict(bank_fill_per_class=self.bank.fill().tolist())
+    def describe(self): return dict(bank_fill_per_class=[round(f, 4) for f in self.bank.fill().tolist()])
     def look(self, images, progress): return look_with_bank(self, images, progress)
 
 # %% ../../nbs/53_methods.dgcl.ipynb #902c35fa

@@ -15,10 +15,10 @@ __all__ = ['THUMB_SIDE', 'NEAR_LIMIT', 'COLUMN_TYPES', 'COLOURS', 'SETTINGS', 'S
            'DRAW_POINTS_JS', 'FIND_JS', 'THUMB_JS', 'WORDS_JS', 'NEAR_JS', 'SELECTION_JS', 'STRIP_JS', 'TIME_JS',
            'STAGE_CSS', 'LIST_CSS', 'EXPLORER_CSS', 'CONTROLS_JS', 'POINTER_JS', 'APP_JS', 'RENDER_JS', 'EXPLORER_JS',
            'EXPLORER_ESM', 'LAYOUTS', 'thumbnails', 'pack_neighbours', 'make_scene', 'explorer_values', 'check_range',
-           'check_number', 'ExplorerTraits', 'carry_rows', 'Explorer', 'snapshots_of', 'usable', 'replace_layout',
-           'explore', 'to_scatter']
+           'check_number', 'ExplorerTraits', 'cell_names', 'carry_rows', 'Explorer', 'snapshots_of', 'usable',
+           'replace_layout', 'explore', 'to_scatter']
 
-# %% ../../nbs/75_widgets.explorer.ipynb #bd2d3d0d
+# %% ../../nbs/75_widgets.explorer.ipynb #ef355dac
 import asyncio, json, threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +30,7 @@ import traitlets
 
 from ..core import IGNORE_INDEX, InputError, unknown_name
 from ..layout import joint_layout
-from ..runs import open_run
+from ..runs import RunView, open_run
 from ..snapshots import ROLES, Snapshot, load_snapshot
 from .front import FRONT_CSS, Front, front_module, pack
 from .state import ExplorerState, all_neighbours
@@ -109,8 +109,9 @@ def explorer_values(
     scene, index = make_scene(states, snapshots, neighbours, layout), settings.get("step_index", len(states) - 1)
     return dict(scene=scene) | SETTINGS | dict(step_index=index, rows_step=index) | settings
 
-# %% ../../nbs/75_widgets.explorer.ipynb #35f73871
+# %% ../../nbs/75_widgets.explorer.ipynb #7d2615d0
 SCENE_JS = r"""
+const LIMITS = { density: [-1, 1], confidence: [0, 1] };
 function unpack(scene) {
   const types = { xy: Float32Array, label: Uint8Array, pseudo: Uint8Array, density: Float32Array, confidence: Float32Array, image: Int16Array,
                   row: Uint16Array, col: Uint16Array, role: Uint8Array };
@@ -126,18 +127,25 @@ function unpack(scene) {
     at += n; from += n * k;
     return s;
   });
-  return { ...scene, steps, thumbs: typed(scene.thumbs, Uint8Array), pictures: [], density: domain(steps, "density"), confidence: domain(steps, "confidence"), box: bounds(steps) };
+  return { ...scene, steps, thumbs: typed(scene.thumbs, Uint8Array), pictures: [], box: bounds(steps) };
 }
 function niceStep(width) {
   const power = 10 ** Math.floor(Math.log10(width / 60));
   return Number(([5, 2, 1].find(m => m * power <= width / 60) * power).toPrecision(1));
 }
-function domain(steps, name) {
+function limitsOf(s, name, range) {
   let low = Infinity, high = -Infinity;
-  for (const s of steps) for (const v of s[name]) { if (v < low) low = v; if (v > high) high = v; }
-  if (low > high) [low, high] = [0, 1];
+  for (const v of s[name]) { if (v < low) low = v; if (v > high) high = v; }
+  for (const v of range || []) if (!LIMITS[name].includes(v)) { if (v < low) low = v; if (v > high) high = v; }
+  if (low > high) [low, high] = LIMITS[name];
   const step = niceStep(Math.max(high - low, 0.01)), tidy = v => Number((v * step).toFixed(decimals(step)));
   return { step, low: tidy(Math.floor(low / step)), high: tidy(Math.max(Math.ceil(high / step), Math.floor(low / step) + 1)) };
+}
+function middleOf(steps, name) {
+  const all = Float32Array.from(steps.flatMap(s => [...s[name]].filter(v => v === v))).sort(), at = q => all[Math.round(q * (all.length - 1))];
+  if (!all.length) return [...LIMITS[name]];
+  const [low, high] = [at(0.02), at(0.98)];
+  return high > low ? [low, high] : [low, low + 0.01];
 }
 function bounds(steps) {
   let [left, right, bottom, top] = [Infinity, -Infinity, Infinity, -Infinity];
@@ -150,9 +158,8 @@ function bounds(steps) {
 """
 "JavaScript: the scene as columns of each step, and the ranges of its values."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #ade094ba
+# %% ../../nbs/75_widgets.explorer.ipynb #9c3c947d
 FILTER_JS = r"""
-const LIMITS = { density: [-1, 1], confidence: [0, 1] };
 function toRange(name, [low, high], { low: first, high: last }) {
   const range = [low <= first ? LIMITS[name][0] : low, high >= last ? LIMITS[name][1] : high];
   return low <= first && high >= last ? null : range;
@@ -174,16 +181,18 @@ function filterPoints(s, density, confidence, classes) {
 """
 "JavaScript: which points are shown."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #5c0429f6
+# %% ../../nbs/75_widgets.explorer.ipynb #0e74419f
 PAINT_JS = r"""
 function paintOf(scene, s, by) {
-  if (s.paint[by]) return s.paint[by];
   if (by === "class") return s.label;
   if (by === "pseudo") return s.pseudo;
-  if (by === "right") return s.paint[by] = Uint8Array.from(s.right, r => r < 0 ? 255 : r);
-  const { low, high } = scene[by], scale = 254 / (high - low);
-  return s.paint[by] = Uint8Array.from(s[by], v => v !== v ? 255 : Math.min(Math.max((v - low) * scale, 0), 254));
+  const key = `${by} ${scene.oneScale}`;
+  if (s.paint[key]) return s.paint[key];
+  if (by === "right") return s.paint[key] = Uint8Array.from(s.right, r => r < 0 ? 255 : r);
+  const [low, high] = scaleOf(scene, s, by), scale = 254 / (high - low);
+  return s.paint[key] = Uint8Array.from(s[by], v => v !== v ? 255 : Math.min(Math.max((v - low) * scale, 0), 254));
 }
+function scaleOf(scene, s, by) { return middleOf(scene.oneScale ? scene.steps : [s], by); }
 function tableOf(scene, by) {
   const table = new Array(256).fill(UNKNOWN);
   if (by === "class" || by === "pseudo") scene.palette.forEach((rgb, c) => { table[c] = rgb; });
@@ -214,12 +223,14 @@ function blend(buffer, at, { offset, cover }, [r, g, b], strength) {
 """
 "JavaScript: a disc of pixels, and how it is blended in."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #adb66c8a
+# %% ../../nbs/75_widgets.explorer.ipynb #090fdbb4
 DRAW_POINTS_JS = r"""
 const BIG_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 0;
 function pointRadius(n, zoom) { return (n <= 1000 ? 4.2 : n <= 4000 ? 3.4 : n <= 12000 ? 2.6 : 1.8) * Math.min(2, zoom ** 0.35); }
 function placePoints(app, s) {
-  const { view, pos, width, height } = app, px = app.px = app.px.length === s.n ? app.px : new Float32Array(s.n), py = app.py = app.py.length === s.n ? app.py : new Float32Array(s.n);
+  const { view, pos, width, height } = app;
+  if (app.px.length !== s.n) { app.px = new Float32Array(s.n); app.py = new Float32Array(s.n); }
+  const { px, py } = app;
   for (let i = 0; i < s.n; i++) { px[i] = (pos[2 * i] - view.x) * view.scale + width / 2; py[i] = height / 2 - (pos[2 * i + 1] - view.y) * view.scale; }
   app.index = null;
 }
@@ -228,7 +239,8 @@ function drawPoints(app, s) {
   if (!app.image || app.image.width !== W || app.image.height !== H) app.image = app.pen.createImageData(W, H);
   const buffer = new Uint32Array(app.image.data.buffer), paint = paintOf(app.scene, s, app.by), table = app.table, { shown } = s;
   buffer.fill(0xff000000 | (ground[2] << 16) | (ground[1] << 8) | ground[0]);
-  const radius = pointRadius(s.n, app.view.zoom) * ratio, disc = makeStamp(radius, W), rim = makeStamp(radius + 0.5 * ratio, W, ratio), speck = makeStamp(Math.max(1, radius * 0.45), W), edge = rim.r;
+  const radius = pointRadius(s.n, app.view.zoom) * ratio, edge = Math.ceil(radius + 0.5 * ratio);
+  const disc = makeStamp(radius, W), rim = makeStamp(radius + 0.5 * ratio, W, ratio), speck = makeStamp(Math.max(1, radius * 0.45), W);
   const rims = table.map(rgb => contrast(rgb, ground) < 1.7);
   const each = (want, draw) => {
     for (let i = 0; i < s.n; i++) {
@@ -248,8 +260,8 @@ function drawPoints(app, s) {
   app.pen.putImageData(app.image, 0, 0);
 }
 function drawRoles(app, s) {
-  const { pen, ratio, px, py } = app, size = (pointRadius(s.n, app.view.zoom) + 2) * ratio;
-  pen.strokeStyle = app.ink; pen.lineWidth = 1.3 * ratio;
+  const { pen, ratio, px, py } = app, size = (pointRadius(s.n, app.view.zoom) + 1.6) * ratio;
+  pen.strokeStyle = app.ink; pen.lineWidth = 1.1 * ratio;
   pen.beginPath();
   for (let i = 0; i < s.n; i++) {
     if (!s.shown[i] || !s.role[i]) continue;
@@ -262,7 +274,7 @@ function drawRoles(app, s) {
 """
 "JavaScript: all points in one picture, and rings and crosses for anchors and positives."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #d1421e00
+# %% ../../nbs/75_widgets.explorer.ipynb #abe88936
 FIND_JS = r"""
 const SQUARE = 16;
 function makeIndex(app, s) {
@@ -287,10 +299,10 @@ function pointAt(app, s, x, y, reach = 12) {
   return best;
 }
 function pointTowards(app, s, i, dx, dy) {
+  const [x0, y0] = i < 0 ? [app.width / 2, app.height / 2] : [app.px[i], app.py[i]];
   let best = -1, least = Infinity;
   for (let j = 0; j < s.n; j++) {
-    const x = app.px[j] - (i < 0 ? app.width / 2 : app.px[i]), y = app.py[j] - (i < 0 ? app.height / 2 : app.py[i]), ahead = x * dx + y * dy, aside = Math.abs(x * dy) + Math.abs(y * dx);
-    const cost = ahead + 2 * aside;
+    const x = app.px[j] - x0, y = app.py[j] - y0, ahead = x * dx + y * dy, cost = ahead + 2 * (Math.abs(x * dy) + Math.abs(y * dx));
     if (s.shown[j] && j !== i && ahead > 0.5 && cost < least) { least = cost; best = j; }
   }
   return best;
@@ -373,7 +385,7 @@ function showTip(app, s, i) {
 """
 "JavaScript: the values of a point in words, beside the pointer."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #0f264c9d
+# %% ../../nbs/75_widgets.explorer.ipynb #a8080842
 NEAR_JS = r"""
 function neighboursOf(app, s, i) {
   if (s.k) return { rows: s.near.subarray(i * s.k, (i + 1) * s.k), cosines: Float32Array.from(s.cosines.subarray(i * s.k, (i + 1) * s.k), c => c / 32767) };
@@ -385,21 +397,23 @@ function showNeighbours(app, s) {
   const { scene, nearBox } = app, i = app.clicked;
   app.near = null; nearBox.hidden = i < 0;
   if (i < 0) return;
-  const near = app.near = neighboursOf(app, s, i), crop = make("canvas", "dgcl-crop"), drawn = drawCrop(crop, scene, s, i, 72);
-  const own = make("div", "dgcl-pair", ...(drawn ? [crop] : []), valueTable(scene, valuesOf(scene, s, i).slice(0, 4)));
-  nearBox.replaceChildren(make("h4", "", "Clicked pixel"), own);
+  const near = app.near = neighboursOf(app, s, i), crop = make("canvas", "dgcl-crop"), drawn = drawCrop(crop, scene, s, i, 76);
+  const values = valuesOf(scene, s, i).slice(0, 4).map(([name, ...rest]) => [name.replace("-label", ""), ...rest]);
+  nearBox.replaceChildren(make("h4", "", "Clicked pixel"), make("div", "dgcl-pair", ...(drawn ? [crop] : []), valueTable(scene, values)));
   if (!near) {
-    const text = app.model.isPage ? "Python finds the neighbours among so many points, and this page has no Python behind it." : "Asking Python for the neighbours … (this needs a running kernel)";
+    const text = app.model.isPage ? "Python finds the neighbours among so many points, and this page has no Python behind it."
+      : "Asking Python for the neighbours … (this needs a running kernel)";
     nearBox.append(make("p", "dgcl-note", text));
     return;
   }
   const list = make("ol", "dgcl-near");
   let same = 0;
   for (let j = 0; j < near.rows.length; j++) {
-    const r = near.rows[j], small = make("canvas", "dgcl-crop"), seen = drawCrop(small, scene, s, r, 40);
+    const r = near.rows[j], small = make("canvas", "dgcl-crop"), seen = drawCrop(small, scene, s, r, 36);
     same += s.kind[r] === s.kind[i];
-    const name = make("span", "", classChip(scene, s.kind[r]), className(scene, s.kind[r])), cosine = make("span", "dgcl-value", near.cosines[j].toFixed(3) + (s.shown[r] ? "" : " (hidden)"));
-    list.append(make("li", "", ...(seen ? [small] : []), make("div", "", name, make("br"), cosine)));
+    const name = make("span", "dgcl-label", classChip(scene, s.kind[r]), className(scene, s.kind[r]));
+    const cosine = make("span", "dgcl-value", near.cosines[j].toFixed(3) + (s.shown[r] ? "" : " (hidden)"));
+    list.append(make("li", "", ...(seen ? [small] : []), name, cosine));
   }
   const text = near.rows.length ? `Its ${near.rows.length} nearest by cosine of features, itself left out: ${same} of its class.` : "There is no other point.";
   nearBox.append(make("p", "dgcl-note", text), list);
@@ -416,7 +430,7 @@ function drawNear(app, s, pen) {
 """
 "JavaScript: the nearest points of the clicked one, as lines and as a list."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #96353e0b
+# %% ../../nbs/75_widgets.explorer.ipynb #b0ae8f7f
 SELECTION_JS = r"""
 function summarise(s, rows) {
   const mix = new Map();
@@ -426,8 +440,8 @@ function summarise(s, rows) {
     if (s.density[i] === s.density[i]) { density += s.density[i]; known++; }
     if (s.right[i] >= 0) { judged++; right += s.right[i]; }
   }
-  const n = rows.length;
-  return { n, mix: [...mix].sort((a, b) => b[1] - a[1]), density: known ? density / known : NaN, known, confidence: n ? confidence / n : NaN, right: judged ? right / judged : NaN, judged };
+  const n = rows.length, mean = (sum, count) => count ? sum / count : NaN;
+  return { n, mix: [...mix].sort((a, b) => b[1] - a[1]), density: mean(density, known), confidence: mean(confidence, n), right: mean(right, judged) };
 }
 function dimmed(app, s) {
   const { selected, emphasis } = app;
@@ -438,54 +452,63 @@ function showSelection(app, s) {
   const { scene, chosenBox, selected } = app, rows = [...selected];
   app.csv.disabled = app.clear.disabled = !rows.length;
   if (app.clicked >= 0) app.clear.disabled = false;
-  if (!rows.length) { chosenBox.replaceChildren(make("h4", "", "Selection"), make("p", "dgcl-note", "Nothing yet. Draw a line around points: their pixels are marked in the images below, and their numbers stand here.")); return; }
+  if (!rows.length) {
+    const text = "Nothing yet. Draw a line around points: their pixels are marked in the images below, and their numbers stand here.";
+    chosenBox.replaceChildren(make("h4", "", "Selection"), make("p", "dgcl-note", text)); return;
+  }
   const all = []; for (let i = 0; i < s.n; i++) if (s.shown[i]) all.push(i);
   const here = summarise(s, rows), there = summarise(s, all), percent = v => v !== v ? "unknown" : `${(100 * v).toFixed(1)} %`;
+  const lines = { points: o => thousands(o.n), "mean density": o => fixed(o.density), "mean confidence": o => fixed(o.confidence), "pseudo-label right": o => percent(o.right) };
   const table = make("table", "dgcl-values dgcl-compare", make("tr", "", make("td"), make("th", "", "selected"), make("th", "", "all shown")));
-  for (const [name, show] of [["points", o => thousands(o.n)], ["mean density", o => fixed(o.density)], ["mean confidence", o => fixed(o.confidence)], ["pseudo-label right", o => percent(o.right)]]) {
+  for (const [name, show] of Object.entries(lines)) {
     const head = make("th", "", name); head.scope = "row"; table.append(make("tr", "", head, make("td", "", show(here)), make("td", "", show(there))));
   }
   const bars = make("ul", "dgcl-bars");
   for (const [c, m] of here.mix) {
     const bar = make("span", "dgcl-bar"); bar.style.width = `${100 * m / here.mix[0][1]}%`; bar.style.background = css(scene.palette[c] || UNKNOWN);
-    bars.append(make("li", "", make("span", "dgcl-name", make("span", "", className(scene, c)), make("span", "dgcl-value", `${thousands(m)} (${percent(m / here.n)})`)), make("span", "dgcl-rail", bar)));
+    const words = make("span", "dgcl-name", make("span", "", className(scene, c)), make("span", "dgcl-value", `${thousands(m)} (${percent(m / here.n)})`));
+    bars.append(make("li", "", words, make("span", "dgcl-rail", bar)));
   }
   chosenBox.replaceChildren(make("h4", "", "Selection"), table, make("p", "dgcl-note", "Class mix:"), bars);
 }
 """
 "JavaScript: what the selected points have in common, beside all that are shown."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #1fdeffc2
+# %% ../../nbs/75_widgets.explorer.ipynb #14f12d1e
 STRIP_JS = r"""
+function markedImage(app, s, m, rows, picture) {
+  const { scene } = app, [h, w] = scene.thumb_size, [gh, gw] = scene.grid, zoom = 116 / Math.max(h, w), [cw, ch] = [w * zoom / gw, h * zoom / gh];
+  const canvas = make("canvas"), ratio = hiDpi(canvas, w * zoom, h * zoom), pen = canvas.getContext("2d"), paint = paintOf(scene, s, app.by);
+  canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", `${scene.image_ids[m]} with ${rows.length} selected pixels`);
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0); pen.imageSmoothingEnabled = false; pen.drawImage(picture, 0, 0, w * zoom, h * zoom);
+  for (const i of rows) frame(pen, s.col[i] * cw + 1, s.row[i] * ch + 1, cw - 2, ch - 2, css(app.table[paint[i]].map(v => 255 - (255 - v) * 0.7)), 1.4);
+  return canvas;
+}
 function showStrip(app, s) {
-  const { scene, strip, selected } = app, perImage = new Map(), [h, w] = scene.thumb_size, [gh, gw] = scene.grid, paint = paintOf(scene, s, app.by);
+  const { scene, strip, selected } = app, perImage = new Map(), [gh] = scene.grid;
   let lost = 0;
   for (const i of selected) { if (s.image[i] < 0) lost++; else perImage.set(s.image[i], [...(perImage.get(s.image[i]) || []), i]); }
   const order = [...perImage].sort((a, b) => b[1].length - a[1].length), most = 16;
   strip.replaceChildren(); strip.hidden = !selected.size;
   if (!selected.size) return;
-  const rest = [order.length > most ? `${order.length - most} more images are not drawn` : "", lost ? `${lost} pixels lie in images that the snapshot did not keep` : ""].filter(Boolean).join("; ");
+  const more = order.length > most ? `${order.length - most} more images are not drawn` : "", gone = lost ? `${lost} pixels lie in images that the snapshot did not keep` : "";
+  const rest = [more, gone].filter(Boolean).join("; ");
   strip.append(make("p", "dgcl-note", `The selected pixels in their images${rest ? ` (${rest})` : ""}:`));
   for (const [m, rows] of order.slice(0, most)) {
     const picture = pictureOf(scene, m), figure = make("figure"), caption = make("figcaption", "dgcl-note", `${scene.image_ids[m]}: ${rows.length}`);
-    if (picture && gh) {
-      const zoom = 116 / Math.max(h, w), canvas = make("canvas"), ratio = hiDpi(canvas, w * zoom, h * zoom), pen = canvas.getContext("2d"), [cw, ch] = [w * zoom / gw, h * zoom / gh];
-      canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", `${scene.image_ids[m]} with ${rows.length} selected pixels`);
-      pen.setTransform(ratio, 0, 0, ratio, 0, 0); pen.imageSmoothingEnabled = false; pen.drawImage(picture, 0, 0, w * zoom, h * zoom);
-      for (const i of rows) { pen.fillStyle = css(app.table[paint[i]], 0.35); pen.fillRect(s.col[i] * cw, s.row[i] * ch, cw, ch); }
-      for (const i of rows) frame(pen, s.col[i] * cw + 1, s.row[i] * ch + 1, cw - 2, ch - 2, css(app.table[paint[i]].map(v => 255 - (255 - v) * 0.6)), 1.2);
-      figure.append(canvas);
-    }
+    if (picture && gh) figure.append(markedImage(app, s, m, rows, picture));
     figure.append(caption); strip.append(figure);
   }
 }
+const CSV_HEAD = "step,point,x,y,image_id,row,col,pixel_x,pixel_y,true_class,pseudo_label,right,density,confidence,role";
 function csvOf(scene, s, rows) {
-  const [gh, gw] = scene.grid, [h, w] = scene.image_size, quote = v => /[",\n]/.test(v) ? `"${v.replace(/"/g, '""')}"` : v, short = v => v !== v ? "" : String(Number(v.toPrecision(6)));
-  const name = c => c === scene.ignore ? "" : quote(className(scene, c)), lines = ["step,point,x,y,image_id,row,col,pixel_x,pixel_y,true_class,pseudo_label,right,density,confidence,role"];
-  for (const i of rows) lines.push([s.step, i, short(s.xy[2 * i]), short(s.xy[2 * i + 1]), s.image[i] < 0 ? "" : quote(scene.image_ids[s.image[i]]), s.row[i], s.col[i],
-    gw ? short((s.col[i] + 0.5) * w / gw) : "", gh ? short((s.row[i] + 0.5) * h / gh) : "", name(s.label[i]), name(s.pseudo[i]), s.right[i] < 0 ? "" : s.right[i] ? "yes" : "no",
-    short(s.density[i]), short(s.confidence[i]), scene.roles[s.role[i]]].join(","));
-  return lines.join("\r\n") + "\r\n";
+  const [gh, gw] = scene.grid, [h, w] = scene.image_size, short = v => v !== v ? "" : String(Number(v.toPrecision(6)));
+  const quote = v => /[",\n]/.test(v) ? '"' + v.replace(/"/g, '""') + '"' : v, name = c => c === scene.ignore ? "" : quote(className(scene, c));
+  const lines = rows.map(i => [
+    s.step, i, short(s.xy[2 * i]), short(s.xy[2 * i + 1]), s.image[i] < 0 ? "" : quote(scene.image_ids[s.image[i]]), s.row[i], s.col[i],
+    gw ? short((s.col[i] + 0.5) * w / gw) : "", gh ? short((s.row[i] + 0.5) * h / gh) : "", name(s.label[i]), name(s.pseudo[i]),
+    s.right[i] < 0 ? "" : s.right[i] ? "yes" : "no", short(s.density[i]), short(s.confidence[i]), scene.roles[s.role[i]]].join(","));
+  return [CSV_HEAD, ...lines, ""].join("\r\n");
 }
 function download(text, name) {
   const link = make("a"); link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" })); link.download = name;
@@ -524,60 +547,77 @@ function advance(app, s) {
 """
 "JavaScript: the same points in another step, and the way there."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #cd03293c
+# %% ../../nbs/75_widgets.explorer.ipynb #92d6b240
 STAGE_CSS = """
 .dgcl-explorer { container-type: inline-size; }
-.dgcl-columns { display: grid; grid-template-columns: 188px minmax(280px, 1fr) 236px; gap: 16px; align-items: start; }
-@container (max-width: 860px) { .dgcl-columns { grid-template-columns: 170px minmax(240px, 1fr); } .dgcl-side { grid-column: 1 / -1; display: grid; grid-template-columns: 1fr 1fr; gap: 16px; } }
+.dgcl-columns { display: grid; grid-template-columns: 188px minmax(280px, 1fr) 256px; gap: 16px; align-items: start; }
+@container (max-width: 860px) {
+  .dgcl-columns { grid-template-columns: 170px minmax(240px, 1fr); }
+  .dgcl-side { grid-column: 1 / -1; display: grid; grid-template-columns: 1fr 1fr; gap: 16px; }
+}
 .dgcl-stage { position: relative; border: 1px solid var(--line); border-radius: 4px; overflow: hidden; background: var(--ground); }
 .dgcl-stage canvas { display: block; } .dgcl-stage .dgcl-over { position: absolute; inset: 0; cursor: crosshair; touch-action: none; }
 .dgcl-stage .dgcl-over.dgcl-moves { cursor: grab; } .dgcl-stage .dgcl-over:focus-visible { outline-offset: -3px; }
-.dgcl-tip { position: absolute; z-index: 3; display: flex; gap: 8px; padding: 6px; background: var(--ground); border: 1px solid var(--line); border-radius: 4px; box-shadow: 0 2px 8px rgba(0,0,0,.25);
-  pointer-events: none; max-width: 340px; } .dgcl-tip[hidden] { display: none; }
+.dgcl-tip { position: absolute; z-index: 3; display: flex; gap: 8px; padding: 6px; max-width: 320px; pointer-events: none;
+  background: var(--ground); border: 1px solid var(--line); border-radius: 4px; box-shadow: 0 2px 8px rgba(0,0,0,.25); } .dgcl-tip[hidden] { display: none; }
 .dgcl-crop { border-radius: 3px; flex: none; }
 .dgcl-bar-row { display: flex; justify-content: space-between; gap: 12px; align-items: center; margin-bottom: 6px; flex-wrap: wrap; }
-.dgcl-time { display: grid; grid-template-columns: auto 1fr; gap: 12px; align-items: center; margin-top: 8px; } .dgcl-time .dgcl-field { margin: 0; } .dgcl-time .dgcl-button { min-width: 66px; }
+.dgcl-time { display: grid; grid-template-columns: auto 1fr; gap: 12px; align-items: center; margin-top: 8px; }
+.dgcl-time .dgcl-field { margin: 0; } .dgcl-time .dgcl-button { min-width: 66px; }
 .dgcl-count { font-variant-numeric: tabular-nums; } .dgcl-count b { font-size: 15px; }
 """
 "The look of the picture and what is around it."
 LIST_CSS = """
 .dgcl-front h4 { margin: 0 0 4px; font-size: 13px; } .dgcl-front p { margin: 2px 0 6px; }
 .dgcl-box { border-top: 1px solid var(--line); padding-top: 6px; margin-bottom: 10px; }
-.dgcl-chip { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 6px; vertical-align: -1px; flex: none; box-shadow: 0 0 0 1px rgba(128,128,128,.6); }
+.dgcl-chip { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 6px; vertical-align: -1px; flex: none; }
+.dgcl-chip { box-shadow: 0 0 0 1px rgba(128,128,128,.6); }
 .dgcl-classes { border: 0; margin: 0 0 10px; padding: 0; min-width: 0; } .dgcl-classes legend { padding: 0; width: 100%; }
-.dgcl-classes .dgcl-scroll { max-height: 214px; overflow-y: auto; } .dgcl-classes .dgcl-check .dgcl-name { flex: 1; justify-content: flex-start; gap: 0; align-items: center; }
-.dgcl-classes .dgcl-value { margin-left: auto; padding-right: 4px; } .dgcl-links { float: right; } .dgcl-links button { font: inherit; font-size: 12px; border: 0; background: none; color: var(--accent); cursor: pointer; padding: 0 3px; }
+.dgcl-classes .dgcl-scroll { max-height: 236px; overflow-y: auto; } .dgcl-classes .dgcl-check .dgcl-name { flex: 1; justify-content: flex-start; gap: 0; align-items: center; }
+.dgcl-classes .dgcl-value { margin-left: auto; padding-right: 4px; } .dgcl-links { float: right; }
+.dgcl-links button { font: inherit; font-size: 12px; border: 0; background: none; color: var(--accent); cursor: pointer; padding: 0 3px; }
 .dgcl-scale { height: 10px; border-radius: 2px; margin: 2px 0; } .dgcl-legend { margin: -4px 0 10px; font-size: 12px; } .dgcl-legend .dgcl-name { color: var(--soft); }
 .dgcl-front table.dgcl-values { border-collapse: collapse; border: 0; margin: 0; font-size: 12px; table-layout: auto; }
-.dgcl-front .dgcl-values tr { background: none; } .dgcl-front .dgcl-values th, .dgcl-front .dgcl-values td { padding: 0 8px 1px 0; text-align: left; vertical-align: top; border: 0; font-weight: normal; white-space: normal; max-width: none; color: var(--ink); }
+.dgcl-front .dgcl-values tr { background: none; }
+.dgcl-front .dgcl-values :is(th, td) { padding: 0 8px 1px 0; text-align: left; vertical-align: top; border: 0; font-weight: normal; white-space: normal;
+  max-width: none; color: var(--ink); }
 .dgcl-front .dgcl-values th { color: var(--soft); white-space: nowrap; } .dgcl-front .dgcl-compare td { font-variant-numeric: tabular-nums; }
 .dgcl-pair { display: flex; gap: 8px; margin-bottom: 6px; }
-.dgcl-near { list-style: none; margin: 0; padding: 0; display: grid; grid-template-columns: 1fr 1fr; gap: 6px 8px; font-size: 12px; line-height: 1.3; } .dgcl-near li { display: flex; gap: 6px; min-width: 0; }
-.dgcl-bars { list-style: none; margin: 0; padding: 0; font-size: 12px; } .dgcl-rail { display: block; height: 6px; background: var(--panel); border-radius: 3px; margin-bottom: 4px; overflow: hidden; } .dgcl-bar { display: block; height: 100%; min-width: 2px; border-radius: 3px; box-shadow: inset 0 0 0 1px rgba(128,128,128,.6); }
-.dgcl-buttons { display: flex; gap: 6px; flex-wrap: wrap; margin-bottom: 10px; }
-.dgcl-strip { display: flex; flex-wrap: wrap; gap: 10px; margin-top: 10px; border-top: 1px solid var(--line); padding-top: 4px; } .dgcl-strip[hidden] { display: none; } .dgcl-strip > p { width: 100%; }
+.dgcl-near { list-style: none; margin: 0; padding: 0; display: grid; gap: 4px; font-size: 12px; }
+.dgcl-near li { display: flex; gap: 8px; align-items: center; } .dgcl-near .dgcl-value { margin-left: auto; }
+.dgcl-near .dgcl-label { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.dgcl-bars { list-style: none; margin: 0; padding: 0; font-size: 12px; }
+.dgcl-rail { display: block; height: 6px; background: var(--panel); border-radius: 3px; margin-bottom: 4px; overflow: hidden; }
+.dgcl-bar { display: block; height: 100%; min-width: 2px; border-radius: 3px; box-shadow: inset 0 0 0 1px rgba(128,128,128,.6); }
+.dgcl-buttons { display: flex; gap: 6px; margin-bottom: 10px; } .dgcl-buttons .dgcl-button { flex: auto; padding: 3px 4px; }
+.dgcl-strip { display: flex; flex-wrap: wrap; gap: 10px; margin-top: 10px; border-top: 1px solid var(--line); padding-top: 4px; }
+.dgcl-strip[hidden] { display: none; } .dgcl-strip > p { width: 100%; }
 .dgcl-strip figure { margin: 0; } .dgcl-strip figcaption { text-align: center; }
 """
 "The look of lists and tables."
 EXPLORER_CSS = FRONT_CSS + STAGE_CSS + LIST_CSS
 "The look of the explorer."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #0932beb1
+# %% ../../nbs/75_widgets.explorer.ipynb #37e8c738
 CONTROLS_JS = r"""
 function share(app, name, value) { app.model.set(name, value); app.model.save_changes(); }
 function rangeControl(app, name, label) {
-  const { scene, model } = app, field = `${name}_range`, limits = scene[name], [low, high] = fromRange(model.get(field), limits);
-  const control = rangeSlider(label, { min: limits.low, max: limits.high, step: limits.step, low, high }, (a, b) => { share(app, field, toRange(name, [a, b], app.scene[name])); app.draw(); });
+  const { model } = app, field = `${name}_range`;
+  let limits = limitsOf(app.step(), name, model.get(field));
+  const [low, high] = fromRange(model.get(field), limits), { step } = limits;
+  const text = v => v.toFixed(decimals(limits.step)), change = (a, b) => { share(app, field, toRange(name, [a, b], limits)); app.draw(); };
+  const control = rangeSlider(label, { min: limits.low, max: limits.high, step, low, high, format: text }, change);
   control.refresh = () => {
-    const { low, high, step } = app.scene[name];
-    for (const input of [control.lower, control.upper]) input.step = step;
-    control.limits(low, high); control.set(...fromRange(model.get(field), app.scene[name]));
+    limits = limitsOf(app.step(), name, model.get(field));
+    for (const input of [control.lower, control.upper]) input.step = limits.step;
+    control.limits(limits.low, limits.high); control.set(...fromRange(model.get(field), limits));
+    if (app.step().n && app.step()[name].every(v => v !== v)) control.querySelector("output").textContent = "unknown at this step";
   };
-  model.on(`change:${field}`, () => { control.refresh(); app.draw(); });
+  model.on(`change:${field}`, () => { if (String(toRange(name, control.values(), limits)) !== String(model.get(field))) control.refresh(); app.draw(); });
   return control;
 }
 function classControl(app) {
-  const { model } = app, box = make("fieldset", "dgcl-classes"), scroll = make("div", "dgcl-scroll"), links = make("span", "dgcl-links"), legend = make("legend", "", "Classes", links);
+  const { model } = app, box = make("fieldset", "dgcl-classes"), scroll = make("div", "dgcl-scroll"), links = make("span", "dgcl-links");
   let ticks = [], counts = [];
   const set = wanted => { share(app, "classes", wanted.length === app.scene.class_names.length ? null : wanted); app.draw(); };
   for (const [text, wanted] of [["all", true], ["none", false]]) {
@@ -599,12 +639,15 @@ function classControl(app) {
   box.refresh = () => { const wanted = model.get("classes"); ticks.forEach((t, c) => t.set(!wanted || wanted.includes(c))); };
   box.count = perClass => counts.forEach((node, c) => { node.textContent = thousands(perClass[c]); });
   model.on("change:classes", () => { box.refresh(); app.draw(); });
-  box.append(legend, scroll); box.build();
+  box.append(make("legend", "", "Classes", links), scroll); box.build();
   return box;
 }
 function showLegend(app) {
   const { scene, by, legend } = app, s = app.step();
-  if (by === "class" || by === "pseudo") { legend.replaceChildren(make("span", "dgcl-note", by === "class" ? "Colours: see Classes. Grey: true class unknown." : "Colours: see Classes.")); return; }
+  if (by === "class" || by === "pseudo") {
+    const grey = by === "class" && s.label.includes(scene.ignore) ? " Grey: true class unknown." : "";
+    legend.replaceChildren(make("span", "dgcl-note", `Colours: see Classes.${grey}`)); return;
+  }
   if (by === "right") {
     const some = v => s.right.reduce((sum, r) => sum + (r === v), 0);
     const line = (rgb, text, v) => make("div", "dgcl-name", make("span", "", chip(rgb), text), make("span", "dgcl-value", thousands(some(v))));
@@ -612,13 +655,15 @@ function showLegend(app) {
     return;
   }
   const bar = make("div", "dgcl-scale"); bar.style.background = scaleCss();
-  const { low, high, step } = scene[by], digits = decimals(step);
-  legend.replaceChildren(bar, make("div", "dgcl-name", make("span", "", low.toFixed(digits)), make("span", "", `${by} (cividis)`), make("span", "", high.toFixed(digits))), ...(by === "density" ? [make("div", "dgcl-note", "Grey: density unknown.")] : []));
+  const [low, high] = scaleOf(scene, s, by), digits = high - low < 0.1 ? 3 : 2, grey = s[by].some(v => v !== v) ? [make("div", "dgcl-note", `Grey: ${by} unknown.`)] : [];
+  const one = check("one scale for all steps", Boolean(scene.oneScale), v => { scene.oneScale = v; app.recolour(); });
+  const ends = make("div", "dgcl-name", ...[`≤ ${low.toFixed(digits)}`, "cividis", `≥ ${high.toFixed(digits)}`].map(text => make("span", "", text)));
+  legend.replaceChildren(bar, ends, ...grey, ...(scene.steps.length > 1 ? [one] : []));
 }
 """
 "JavaScript: the controls that filter, and the legend."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #ec5dac31
+# %% ../../nbs/75_widgets.explorer.ipynb #e6b4bc4c
 POINTER_JS = r"""
 function listen(app) {
   const { over, stage } = app, at = e => { const r = over.getBoundingClientRect(); return [e.clientX - r.left, e.clientY - r.top]; };
@@ -648,7 +693,9 @@ function listen(app) {
   };
   over.addEventListener("pointerup", end); over.addEventListener("pointercancel", end);
   over.addEventListener("pointerleave", () => { if (!app.path) { hover(-99, -99); } });
-  over.addEventListener("wheel", e => { if (document.activeElement !== over && !e.ctrlKey) return; e.preventDefault(); app.zoom(2 ** (-e.deltaY / 400), ...at(e)); }, { passive: false });
+  over.addEventListener("wheel", e => {
+    if (document.activeElement === over || e.ctrlKey) { e.preventDefault(); app.zoom(2 ** (-e.deltaY / 400), ...at(e)); }
+  }, { passive: false });
   over.addEventListener("dblclick", () => app.fit());
   const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   over.addEventListener("keydown", e => {
@@ -665,17 +712,20 @@ function listen(app) {
 """
 "JavaScript: mouse, pen, finger and keyboard."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #65f2de28
+# %% ../../nbs/75_widgets.explorer.ipynb #260eb798
 APP_JS = r"""
 function makeApp(model, root) {
-  const app = { model, scene: unpack(model.get("scene")), by: model.get("colour_by"), pos: new Float32Array(0), px: new Float32Array(0), py: new Float32Array(0), view: {}, fitted: true,
-                selected: new Set(), clicked: -1, hovered: -1, emphasis: -1, ghosts: true, moves: false, path: null, near: null, fade: null, move: null, dim: null, index: null, draws: 0 };
+  const none = new Float32Array(0);
+  const app = { model, scene: unpack(model.get("scene")), by: model.get("colour_by"), pos: none, px: none, py: none, view: {}, fitted: true, draws: 0 };
+  Object.assign(app, { selected: new Set(), clicked: -1, hovered: -1, emphasis: -1, ghosts: true, moves: false });
+  Object.assign(app, { path: null, near: null, fade: null, move: null, dim: null, index: null });
   app.at = () => Math.min(Math.max(model.get("step_index"), 0), app.scene.steps.length - 1);
   app.step = () => app.scene.steps[app.now];
   app.now = app.at();
   app.fitView = () => {
-    const [left, right, bottom, top] = app.scene.box, pad = 26, w = Math.max(right - left, 1e-9), h = Math.max(top - bottom, 1e-9), scale = Math.min((app.width - 2 * pad) / w, (app.height - 2 * pad) / h);
-    app.view = { x: (left + right) / 2, y: (top + bottom) / 2, scale, zoom: 1, base: scale }; app.fitted = true;
+    const [left, right, bottom, top] = app.scene.box, pad = 26, fit = (room, length) => (room - 2 * pad) / Math.max(length, 1e-9);
+    app.view = { x: (left + right) / 2, y: (top + bottom) / 2, scale: Math.min(fit(app.width, right - left), fit(app.height, top - bottom)), zoom: 1 };
+    app.fitted = true;
   };
   app.fit = () => { app.fitView(); app.draw(); };
   app.zoom = (factor, x, y) => {
@@ -686,10 +736,12 @@ function makeApp(model, root) {
   app.select = () => { showSelection(app, app.step()); showStrip(app, app.step()); };
   app.hover = i => { if (i !== app.hovered) { app.hovered = i; showTip(app, app.step(), i); app.mark(); } };
   app.click = i => { app.clicked = i; share(app, "clicked", i); showNeighbours(app, app.step()); app.select(); app.mark(); };
-  app.choose = (rows, adds) => { app.selected = new Set(adds ? [...app.selected, ...rows] : rows); share(app, "selected", [...app.selected].sort((a, b) => a - b)); app.select(); app.draw(); };
+  app.rows = () => [...app.selected].sort((a, b) => a - b);
+  app.choose = (rows, adds) => { app.selected = new Set(adds ? [...app.selected, ...rows] : rows); share(app, "selected", app.rows()); app.select(); app.draw(); };
   app.clearAll = () => { app.click(-1); app.choose([], false); };
   return app;
 }
+const UNKNOWN_TEXT = "They are shown only while the density slider covers its whole range.";
 function paintAll(app) {
   const s = app.step(), { model } = app;
   app.ground = themeColour(app.root, "--ground", "#ffffff"); app.ink = css(themeColour(app.root, "--ink", "#222222"));
@@ -699,9 +751,8 @@ function paintAll(app) {
   if (model.get("show_roles")) drawRoles(app, s);
   app.classBox.count(perClass);
   app.count.replaceChildren(make("b", "", thousands(count)), ` of ${thousands(s.n)} points shown`);
-  app.unknown.textContent = unknown ? `Density unknown: ${thousands(unknown)} points (grey when coloured by density). They are shown only while the density slider covers its whole range.` : "";
-  if (app.selected.size && app.counted !== count) showSelection(app, s);
-  app.counted = count;
+  app.unknown.textContent = unknown ? `Density unknown: ${thousands(unknown)} points (grey when coloured by density). ${UNKNOWN_TEXT}` : "";
+  if (app.counted !== count) { app.counted = count; if (app.selected.size) showSelection(app, s); if (app.clicked >= 0) showNeighbours(app, s); }
   if (app.hovered >= 0 && !s.shown[app.hovered]) { app.hovered = -1; app.tip.hidden = true; }
   markAll(app); app.root.dataset.draws = ++app.draws; app.root.dataset.shown = count;
 }
@@ -718,33 +769,39 @@ function markAll(app) {
 """
 "JavaScript: the state of one view, and how it is drawn."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #6bf216a8
+# %% ../../nbs/75_widgets.explorer.ipynb #0a7d23b9
 RENDER_JS = r"""
+const HELP = "Point at a pixel for its values, click for its neighbours, draw a line around points to select them. " +
+  "After a click the wheel zooms; double-click shows all. Keys: arrows, Enter, + - 0, Escape.";
 function build(app, root) {
   const { model, scene } = app, left = make("div"), middle = make("div"), side = make("div", "dgcl-side");
   app.root = root; app.canvas = make("canvas"); app.over = make("canvas", "dgcl-over"); app.tip = make("div", "dgcl-tip"); app.tip.hidden = true;
   app.pen = app.canvas.getContext("2d", { willReadFrequently: true });
   app.over.tabIndex = 0; app.over.setAttribute("role", "application");
-  app.count = make("div", "dgcl-count"); app.count.setAttribute("role", "status"); app.note = make("div", "dgcl-note"); app.unknown = make("div", "dgcl-note"); app.legend = make("div", "dgcl-legend");
+  app.count = make("div", "dgcl-count"); app.count.setAttribute("role", "status");
+  app.note = make("div", "dgcl-note"); app.unknown = make("div", "dgcl-note"); app.legend = make("div", "dgcl-legend");
   app.chosenBox = make("div", "dgcl-box"); app.nearBox = make("div", "dgcl-box"); app.strip = make("div", "dgcl-strip"); app.strip.hidden = app.nearBox.hidden = true;
   app.stage = make("div", "dgcl-stage", app.canvas, app.over, app.tip);
   app.density = rangeControl(app, "density", "Density"); app.confidence = rangeControl(app, "confidence", "Confidence"); app.classBox = classControl(app);
   const colours = Object.entries(COLOURS), colour = choice("Colour by", colours, app.by, v => share(app, "colour_by", v));
   model.on("change:colour_by", () => { colour.set(model.get("colour_by")); app.recolour(); });
-  const roles = check("anchors (rings), positives (crosses)", model.get("show_roles"), v => share(app, "show_roles", v));
+  const roles = check("anchors ○, positives +", model.get("show_roles"), v => share(app, "show_roles", v));
   model.on("change:show_roles", () => { roles.set(model.get("show_roles")); app.draw(); });
-  const ghosts = check("hidden points as grey specks", true, v => { app.ghosts = v; app.draw(); });
-  const drag = choice("Dragging", [["lasso", "draws a lasso (Shift adds)"], ["move", "moves the picture"]], "lasso", v => { app.moves = v === "move"; app.over.classList.toggle("dgcl-moves", app.moves); });
+  const ghosts = check("hidden points as specks", true, v => { app.ghosts = v; app.draw(); });
+  const moves = way => { app.moves = way === "move"; app.over.classList.toggle("dgcl-moves", app.moves); };
+  const drag = choice("Dragging", [["lasso", "lasso (Shift adds)"], ["move", "move the picture"]], "lasso", moves);
   left.append(colour, app.legend, app.density, app.confidence, app.classBox, roles, ghosts, drag);
-  app.clear = button("Clear", () => app.clearAll()); app.csv = button("Save CSV", () => { const s = app.step(); download(csvOf(app.scene, s, [...app.selected].sort((a, b) => a - b)), `selection_step_${s.step}.csv`); });
-  const all = button("Select all shown", () => app.choose([...app.step().shown.keys()].filter(i => app.step().shown[i]), false));
+  app.clear = button("Clear", () => app.clearAll());
+  app.csv = button("Save CSV", () => download(csvOf(app.scene, app.step(), app.rows()), `selection_step_${app.step().step}.csv`));
+  const all = button("Select shown", () => app.choose([...app.step().shown.keys()].filter(i => app.step().shown[i]), false));
   side.append(make("div", "", make("div", "dgcl-buttons", all, app.clear, app.csv), app.chosenBox), app.nearBox);
   middle.append(make("div", "dgcl-bar-row", app.count, app.note), app.stage, timeBar(app), app.unknown,
-    make("div", "dgcl-note", "Point at a pixel for its values, click for its neighbours, draw a line around points to select them. After a click the wheel zooms; double-click shows all. Keys: arrows, Enter, + - 0, Escape."));
+    make("div", "dgcl-note", HELP));
   root.append(make("div", "dgcl-columns", left, middle, side), app.strip);
 }
 function timeBar(app) {
-  const { model } = app, bar = make("div", "dgcl-time"), text = v => { const s = app.scene.steps[v]; return s ? `${thousands(s.step)} (${v + 1} of ${app.scene.steps.length})` : ""; };
+  const { model } = app, bar = make("div", "dgcl-time");
+  const text = v => { const { steps } = app.scene; return steps[v] ? `${thousands(steps[v].step)} (${v + 1} of ${steps.length})` : ""; };
   let timer = 0;
   const stop = () => { clearInterval(timer); timer = 0; play.textContent = "▶ Play"; play.setAttribute("aria-pressed", "false"); };
   const next = () => { if (app.now + 1 >= app.scene.steps.length) stop(); else share(app, "step_index", app.now + 1); };
@@ -762,7 +819,7 @@ function timeBar(app) {
 """
 "JavaScript: all parts in their places."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #110c7de9
+# %% ../../nbs/75_widgets.explorer.ipynb #1ad410fa
 EXPLORER_JS = f"const COLOURS = {json.dumps(COLOURS)};" + r"""
 function render({ model, el }) {
   const root = frontRoot(el, "Feature explorer"), app = makeApp(model, root), on = (name, fn) => model.on(`change:${name}`, fn);
@@ -771,7 +828,8 @@ function render({ model, el }) {
   build(app, root); listen(app);
   const describe = () => {
     const s = app.step();
-    app.over.setAttribute("aria-label", `Scatter of ${s.n} pixel features at step ${s.step}, ${app.scene.layout} layout, coloured by ${COLOURS[app.by]}. Arrow keys go from point to point.`);
+    const what = `Scatter of ${s.n} pixel features at step ${s.step}, ${app.scene.layout} layout, coloured by ${COLOURS[app.by]}.`;
+    app.over.setAttribute("aria-label", `${what} Arrow keys go from point to point.`);
     app.note.textContent = [`Layout: ${app.scene.layout}`, model.get("note")].filter(Boolean).join(". "); app.time.refresh();
   };
   app.recolour = () => { app.by = model.get("colour_by"); app.table = tableOf(app.scene, app.by); showLegend(app); describe(); app.select(); app.draw(); };
@@ -782,20 +840,25 @@ function render({ model, el }) {
     app.selected = new Set(before ? carryOver([...app.selected], before, s) : model.get("selected").filter(i => i < s.n));
     app.clicked = before ? carryOver([app.clicked].filter(i => i >= 0), before, s)[0] ?? -1 : model.get("clicked") < s.n ? model.get("clicked") : -1;
     app.hovered = -1; app.tip.hidden = true;
-    if (before) {
-      model.set("selected", [...app.selected].sort((a, b) => a - b)); model.set("clicked", app.clicked); model.set("rows_step", index); model.save_changes();
-    }
-    showNeighbours(app, s); app.recolour();
+    if (before) { model.set("selected", app.rows()); model.set("clicked", app.clicked); model.set("rows_step", index); model.save_changes(); }
+    app.counted = -1; app.density.refresh(); app.confidence.refresh(); showNeighbours(app, s); app.recolour();
   };
   on("step_index", () => { const index = app.at(); if (index !== app.now) show(app.step(), index, 700); });
   on("scene", () => {
     const before = app.step(), old = app.scene;
     app.scene = unpack(model.get("scene"));
     if (app.fitted || old.layout !== app.scene.layout) app.fitView();
-    app.density.refresh(); app.confidence.refresh(); app.classBox.build(); show(before, app.at(), 700);
+    app.scene.oneScale = old.oneScale; app.classBox.build(); show(before, app.at(), 700);
   });
-  on("selected", () => { const rows = model.get("selected"); if (rows.length !== app.selected.size || rows.some(i => !app.selected.has(i))) { app.selected = new Set(rows.filter(i => i < app.step().n)); app.select(); app.draw(); } });
-  on("clicked", () => { const i = model.get("clicked"); if (i !== app.clicked && i < app.step().n) { app.clicked = i; showNeighbours(app, app.step()); app.select(); app.mark(); } });
+  on("selected", () => {
+    const rows = model.get("selected");
+    if (rows.length === app.selected.size && rows.every(i => app.selected.has(i))) return;
+    app.selected = new Set(rows.filter(i => i < app.step().n)); app.select(); app.draw();
+  });
+  on("clicked", () => {
+    const i = model.get("clicked");
+    if (i !== app.clicked && i < app.step().n) { app.clicked = i; showNeighbours(app, app.step()); app.select(); app.mark(); }
+  });
   on("found", () => { showNeighbours(app, app.step()); app.mark(); }); on("note", describe);
   const size = () => {
     const width = Math.max(240, Math.floor(app.stage.clientWidth)), height = Math.round(Math.min(560, Math.max(360, width * 0.78)));
@@ -811,7 +874,8 @@ function render({ model, el }) {
 }
 """
 "JavaScript: the explorer."
-EXPLORER_ESM = front_module(SCENE_JS, FILTER_JS, PAINT_JS, STAMP_JS, DRAW_POINTS_JS, FIND_JS, THUMB_JS, WORDS_JS, NEAR_JS, SELECTION_JS, STRIP_JS, TIME_JS, CONTROLS_JS, POINTER_JS, APP_JS, RENDER_JS, EXPLORER_JS)
+EXPLORER_ESM = front_module(SCENE_JS, FILTER_JS, PAINT_JS, STAMP_JS, DRAW_POINTS_JS, FIND_JS, THUMB_JS, WORDS_JS, NEAR_JS, SELECTION_JS, STRIP_JS, TIME_JS,
+                            CONTROLS_JS, POINTER_JS, APP_JS, RENDER_JS, EXPLORER_JS)
 "The module of the explorer."
 
 # %% ../../nbs/75_widgets.explorer.ipynb #47c8a7e4
@@ -865,17 +929,22 @@ class ExplorerTraits(Front):
     def _check_clicked(self, proposal): return check_number(proposal.value, self.most_rows(), "clicked", "points", least=-1)
     def most_rows(self)->int: return max(map(len, self.states))
 
-# %% ../../nbs/75_widgets.explorer.ipynb #e36a4986
+# %% ../../nbs/75_widgets.explorer.ipynb #7dda4021
+def cell_names(
+    state:ExplorerState, # n points
+)->np.ndarray: # (n,) text, different for different cells
+    "A name for each cell that is the same in every step."
+    places = zip(state.image.tolist(), state.row.tolist(), state.col.tolist())
+    return np.array([f"{state.image_ids[m]}/{r}/{c}" if m >= 0 else f"?{state.step}/{i}" for i, (m, r, c) in enumerate(places)], dtype=str)
+
 def carry_rows(
     rows:Sequence[int], # of `before`
     before:ExplorerState, # one step
     after:ExplorerState, # another one
 )->list[int]: # of `after`, ascending
     "The rows of the same cells in another step; cells that are not there are left out."
-    if before is after: return list(rows)
-    name = lambda s, i: (s.image_ids[s.image[i]], int(s.row[i]), int(s.col[i])) if s.image[i] >= 0 else None
-    wanted = {name(before, i) for i in rows} - {None}
-    return [i for i in range(len(after)) if name(after, i) in wanted] if wanted else []
+    if before is after or not len(rows): return [int(r) for r in rows]
+    return np.flatnonzero(np.isin(cell_names(after), cell_names(before)[np.asarray(rows)])).tolist()
 
 # %% ../../nbs/75_widgets.explorer.ipynb #bfd3c4d9
 class Explorer(ExplorerTraits):
@@ -920,29 +989,35 @@ class Explorer(ExplorerTraits):
         rows, cosines = self.state.neighbours(self.clicked, self.neighbours)
         self.found = dict(step=self.state.step, row=self.clicked, rows=rows.tolist(), cosines=cosines.tolist())
 
-# %% ../../nbs/75_widgets.explorer.ipynb #60502b6d
+# %% ../../nbs/75_widgets.explorer.ipynb #d6a3d39d
 def snapshots_of(
-    source:Any, # a run's folder, a snapshot file, a Snapshot, or a list of these
-)->list[Snapshot]: # oldest first, as given
+    source:Any, # a run's folder or RunView, a snapshot file, a Snapshot, or a list of these
+)->tuple[list[Snapshot], list[str]]: # as given, and sentences about files that cannot be read
     "The snapshots that a source names."
-    if isinstance(source, Snapshot): return [source]
-    if isinstance(source, (list, tuple)): return [s for part in source for s in snapshots_of(part)]
-    if not isinstance(source, (str, Path)): raise InputError(f"cannot explore a {type(source).__name__}; give a run's folder, a snapshot, an ExplorerState, or a list of them")
-    path = Path(source)
-    return [load_snapshot(p) for p in ([path] if path.suffix == ".npz" else open_run(path).snapshots or [path])]
+    if isinstance(source, Snapshot): return [source], []
+    if isinstance(source, (list, tuple)):
+        parts = [snapshots_of(part) for part in source]
+        return [s for found, _ in parts for s in found], [p for _, problems in parts for p in problems]
+    if isinstance(source, (str, Path)) and Path(source).suffix == ".npz": return [load_snapshot(source)], []
+    if not isinstance(source, (str, Path, RunView)):
+        raise InputError(f"cannot explore a {type(source).__name__}; give a run's folder, a snapshot, an ExplorerState, or a list of them")
+    run = open_run(source)
+    found, problems = run.load_all(), run.parts["snapshots"].problems
+    if not found: load_snapshot(run.path)               # says what is wrong: there is none yet, or the newest is damaged
+    return found, problems
 
 def usable(
     snapshots:Sequence[Snapshot], # of a run
-)->tuple[list[Snapshot], str]: # those that can be shown, and a sentence about the others ("" = none)
+)->tuple[list[Snapshot], list[str]]: # those that can be shown, and a sentence about the others
     "The snapshots with features that have a place in a layout."
     kept, left_out = [], []
     for snap in snapshots:
         try: ExplorerState.from_snapshot(snap, np.zeros((len(snap.feats), 2))); kept.append(snap)
         except InputError as e: left_out.append((snap.step, e))
     if left_out and not kept: raise left_out[-1][1]
-    return kept, f"Left out, as their features are NaN or infinite: step {', '.join(str(step) for step, _ in left_out)}" if left_out else ""
+    return kept, [f"Left out, as their features are NaN or infinite: step {', '.join(str(step) for step, _ in left_out)}"] if left_out else []
 
-# %% ../../nbs/75_widgets.explorer.ipynb #4ad544f4
+# %% ../../nbs/75_widgets.explorer.ipynb #f9a30238
 LAYOUTS = dict(pca="PCA", umap="UMAP")
 "The layouts, and what the page calls them."
 
@@ -960,7 +1035,7 @@ def replace_layout(
             explorer.set_states([replace(s, xy=np.asarray(xy, np.float32)) for s, xy in zip(states, xys)], layout=LAYOUTS[kind])
         explorer.layout_done.set()
     def work():
-        try: result = joint_layout([s.feats for s in states], kind=kind), note
+        try: result = joint_layout([s.feats for s in states], kind=kind, keys=[cell_names(s) for s in states]), note
         except Exception as e: result = None, f"{note} {LAYOUTS[kind]} could not be computed ({e}); this is PCA".strip()
         try: loop.call_soon_threadsafe(finish, *result) if loop else finish(*result)
         except RuntimeError: explorer.layout_done.set()          # the kernel has closed
@@ -978,13 +1053,14 @@ def explore(
     if layout not in LAYOUTS: raise unknown_name("layout", layout, LAYOUTS)
     parts = list(source) if isinstance(source, (list, tuple)) else [source]
     if parts and all(isinstance(p, ExplorerState) for p in parts): return Explorer(parts, neighbours=neighbours, layout="given", **settings)
-    snapshots, note = usable(snapshots_of(parts))
+    snapshots, problems = snapshots_of(parts)
+    snapshots, left_out = usable(snapshots)
     xys = joint_layout([s.feats.astype(np.float32) for s in snapshots], kind="pca")
-    explorer = Explorer([ExplorerState.from_snapshot(s, xy) for s, xy in zip(snapshots, xys)], snapshots, neighbours, **{"note": note} | settings)
+    explorer = Explorer([ExplorerState.from_snapshot(s, xy) for s, xy in zip(snapshots, xys)], snapshots, neighbours, **{"note": ". ".join(problems + left_out)} | settings)
     if layout != "pca": replace_layout(explorer, layout)
     return explorer
 
-# %% ../../nbs/75_widgets.explorer.ipynb #f7657eda
+# %% ../../nbs/75_widgets.explorer.ipynb #da1d26a1
 def to_scatter(
     state:ExplorerState, # of one step
     colour_by:str="class", # of COLOURS
@@ -995,7 +1071,7 @@ def to_scatter(
     except ImportError as e: raise InputError("to_scatter needs jupyter-scatter: pip install 'dgcl_nb[fast]', then restart the kernel") from e
     frame = pandas.DataFrame(state.table(range(len(state))))
     names = {"class": "true_class", "pseudo": "pseudo_label"}
-    colours = {name: "#%02x%02x%02x" % tuple(rgb) for name, rgb in zip(state.class_names, state.palette.tolist())} | {"": "#969696"}
+    colours = {name: f"#{bytes(rgb).hex()}" for name, rgb in zip(state.class_names, state.palette.tolist())} | {"": "#969696"}
     scatter = jscatter.Scatter(data=frame, x="x", y="y")
     scatter.color(by=names.get(colour_by, colour_by), map=colours if colour_by in names else None if colour_by == "right" else "cividis")
     return scatter

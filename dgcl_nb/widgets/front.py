@@ -209,7 +209,7 @@ function hiDpi(canvas, width, height) {
 FRONT_JS = DATA_JS + COLOUR_JS + ELEMENT_JS + CHOICE_JS + SLIDER_JS + RANGE_JS + DRAW_JS
 "JavaScript that every front begins with."
 
-# %% ../../nbs/73_widgets.front.ipynb #7f18af25
+# %% ../../nbs/73_widgets.front.ipynb #c2c9de75
 PANEL_CSS = """
 .dgcl-front { --ink: var(--jp-ui-font-color1, #222); --soft: var(--jp-ui-font-color2, #5a5a5a); --ground: var(--jp-layout-color1, #fff); --panel: var(--jp-layout-color2, #f4f5f7);
   --line: var(--jp-border-color1, #c4c7cc); --accent: var(--jp-brand-color1, #1a6fc4);
@@ -218,8 +218,9 @@ PANEL_CSS = """
 .dgcl-field { display: block; margin: 0 0 10px; }
 .dgcl-name { display: flex; justify-content: space-between; gap: 8px; color: var(--ink); }
 .dgcl-value { color: var(--soft); font-variant-numeric: tabular-nums; }
-.dgcl-check { display: flex; align-items: center; gap: 6px; padding: 1px 0; cursor: pointer; }
-.dgcl-check input { margin: 0; accent-color: var(--accent); }
+.dgcl-check { display: flex; align-items: baseline; gap: 6px; padding: 1px 0; cursor: pointer; }
+.dgcl-check input { margin: 0; position: relative; top: 2px; flex: none; accent-color: var(--accent); }
+.dgcl-page h3 { margin: 10px 8px 2px; font: 600 17px/1.3 var(--jp-ui-font-family, system-ui, sans-serif); color: var(--jp-ui-font-color1, inherit); }
 .dgcl-note { color: var(--soft); font-size: 12px; }
 .dgcl-front select, .dgcl-button { font: inherit; color: var(--ink); background: var(--ground); border: 1px solid var(--line); border-radius: 4px; padding: 3px 8px;
   min-height: 26px; max-width: 100%; }
@@ -313,7 +314,7 @@ try {{ render({{ model: pageModel({data}), el: el.querySelector("div") }}); }}
 catch (e) {{ el.append("This view could not be drawn: " + e.message); throw e; }}
 </script></section>"""
 
-# %% ../../nbs/73_widgets.front.ipynb #da1992c6
+# %% ../../nbs/73_widgets.front.ipynb #a6754753
 def find_browser()->str|None: # a program, or None
     "A Chromium or Chrome: the one that BROWSER_PATH names, else the first that is installed."
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
@@ -332,7 +333,8 @@ def page_picture(
         page, shot = Path(folder, "page.html"), Path(folder, "page.png")
         page.write_text(f'<!doctype html><meta charset="utf-8"><body style="margin:0;background:{ground}">{html}</body>', encoding="utf-8")
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-sync"]
-        flags += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={folder}/profile", f"--window-size={width},{height}", "--virtual-time-budget=4000", f"--screenshot={shot}"]
+        flags += ["--disable-background-networking", "--disable-component-update"]
+        flags += [f"--user-data-dir={folder}/profile", f"--window-size={width},{height}", "--virtual-time-budget=4000", f"--screenshot={shot}"]
         try: subprocess.run([browser, *flags, page.as_uri()], capture_output=True, timeout=timeout)
         except (OSError, subprocess.TimeoutExpired): return None
         return shot.read_bytes() if shot.exists() else None

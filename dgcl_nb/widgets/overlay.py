@@ -3,8 +3,8 @@ r"""Maps over images: any two layers of a snapshot side by side, with sliders th
 What does the method make of *this* pixel: which class, how sure, in how dense a place, and would the filter keep it? Into this room go the snapshots of a run; out comes one view of their probe images (`Overlay`), and the plain values that it is made of
 (`overlay_values`), which a report draws without a kernel.
 
-Continuous maps travel as whole numbers: a value $v$ of a layer with range $[a, b]$ (`ranges`) is sent as the level $q = \mathrm{round}\big(65534\,(v-a)/(b-a)\big)$ and read back as $a + (b-a)\,q/65534$, so it is off by at most $(b-a)/131068$: less than the float16 of a
-snapshot can tell apart from $2^{-5}(b-a)$ on. Level 65535 means *unknown*. What is painted at a pixel with grey value $g$ and layer colour $c$ is $(1-\alpha)\,g + \alpha\,c$, and $g$ alone where the value of a chosen layer is below the threshold.
+Continuous maps travel as whole numbers: a value $v$ of a layer with range $[a, b]$ (`ranges`) is sent as the level $q = \mathrm{round}\big(65534\,(v-a)/(b-a)\big)$ and read back as $a + (b-a)\,q/65534$, so it is off by at most $(b-a)/131068$; above the lowest
+thirtieth of a range that is finer than the float16 of a snapshot. Level 65535 means *unknown*. What is painted at a pixel with grey value $g$ and layer colour $c$ is $(1-\alpha)\,g + \alpha\,c$, and $g$ alone where the value of a chosen layer is below the threshold.
 
 Where we differ: the paper shows density as pictures chosen for print, and the released code draws none."""
 
@@ -27,6 +27,7 @@ import numpy as np
 import traitlets
 
 from ..core import IGNORE_INDEX, InputError, unknown_name
+from ..runs import RunView
 from ..snapshots import PROBE_FIELDS, SHAPES, Snapshot, list_snapshots, load_snapshot
 from .front import FRONT_CSS, Front, front_module, pack
 
@@ -291,17 +292,17 @@ function drawPanel(panel, m, at, key, look) {
 # %% ../../nbs/76_widgets.overlay.ipynb #45283824
 LEGEND_JS = r"""
 function chip(rgb, text, isHatched = false) {
-  const box = make("span", isHatched ? "dgcl-box dgcl-hatched" : "dgcl-box");
+  const box = make("span", isHatched ? "dgcl-ov-box dgcl-ov-hatched" : "dgcl-ov-box");
   if (rgb) box.style.backgroundColor = css(rgb);
-  return make("span", "dgcl-chip", box, text);
+  return make("span", "dgcl-ov-chip", box, text);
 }
 function share(m, isOn) { const n = m.height * m.width; let on = 0; for (let p = 0; p < n; p++) if (isOn(p)) on++; return on / n; }
 function percent(x) { return x > 0 && x < 0.005 ? "< 1 %" : x < 1 && x > 0.995 ? "> 99 %" : `${Math.round(100 * x)} %`; }
 function number(m, key, value) { return Number.isNaN(value) ? "unknown" : value.toFixed(Math.max(2, decimals(rangeOf(m, key)[2]))); }
 function scaleLegend(m, at, key) {
-  const [low, high] = rangeOf(m, key), level = levelReader(m, at, key), unknown = share(m, p => level(p) === UNKNOWN_LEVEL), bar = make("span", "dgcl-scale");
+  const [low, high] = rangeOf(m, key), level = levelReader(m, at, key), unknown = share(m, p => level(p) === UNKNOWN_LEVEL), bar = make("span", "dgcl-ov-scale");
   bar.style.background = scaleCss();
-  const parts = [make("span", "dgcl-chip dgcl-wide", number(m, key, low), bar, number(m, key, high))];
+  const parts = [make("span", "dgcl-ov-chip dgcl-ov-wide", number(m, key, low), bar, number(m, key, high))];
   if (unknown > 0) parts.push(chip(UNKNOWN, `unknown, ${percent(unknown)}: nothing to compare with yet`));
   return parts;
 }
@@ -339,7 +340,7 @@ function readout(m, at, pixel, look) {
   }
   const isHidden = hider(m, at, look.thresholdOf, look.threshold)(pixel), note = isHidden ? make("span", "dgcl-note", " hidden by the threshold") : "";
   const table = make("table", "", ...rows.map(([a, b]) => make("tr", "", make("th", "", a), make("td", "", b))));
-  return [make("div", "dgcl-head", `row ${Math.floor(pixel / m.width)}, column ${pixel % m.width}`, note), table];
+  return [make("div", "dgcl-ov-head", `row ${Math.floor(pixel / m.width)}, column ${pixel % m.width}`, note), table];
 }
 """
 "JavaScript: the list of a pixel’s values."
@@ -364,7 +365,7 @@ function player(s) {
   const start = () => { if (last()) s.say("step_index", 0); node.textContent = "stop"; timer = setInterval(next, 700); };
   const node = button("play", () => timer ? stop() : start());
   const steps = slider("step", { min: 0, max: 1, step: 1, value: 0, format: name }, v => s.say("step_index", v));
-  return { steps, stop, node: make("div", "dgcl-steps", steps, node) };
+  return { steps, stop, node: make("div", "dgcl-ov-steps", steps, node) };
 }
 function hiding(s, v) {
   if (s.isOff()) return "nothing is hidden";
@@ -377,8 +378,8 @@ function controlsOf(s) {
   const alpha = slider("alpha", { min: 0, max: 1, step: 0.05, value: s.get("alpha") }, v => s.say("alpha", v));
   const kinds = choice("hide pixels by", [], "", s.hideBy);
   const threshold = slider("threshold", { min: 0, max: 1, step: 0.01, value: 0, format: v => hiding(s, v) }, v => s.say("threshold", v));
-  const film = player(s), pick = make("div", "dgcl-pick", images, button("previous", () => turn(-1)), button("next", () => turn(1)));
-  return { images, alpha, kinds, threshold, film, above: make("div", "dgcl-bar", pick, film.node), below: make("div", "dgcl-bar", alpha, kinds, threshold) };
+  const film = player(s), pick = make("div", "dgcl-ov-pick", images, button("previous", () => turn(-1)), button("next", () => turn(1)));
+  return { images, alpha, kinds, threshold, film, above: make("div", "dgcl-ov-bar", pick, film.node), below: make("div", "dgcl-ov-bar", alpha, kinds, threshold) };
 }
 """
 "JavaScript: image, step, alpha and threshold."
@@ -386,11 +387,11 @@ function controlsOf(s) {
 # %% ../../nbs/76_widgets.overlay.ipynb #a67fa788
 POINT_JS = r"""
 function panelOf(s, side) {
-  const canvas = make("canvas", "dgcl-panel"), chips = make("div", "dgcl-legend");
+  const canvas = make("canvas", "dgcl-ov-panel"), chips = make("div", "dgcl-ov-legend");
   const layer = choice(`${side} layer`, [], "", key => { s.model.set(side, key); if (isContinuous(key) && s.isOff()) s.hideBy(key); else s.say(side, key); });
   canvas.tabIndex = 0; canvas.setAttribute("role", "img"); canvas.dataset.panel = side;
   pointing(s, canvas);
-  return { side, canvas, chips, layer, node: make("div", "dgcl-side", layer, canvas, chips) };
+  return { side, canvas, chips, layer, node: make("div", "dgcl-ov-side", layer, canvas, chips) };
 }
 function pointing(s, canvas) {
   const to = (row, col) => { s.pixel = within(0, s.m.height - 1, row) * s.m.width + within(0, s.m.width - 1, col); s.draw(); }, none = () => { s.pixel = null; s.draw(); };
@@ -441,9 +442,10 @@ async function render({ model, el }) {
   let m, turn = 0;
   try { m = await loadMaps(model); } catch (e) { el.append(`These images cannot be shown: ${e.message}`); return; }
   const s = stateOf(model, m), root = frontRoot(el, "Images with maps over them"), c = controlsOf(s), panels = ["left", "right"].map(side => panelOf(s, side));
-  const pane = make("div", "dgcl-readout");
+  const pane = make("div", "dgcl-ov-readout");
   pane.setAttribute("aria-live", "polite");
-  root.append(c.above, make("div", "dgcl-panels", ...panels.map(p => p.node), pane), c.below);
+  root.append(c.above, make("div", "dgcl-ov-panels", ...panels.map(p => p.node), pane), c.below);
+  root.addEventListener("focusin", e => e.target.setAttribute("data-lm-suppress-shortcuts", "true"));
   const drawNow = () => drawAll(s, c, panels, pane);
   const limits = () => { const [low, high, step] = rangeOf(s.m, s.get("threshold_of")); c.threshold.input.step = step; c.threshold.limits(low, high); };
   const refresh = () => { fillChoices(s, c, panels); limits(); drawNow(); };
@@ -461,20 +463,20 @@ async function render({ model, el }) {
 
 # %% ../../nbs/76_widgets.overlay.ipynb #9824ecc9
 OVERLAY_CSS = """
-.dgcl-bar { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 0 20px; align-items: end; max-width: 980px; }
-.dgcl-pick { display: grid; grid-template-columns: 1fr auto auto; gap: 6px; align-items: end; }
-.dgcl-steps { display: grid; grid-template-columns: 1fr 64px; gap: 10px; align-items: end; }
-.dgcl-steps[hidden] { display: none; } .dgcl-pick .dgcl-button, .dgcl-steps .dgcl-button { margin-bottom: 10px; }
-.dgcl-panels { display: flex; flex-wrap: wrap; gap: 6px 14px; align-items: flex-start; margin: 2px 0 8px; } .dgcl-side { width: 320px; }
-.dgcl-panel { display: block; image-rendering: pixelated; cursor: crosshair; border-radius: 2px; }
-.dgcl-legend { display: flex; flex-wrap: wrap; gap: 2px 10px; margin-top: 6px; min-height: 44px; align-content: flex-start; font-size: 12px; }
-.dgcl-chip { display: inline-flex; align-items: center; gap: 5px; white-space: nowrap; } .dgcl-wide { flex: 1 0 100%; font-variant-numeric: tabular-nums; }
-.dgcl-box { width: 12px; height: 12px; flex: none; border-radius: 2px; border: 1px solid var(--soft); }
-.dgcl-hatched { background: repeating-linear-gradient(135deg, #fff 0 2px, #333 2px 4px); } .dgcl-scale { flex: 1; height: 12px; border-radius: 2px; }
-.dgcl-readout { flex: 1 1 210px; min-height: 230px; max-width: 300px; padding-top: 22px; }
-.dgcl-readout table { border-collapse: collapse; margin-top: 4px; font-size: 12px; font-variant-numeric: tabular-nums; background: none; }
-.dgcl-readout tr, .dgcl-readout th, .dgcl-readout td { text-align: left; padding: 2px 12px 2px 0; font-weight: normal; background: none; border: none; }
-.dgcl-readout th { color: var(--soft); } .dgcl-head { font-weight: 600; }
+.dgcl-ov-bar { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 0 20px; align-items: end; max-width: 980px; }
+.dgcl-ov-pick { display: grid; grid-template-columns: 1fr auto auto; gap: 6px; align-items: end; }
+.dgcl-ov-steps { display: grid; grid-template-columns: 1fr 64px; gap: 10px; align-items: end; }
+.dgcl-ov-steps[hidden] { display: none; } .dgcl-ov-pick .dgcl-button, .dgcl-ov-steps .dgcl-button { margin-bottom: 10px; }
+.dgcl-ov-panels { display: flex; flex-wrap: wrap; gap: 6px 14px; align-items: flex-start; margin: 2px 0 8px; } .dgcl-ov-side { width: 320px; }
+.dgcl-ov-panel { display: block; image-rendering: pixelated; cursor: crosshair; border-radius: 2px; }
+.dgcl-ov-legend { display: flex; flex-wrap: wrap; gap: 2px 10px; margin-top: 6px; min-height: 44px; align-content: flex-start; font-size: 12px; }
+.dgcl-ov-chip { display: inline-flex; align-items: center; gap: 5px; white-space: nowrap; } .dgcl-ov-wide { flex: 1 0 100%; font-variant-numeric: tabular-nums; }
+.dgcl-ov-box { width: 12px; height: 12px; flex: none; border-radius: 2px; border: 1px solid var(--soft); }
+.dgcl-ov-hatched { background: repeating-linear-gradient(135deg, #fff 0 2px, #333 2px 4px); } .dgcl-ov-scale { flex: 1; height: 12px; border-radius: 2px; }
+.dgcl-ov-readout { flex: 1 1 210px; min-height: 230px; max-width: 300px; padding-top: 22px; }
+.dgcl-ov-readout table { border-collapse: collapse; margin-top: 4px; font-size: 12px; font-variant-numeric: tabular-nums; background: none; }
+.dgcl-ov-readout tr, .dgcl-ov-readout th, .dgcl-ov-readout td { text-align: left; padding: 2px 12px 2px 0; font-weight: normal; background: none; border: none; }
+.dgcl-ov-readout th { color: var(--soft); } .dgcl-ov-head { font-weight: 600; }
 """
 "The look of the panels, beyond what all fronts share."
 OVERLAY_JS = (MAPS_JS, PAINT_JS, DRAW_PANEL_JS, LEGEND_JS, READOUT_JS, CONTROLS_JS, POINT_JS, RENDER_JS)
@@ -544,9 +546,10 @@ class Overlay(Front):
 
 # %% ../../nbs/76_widgets.overlay.ipynb #7ed0de27
 def read_snapshots(
-    source:str|Path|Snapshot|Sequence[Snapshot], # a run folder, a snapshot, or several
+    source:str|Path|RunView|Snapshot|Sequence[Snapshot], # a run folder, a snapshot, or several
 )->list[Snapshot]: # in order of the step
     "The snapshots that are meant; of a folder all that can be read."
+    if isinstance(source, RunView): source = source.path
     if isinstance(source, Snapshot): return [source]
     if not isinstance(source, (str, Path)): return sorted(source, key=lambda s: s.step)
     found, problems = [], []
@@ -558,7 +561,7 @@ def read_snapshots(
     return found
 
 def overlay(
-    source:str|Path|Snapshot|Sequence[Snapshot], # a run folder, a snapshot, or several of one run
+    source:str|Path|RunView|Snapshot|Sequence[Snapshot], # a run folder, a snapshot, or several of one run
     **controls:Any, # where the view begins: image_index, step_index, left, right, alpha, threshold, threshold_of, marks
 )->Overlay:
     "The maps of a run over its probe images, to be the last value of a cell."

@@ -49,14 +49,14 @@ def test_layers__are_painted_as_they_are(page, tmp_path):
     wanted = front.cividis((density - low) / (high - low)).repeat(4, 0).repeat(4, 1)
     assert np.abs(painted(right).astype(int) - wanted).max() <= 2
     np.testing.assert_array_equal(painted(right)[60:, 60:].reshape(-1, 3), np.tile(front.UNKNOWN, (16, 1)))
-    assert "unknown" in page.locator(".dgcl-legend").nth(1).inner_text()
+    assert "unknown" in page.locator(".dgcl-ov-legend").nth(1).inner_text()
     control(page, "combobox", "right layer").select_option("right_wrong")
     is_right = s.target[0] == s.prediction[0]
     np.testing.assert_array_equal(painted(right)[known & is_right], np.tile(front.RIGHT_WRONG[0], ((known & is_right).sum(), 1)))
     np.testing.assert_array_equal(painted(right)[known & ~is_right], np.tile(front.RIGHT_WRONG[1], ((known & ~is_right).sum(), 1)))
     plain = picture(right); control(page, "combobox", "right layer").select_option("pseudo_label")
     assert differ(plain, picture(right)) > .3 and colours(picture(right)) > 20       # classes and hatching
-    assert "dropped by the filter" in page.locator(".dgcl-legend").nth(1).inner_text()
+    assert "dropped by the filter" in page.locator(".dgcl-ov-legend").nth(1).inner_text()
 
 
 def test_keys__alpha_threshold_image_step_and_play(page, tmp_path):
@@ -78,18 +78,18 @@ def test_keys__alpha_threshold_image_step_and_play(page, tmp_path):
 
 def test_pixel__all_values_by_mouse_and_keys(page, tmp_path):
     s = snap(); left, right = show(page, tmp_path, [s], image_index=1, marks=[[1, 3, 4], [1, 3, 5], [2, 0, 0]])
-    assert "2 marked cells" in page.locator(".dgcl-readout").inner_text() and "(2 marked)" in control(page, "combobox", "image").inner_text()
+    assert "2 marked cells" in page.locator(".dgcl-ov-readout").inner_text() and "(2 marked)" in control(page, "combobox", "image").inner_text()
     before = picture(left), picture(right); r, c = 14, 37
     left.hover(position=dict(x=(c + .5) * 5, y=(r + .5) * 5)); two_frames(page)
-    text = page.locator(".dgcl-readout").inner_text(); cell = r // 4, c // 4
+    text = page.locator(".dgcl-ov-readout").inner_text(); cell = r // 4, c // 4
     names = [("sky", "road", "tree", "car")[m[1, r, c]] for m in (s.target, s.prediction, s.pseudo_label)]
     assert f"row {r}, column {c}" in text and all(n in text for n in names) and ("keeps it" if s.kept[1, r, c] else "drops it") in text
     for value in (s.confidence[1, r, c], s.entropy[1, r, c], s.density[1][cell], *s.density_per_k[1][(slice(None), *cell)]): assert f"{float(value):.3f}" in text
     assert all(f"k = {k}" in text for k in (8, 16, 32)) and differ(before[0], picture(left)) > 0 and differ(before[1], picture(right)) > 0   # crosshairs in both
-    press(right, "ArrowRight", "ArrowDown"); two_frames(page); assert f"row {r + 1}, column {c + 1}" in page.locator(".dgcl-readout").inner_text()
-    page.keyboard.press("Escape"); page.mouse.move(5, 5); two_frames(page); assert "Point at a pixel" in page.locator(".dgcl-readout").inner_text()
+    press(right, "ArrowRight", "ArrowDown"); two_frames(page); assert f"row {r + 1}, column {c + 1}" in page.locator(".dgcl-ov-readout").inner_text()
+    page.keyboard.press("Escape"); page.mouse.move(5, 5); two_frames(page); assert "Point at a pixel" in page.locator(".dgcl-ov-readout").inner_text()
     blank = picture(left); control(page, "combobox", "image").select_option("0"); control(page, "combobox", "image").select_option("2")
-    assert differ(blank, picture(left)) > 0 and "1 marked cell" in page.locator(".dgcl-readout").inner_text()
+    assert differ(blank, picture(left)) > 0 and "1 marked cell" in page.locator(".dgcl-ov-readout").inner_text()
 
 
 def test_every_control__has_a_name(page, tmp_path):
@@ -114,9 +114,10 @@ def test_notebook__sliders_beside_a_busy_and_a_closed_kernel(page, lab):
     press(threshold, *["ArrowRight"] * 40); assert differ(after, picture(right)) > .05
     assert kernel_status(page) == "busy"
     interrupt(page)
-    assert kernel_says(page, "round(view.alpha, 2)") == .5 and kernel_says(page, "view.threshold > view.meta['ranges']['density'][0]")     # Python learns it later
+    told = "round(view.alpha, 2) == .5 and view.threshold > view.meta['ranges']['density'][0]"
+    wait_until(lambda: kernel_says(page, told), 10, "Python's learning what was set while it was busy")
     before = picture(right); run_code(page, "view.right = 'entropy'; view.marks = [[0, 1, 1]]; view.step_index = 0")
-    wait_until(lambda: "1 marked cell" in page.locator(".dgcl-readout").inner_text(), 10, "what Python set")
+    wait_until(lambda: "1 marked cell" in page.locator(".dgcl-ov-readout").inner_text(), 10, "what Python set")
     assert differ(before, picture(right)) > .3 and control(page, "combobox", "right layer").input_value() == "entropy"
     run_code(page, "view.set_snapshot(make(step=77, seed=7, num=2)[0])")
     wait_until(lambda: "step 77" in right.get_attribute("aria-label"), 10, "the new snapshot")
