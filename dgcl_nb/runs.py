@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .core import InputError, RunFolder, append_line, generator_for, write_atomic
-from .data.digits import CLASS_NAMES, SceneConfig, render_part, voc_palette
+from .data.digits import CLASS_NAMES, PALETTE, SceneConfig, render_part
 from .snapshots import Snapshot, at_cells, list_snapshots, load_snapshot, make_snapshot, save_snapshot
 
 # %% ../nbs/72_runs.ipynb #53bbcdf8
@@ -342,7 +342,7 @@ def demo_snapshot(
     entropy = -(probs * probs.clamp_min(1e-9).log()).sum(1)
     kept = entropy <= entropy.quantile(0.8 + 0.2 * step / steps)
     student = (logits + 0.5 * smooth_noise((num_images, logits.shape[1], size), 4, seed, step)).argmax(1)
-    return make_snapshot(step, CLASS_NAMES, voc_palette(len(CLASS_NAMES)), DEMO_SCALES, [f"val-{i:05}" for i in range(num_images)], images, targets, student, logits.argmax(1),
+    return make_snapshot(step, CLASS_NAMES, PALETTE, DEMO_SCALES, [f"val-{i:05}" for i in range(num_images)], images, targets, student, logits.argmax(1),
                          kept, probs.amax(1), entropy, density, feats, demo_roles(density.mean(1), labels) if started else None, max_per_class, seed)
 
 # %% ../nbs/72_runs.ipynb #eb233fd3

@@ -137,7 +137,7 @@ def run_report(
 # %% ../nbs/65_train.ipynb #e7a10c06
 def write_report(
     folder:str|Path, # of a finished run
-    command:Callable[[str|Path], list[str]]=report_command, # what to run
+    command:Callable[[str|Path], list[str]], # what to run for it
 )->Path|None: # where it is; None if there is none
     "Have the report of a run written, if there is none yet; a failure is a warning."
     files = RunFolder(folder)
@@ -157,7 +157,7 @@ def train(
     result = fit(run, callbacks=[Opening(), Bar()], started=process_started())
     if os.environ.get("RANK", "0") != "0": return result
     print(format_result(result), flush=True)
-    if run.loop.report and (path := write_report(result["folder"])): print(f"{'report':>20}  {path}")
+    if run.loop.report and (path := write_report(result["folder"], report_command)): print(f"{'report':>20}  {path}")
     return result
 
 # %% ../nbs/65_train.ipynb #f1a7f5e1

@@ -125,7 +125,9 @@ def test_set_snapshot__keeps_what_a_person_set():
     view = overlay(steps(10, 20), left="confidence", right="density_32", alpha=.3, image_index=2, threshold_of="entropy", threshold=.5)
     view.set_snapshot(snap(step=30))
     assert (view.left, view.right, view.alpha, view.image_index, view.threshold, view.meta["steps"], view.step_index) == ("confidence", "density_32", .3, 2, .5, [30], 0)
-    view.set_snapshot(snap(step=40, num=2)); assert view.image_index == 1
+    view.set_snapshot(snap(step=40, num=2)); assert view.image_index == 0          # that image is gone
+    view.set_snapshots(steps(40, 50, 60)); assert view.step_index == 2              # it was at the last step, and goes on
+    view.step_index = 1; view.set_snapshots(steps(40, 50, 60, 70)); assert view.step_index == 1
     off = overlay(snap()); s = snap(step=50)
     off.set_snapshot(replace(s, density=s.density + np.float16(.5), density_per_k=s.density_per_k + np.float16(.5)))
     assert off.threshold == limits_of(off.meta, "density")[0] > .3                # nothing was hidden, nothing is

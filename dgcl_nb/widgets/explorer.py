@@ -18,7 +18,7 @@ __all__ = ['THUMB_SIDE', 'NEAR_LIMIT', 'COLUMN_TYPES', 'COLOURS', 'SETTINGS', 'S
            'check_number', 'ExplorerTraits', 'cell_names', 'carry_rows', 'Explorer', 'snapshots_of', 'usable',
            'replace_layout', 'explore', 'to_scatter']
 
-# %% ../../nbs/75_widgets.explorer.ipynb #ef355dac
+# %% ../../nbs/75_widgets.explorer.ipynb #80f0059d
 import asyncio, json, threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +32,7 @@ from ..core import IGNORE_INDEX, InputError, unknown_name
 from ..layout import joint_layout
 from ..runs import RunView, open_run
 from ..snapshots import ROLES, Snapshot, load_snapshot
-from .front import FRONT_CSS, Front, front_module, pack
+from .front import FRONT_CSS, RIGHT_WRONG, UNKNOWN, Front, front_module, pack
 from .state import ExplorerState, all_neighbours
 
 # %% ../../nbs/75_widgets.explorer.ipynb #4a9f71a3
@@ -223,7 +223,7 @@ function blend(buffer, at, { offset, cover }, [r, g, b], strength) {
 """
 "JavaScript: a disc of pixels, and how it is blended in."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #090fdbb4
+# %% ../../nbs/75_widgets.explorer.ipynb #34a4e9fb
 DRAW_POINTS_JS = r"""
 const BIG_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 0;
 function pointRadius(n, zoom) { return (n <= 1000 ? 4.2 : n <= 4000 ? 3.4 : n <= 12000 ? 2.6 : 1.8) * Math.min(2, zoom ** 0.35); }
@@ -250,7 +250,7 @@ function drawPoints(app, s) {
     }
   };
   const full = (at, i) => {
-    const rgb = table[paint[i]], strength = ((dim && dim[i]) ? 40 : 225) * (fade ? fade[i] : 1) | 0;
+    const rgb = table[paint[i]], strength = (dim && dim[i] ? 60 : 225) * (fade ? fade[i] : 1) | 0;
     blend(buffer, at, disc, rgb, strength);
     if (rims[paint[i]]) blend(buffer, at, rim, [128, 128, 128], strength);
   };
@@ -474,14 +474,15 @@ function showSelection(app, s) {
 """
 "JavaScript: what the selected points have in common, beside all that are shown."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #14f12d1e
+# %% ../../nbs/75_widgets.explorer.ipynb #49ce3831
 STRIP_JS = r"""
 function markedImage(app, s, m, rows, picture) {
   const { scene } = app, [h, w] = scene.thumb_size, [gh, gw] = scene.grid, zoom = 116 / Math.max(h, w), [cw, ch] = [w * zoom / gw, h * zoom / gh];
   const canvas = make("canvas"), ratio = hiDpi(canvas, w * zoom, h * zoom), pen = canvas.getContext("2d"), paint = paintOf(scene, s, app.by);
   canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", `${scene.image_ids[m]} with ${rows.length} selected pixels`);
   pen.setTransform(ratio, 0, 0, ratio, 0, 0); pen.imageSmoothingEnabled = false; pen.drawImage(picture, 0, 0, w * zoom, h * zoom);
-  for (const i of rows) frame(pen, s.col[i] * cw + 1, s.row[i] * ch + 1, cw - 2, ch - 2, css(app.table[paint[i]].map(v => 255 - (255 - v) * 0.7)), 1.4);
+  for (const i of rows) { pen.fillStyle = css(app.table[paint[i]], 0.75); pen.fillRect(s.col[i] * cw, s.row[i] * ch, cw, ch); }
+  for (const i of rows) frame(pen, s.col[i] * cw + 0.5, s.row[i] * ch + 0.5, cw - 1, ch - 1, "#fff", 1);
   return canvas;
 }
 function showStrip(app, s) {
@@ -547,7 +548,7 @@ function advance(app, s) {
 """
 "JavaScript: the same points in another step, and the way there."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #92d6b240
+# %% ../../nbs/75_widgets.explorer.ipynb #c7f3a04c
 STAGE_CSS = """
 .dgcl-explorer { container-type: inline-size; }
 .dgcl-columns { display: grid; grid-template-columns: 188px minmax(280px, 1fr) 256px; gap: 16px; align-items: start; }
@@ -564,6 +565,7 @@ STAGE_CSS = """
 .dgcl-bar-row { display: flex; justify-content: space-between; gap: 12px; align-items: center; margin-bottom: 6px; flex-wrap: wrap; }
 .dgcl-time { display: grid; grid-template-columns: auto 1fr; gap: 12px; align-items: center; margin-top: 8px; }
 .dgcl-time .dgcl-field { margin: 0; } .dgcl-time .dgcl-button { min-width: 66px; }
+.dgcl-help { margin-top: 6px; }
 .dgcl-count { font-variant-numeric: tabular-nums; } .dgcl-count b { font-size: 15px; }
 """
 "The look of the picture and what is around it."
@@ -586,7 +588,7 @@ LIST_CSS = """
 .dgcl-near { list-style: none; margin: 0; padding: 0; display: grid; gap: 4px; font-size: 12px; }
 .dgcl-near li { display: flex; gap: 8px; align-items: center; } .dgcl-near .dgcl-value { margin-left: auto; }
 .dgcl-near .dgcl-label { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.dgcl-bars { list-style: none; margin: 0; padding: 0; font-size: 12px; }
+.dgcl-bars { list-style: none; margin: 0; padding: 0 4px 0 0; font-size: 12px; max-height: 232px; overflow-y: auto; }
 .dgcl-rail { display: block; height: 6px; background: var(--panel); border-radius: 3px; margin-bottom: 4px; overflow: hidden; }
 .dgcl-bar { display: block; height: 100%; min-width: 2px; border-radius: 3px; box-shadow: inset 0 0 0 1px rgba(128,128,128,.6); }
 .dgcl-buttons { display: flex; gap: 6px; margin-bottom: 10px; } .dgcl-buttons .dgcl-button { flex: auto; padding: 3px 4px; }
@@ -769,7 +771,7 @@ function markAll(app) {
 """
 "JavaScript: the state of one view, and how it is drawn."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #0a7d23b9
+# %% ../../nbs/75_widgets.explorer.ipynb #d853cf59
 RENDER_JS = r"""
 const HELP = "Point at a pixel for its values, click for its neighbours, draw a line around points to select them. " +
   "After a click the wheel zooms; double-click shows all. Keys: arrows, Enter, + - 0, Escape.";
@@ -796,7 +798,7 @@ function build(app, root) {
   const all = button("Select shown", () => app.choose([...app.step().shown.keys()].filter(i => app.step().shown[i]), false));
   side.append(make("div", "", make("div", "dgcl-buttons", all, app.clear, app.csv), app.chosenBox), app.nearBox);
   middle.append(make("div", "dgcl-bar-row", app.count, app.note), app.stage, timeBar(app), app.unknown,
-    make("div", "dgcl-note", HELP));
+    make("div", "dgcl-note dgcl-help", HELP));
   root.append(make("div", "dgcl-columns", left, middle, side), app.strip);
 }
 function timeBar(app) {
@@ -1060,7 +1062,7 @@ def explore(
     if layout != "pca": replace_layout(explorer, layout)
     return explorer
 
-# %% ../../nbs/75_widgets.explorer.ipynb #da1d26a1
+# %% ../../nbs/75_widgets.explorer.ipynb #5ca78443
 def to_scatter(
     state:ExplorerState, # of one step
     colour_by:str="class", # of COLOURS
@@ -1069,9 +1071,9 @@ def to_scatter(
     if colour_by not in COLOURS: raise unknown_name("colour_by", colour_by, COLOURS)
     try: import jscatter, pandas
     except ImportError as e: raise InputError("to_scatter needs jupyter-scatter: pip install 'dgcl_nb[fast]', then restart the kernel") from e
-    frame = pandas.DataFrame(state.table(range(len(state))))
-    names = {"class": "true_class", "pseudo": "pseudo_label"}
-    colours = {name: f"#{bytes(rgb).hex()}" for name, rgb in zip(state.class_names, state.palette.tolist())} | {"": "#969696"}
+    frame, column = pandas.DataFrame(state.table(range(len(state)))), {"class": "true_class", "pseudo": "pseudo_label"}.get(colour_by, colour_by)
+    colours = dict(yes=RIGHT_WRONG[0], no=RIGHT_WRONG[1]) if colour_by == "right" else dict(zip(state.class_names, state.palette.tolist()))
+    present = {name: f"#{bytes(colours.get(name, UNKNOWN)).hex()}" for name in frame[column].unique()} if frame[column].dtype.kind not in "fi" else "cividis"
     scatter = jscatter.Scatter(data=frame, x="x", y="y")
-    scatter.color(by=names.get(colour_by, colour_by), map=colours if colour_by in names else None if colour_by == "right" else "cividis")
+    scatter.color(by=column, map=present)
     return scatter

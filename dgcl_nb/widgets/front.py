@@ -15,15 +15,16 @@ Where we differ: cividis has 256 stops; every eighth of them, with straight line
 # %% auto #0
 __all__ = ['PACKED', 'DATA_JS', 'CIVIDIS', 'UNKNOWN', 'RIGHT_WRONG', 'COLOUR_JS', 'ELEMENT_JS', 'CHOICE_JS', 'SLIDER_JS',
            'RANGE_JS', 'DRAW_JS', 'FRONT_JS', 'PANEL_CSS', 'SLIDER_CSS', 'FRONT_CSS', 'EXPORTED', 'PAGE_MODEL_JS',
-           'pack', 'cividis', 'front_module', 'Front', 'json_with_bytes', 'front_page', 'find_browser', 'page_picture',
-           'show_page']
+           'pack', 'cividis', 'front_module', 'Front', 'json_with_bytes', 'front_page', 'find_browser', 'cut_picture',
+           'page_picture', 'show_page']
 
-# %% ../../nbs/73_widgets.front.ipynb #44f06bae
-import base64, hashlib, json, os, shutil, subprocess, tempfile
+# %% ../../nbs/73_widgets.front.ipynb #76d9e379
+import base64, hashlib, io, json, os, shutil, subprocess, tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..core import InputError
 
@@ -103,7 +104,7 @@ function themeColour(el, name, otherwise) {
 """
 "JavaScript: the colour scale, contrast, and the theme's colours as numbers."
 
-# %% ../../nbs/73_widgets.front.ipynb #ba69344a
+# %% ../../nbs/73_widgets.front.ipynb #51011cc9
 ELEMENT_JS = r"""
 function make(tag, className = "", ...children) {
   const node = document.createElement(tag);
@@ -113,7 +114,8 @@ function make(tag, className = "", ...children) {
 }
 function frontRoot(el, label) {
   const root = make("div", "dgcl-front");
-  root.setAttribute("data-lm-suppress-shortcuts", "true"); root.setAttribute("role", "group"); root.setAttribute("aria-label", label);
+  root.setAttribute("role", "group"); root.setAttribute("aria-label", label);
+  root.addEventListener("focusin", e => e.target.setAttribute("data-lm-suppress-shortcuts", "true"));
   el.append(root);
   return root;
 }
@@ -314,16 +316,25 @@ try {{ render({{ model: pageModel({data}), el: el.querySelector("div") }}); }}
 catch (e) {{ el.append("This view could not be drawn: " + e.message); throw e; }}
 </script></section>"""
 
-# %% ../../nbs/73_widgets.front.ipynb #a6754753
+# %% ../../nbs/73_widgets.front.ipynb #469fb558
 def find_browser()->str|None: # a program, or None
     "A Chromium or Chrome: the one that BROWSER_PATH names, else the first that is installed."
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
     return next((p for p in (shutil.which(n) for n in (os.environ.get("BROWSER_PATH", ""), *names) if n) if p), None)
 
+def cut_picture(
+    png:bytes, # any size
+    width:int, # pixels that remain, from the left
+    height:int, # pixels that remain, from the top
+)->bytes: # PNG
+    "The upper left part of a picture."
+    out = io.BytesIO(); Image.open(io.BytesIO(png)).convert("RGB").crop((0, 0, width, height)).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
 def page_picture(
     html:str, # of front_page, one or several
-    width:int=980, # pixels of the window
-    height:int=620, # pixels of the window
+    width:int=980, # pixels of the picture
+    height:int=620, # pixels of the picture
     ground:str="#fff", # CSS colour of the page
     timeout:float=60., # seconds
 )->bytes|None: # PNG; None where no browser is installed, or it gave none in time
@@ -331,13 +342,13 @@ def page_picture(
     if (browser := find_browser()) is None: return None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         page, shot = Path(folder, "page.html"), Path(folder, "page.png")
-        page.write_text(f'<!doctype html><meta charset="utf-8"><body style="margin:0;background:{ground}">{html}</body>', encoding="utf-8")
+        page.write_text(f'<!doctype html><meta charset="utf-8"><body style="margin:0;width:{width}px;background:{ground}">{html}</body>', encoding="utf-8")
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-sync"]
         flags += ["--disable-background-networking", "--disable-component-update"]
-        flags += [f"--user-data-dir={folder}/profile", f"--window-size={width},{height}", "--virtual-time-budget=4000", f"--screenshot={shot}"]
+        flags += [f"--user-data-dir={folder}/profile", f"--window-size={max(width, 500)},{height + 200}", "--virtual-time-budget=4000", f"--screenshot={shot}"]
         try: subprocess.run([browser, *flags, page.as_uri()], capture_output=True, timeout=timeout)
         except (OSError, subprocess.TimeoutExpired): return None
-        return shot.read_bytes() if shot.exists() else None
+        return cut_picture(shot.read_bytes(), width, height) if shot.exists() else None
 
 def show_page(
     html:str, # of front_page
@@ -345,5 +356,5 @@ def show_page(
 )->Any: # to be the last value of a cell
     "A picture of a page for a notebook, or a sentence where no browser is installed."
     if (png := page_picture(html, **options)) is None: return "no picture: no Chromium is installed here (or BROWSER_PATH names none)"
-    from IPython.display import Image
-    return Image(png)
+    from IPython.display import Image as Shown
+    return Shown(png)

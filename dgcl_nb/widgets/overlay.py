@@ -472,9 +472,11 @@ OVERLAY_CSS = """
 .dgcl-ov-legend { display: flex; flex-wrap: wrap; gap: 2px 10px; margin-top: 6px; min-height: 44px; align-content: flex-start; font-size: 12px; }
 .dgcl-ov-chip { display: inline-flex; align-items: center; gap: 5px; white-space: nowrap; } .dgcl-ov-wide { flex: 1 0 100%; font-variant-numeric: tabular-nums; }
 .dgcl-ov-box { width: 12px; height: 12px; flex: none; border-radius: 2px; border: 1px solid var(--soft); }
-.dgcl-ov-hatched { background: repeating-linear-gradient(135deg, #fff 0 2px, #333 2px 4px); } .dgcl-ov-scale { flex: 1; height: 12px; border-radius: 2px; }
+.dgcl-ov-hatched { background: repeating-linear-gradient(135deg, #fff 0 2px, #333 2px 4px); }
+.dgcl-ov-scale { flex: 1; height: 12px; border-radius: 2px; border: 1px solid var(--soft); }
 .dgcl-ov-readout { flex: 1 1 210px; min-height: 230px; max-width: 300px; padding-top: 22px; }
-.dgcl-ov-readout table { border-collapse: collapse; margin-top: 4px; font-size: 12px; font-variant-numeric: tabular-nums; background: none; }
+.dgcl-ov-readout table { border-collapse: collapse; margin-top: 4px; font-size: 12px; background: none;
+  font-variant-numeric: tabular-nums; }
 .dgcl-ov-readout tr, .dgcl-ov-readout th, .dgcl-ov-readout td { text-align: left; padding: 2px 12px 2px 0; font-weight: normal; background: none; border: none; }
 .dgcl-ov-readout th { color: var(--soft); } .dgcl-ov-head { font-weight: 600; }
 """
@@ -528,15 +530,17 @@ class Overlay(Front):
     def set_snapshots(self,
         snapshots:Sequence[Snapshot], # in order of the step
     )->None:
-        "Show other snapshots, at their last step; image, layers and sliders stay where they can."
-        was_off = not self.threshold > limits_of(self.meta, self.threshold_of)[0]
+        "Show other snapshots, and keep what a person has set: image, layers, sliders; who looks at the last step goes on with it."
+        before, was_off = self.meta, not self.threshold > limits_of(self.meta, self.threshold_of)[0]
         maps = pack_maps(snapshots); meta = maps["meta"]
-        kinds = layer_names(meta["num_neighbors"])
-        keep = {name: value if (value := getattr(self, name)) in kinds else "density" for name in ("left", "right", "threshold_of")}
+        valid, steps, image = layer_names(meta["num_neighbors"]), meta["steps"], before["images"][self.image_index]
+        keep = {name: value if (value := getattr(self, name)) in valid else "density" for name in ("left", "right", "threshold_of")}
         low, high, _ = limits_of(meta, keep["threshold_of"])
-        keep |= dict(threshold=low if was_off else min(max(self.threshold, low), high), image_index=min(self.image_index, len(meta["images"]) - 1))
+        nearest = min(range(len(steps)), key=lambda i: abs(steps[i] - before["steps"][self.step_index]))
+        keep |= dict(threshold=low if was_off else min(max(self.threshold, low), high), image_index=meta["images"].index(image) if image in meta["images"] else 0,
+                     step_index=len(steps) - 1 if self.step_index == len(before["steps"]) - 1 else nearest)
         with self.hold_sync(), self.hold_trait_notifications():                  # one message: the page must never mix two runs' maps
-            for name, value in (maps | keep | dict(step_index=len(meta["steps"]) - 1)).items(): setattr(self, name, value)
+            for name, value in (maps | keep).items(): setattr(self, name, value)
 
     def set_snapshot(self,
         snap:Snapshot, # the newest of a run, say

@@ -23,7 +23,7 @@ def test_notebook__density_keys_lasso_and_neighbours(page, lab):
     run_code(page, "time.sleep(40)", wait=False)                                       # the slider must not wait for Python
     wait_until(lambda: kernel_status(page) == "busy", 10, "a busy kernel")
     low = page.get_by_role("slider", name="Density, lower bound")
-    press(low, *["ArrowRight"] * 12)
+    press(low, *["ArrowRight"] * 40)
     shown = number_shown(page)
     assert 0 < shown < before and differ(picture_before, picture(stage)) > .001 and kernel_status(page) == "busy"
     page.evaluate("()=>jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.interrupt()")
