@@ -31,6 +31,7 @@ EPS = 1e-12
 # %% ../nbs/00_core.ipynb #155caaea
 class InputError(ValueError):
     "What a person gave cannot be used; the message names the value, what is allowed, and the remedy."
+    def _render_traceback_(self, *_): return [f"InputError: {self}"]    # in a notebook the sentence alone is shown
 
 # %% ../nbs/00_core.ipynb #c1acf74e
 def unknown_name(

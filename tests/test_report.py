@@ -217,7 +217,7 @@ def test_budget__the_page_is_thinned_and_says_so(demo, monkeypatch):
     whole = len(report.fitting_page(report.open_runs([demo]))[0])
     page, _ = report.fitting_page(report.open_runs([demo]), max_bytes=whole - 1000)
     assert len(page) <= whole - 1000 and any("To keep this file small it shows of dgcl" in n for n in notes(page))
-    with pytest.raises(InputError, match="even with the least that it can show, and 0.1 are allowed"): report.fitting_page(report.open_runs([demo]), max_bytes=100_000)
+    with pytest.raises(InputError, match="with the least that it can show, and 0.1 are allowed"): report.fitting_page(report.open_runs([demo]), max_bytes=100_000)
 
 
 def test_budget__large_probes_of_many_snapshots_fit(tmp_path, monkeypatch):

@@ -110,7 +110,7 @@ def test_summary__one_class_unknown_truth_and_nothing():
 
 def test_csv__reads_back_with_awkward_names(tmp_path):
     s = state(); rows = range(60)
-    records = list(csv.DictReader(io.StringIO(s.save_selection(rows, tmp_path / "all.csv").read_text(newline=""))))
+    records = list(csv.DictReader(io.StringIO(s.save_selection(rows, tmp_path / "all.csv").read_bytes().decode())))
     assert len(records) == 60 and {r["pseudo_label"] for r in records} == set(NAMES)
     for i, r in enumerate(records):
         assert r["true_class"] == ("" if s.label[i] == IGNORE_INDEX else NAMES[s.label[i]]) and r["role"] == ROLES[s.role[i]] and int(r["point"]) == i

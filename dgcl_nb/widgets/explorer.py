@@ -385,7 +385,7 @@ function showTip(app, s, i) {
 """
 "JavaScript: the values of a point in words, beside the pointer."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #a8080842
+# %% ../../nbs/75_widgets.explorer.ipynb #ec20994b
 NEAR_JS = r"""
 function neighboursOf(app, s, i) {
   if (s.k) return { rows: s.near.subarray(i * s.k, (i + 1) * s.k), cosines: Float32Array.from(s.cosines.subarray(i * s.k, (i + 1) * s.k), c => c / 32767) };
@@ -396,7 +396,7 @@ function neighboursOf(app, s, i) {
 function showNeighbours(app, s) {
   const { scene, nearBox } = app, i = app.clicked;
   app.near = null; nearBox.hidden = i < 0;
-  if (i < 0) return;
+  if (i < 0) { nearBox.replaceChildren(); return; }
   const near = app.near = neighboursOf(app, s, i), crop = make("canvas", "dgcl-crop"), drawn = drawCrop(crop, scene, s, i, 76);
   const values = valuesOf(scene, s, i).slice(0, 4).map(([name, ...rest]) => [name.replace("-label", ""), ...rest]);
   nearBox.replaceChildren(make("h4", "", "Clicked pixel"), make("div", "dgcl-pair", ...(drawn ? [crop] : []), valueTable(scene, values)));
@@ -474,7 +474,7 @@ function showSelection(app, s) {
 """
 "JavaScript: what the selected points have in common, beside all that are shown."
 
-# %% ../../nbs/75_widgets.explorer.ipynb #49ce3831
+# %% ../../nbs/75_widgets.explorer.ipynb #a6076be7
 STRIP_JS = r"""
 function markedImage(app, s, m, rows, picture) {
   const { scene } = app, [h, w] = scene.thumb_size, [gh, gw] = scene.grid, zoom = 116 / Math.max(h, w), [cw, ch] = [w * zoom / gw, h * zoom / gh];
@@ -488,7 +488,10 @@ function markedImage(app, s, m, rows, picture) {
 function showStrip(app, s) {
   const { scene, strip, selected } = app, perImage = new Map(), [gh] = scene.grid;
   let lost = 0;
-  for (const i of selected) { if (s.image[i] < 0) lost++; else perImage.set(s.image[i], [...(perImage.get(s.image[i]) || []), i]); }
+  for (const i of selected) {
+    const m = s.image[i];
+    if (m < 0) lost++; else if (perImage.has(m)) perImage.get(m).push(i); else perImage.set(m, [i]);
+  }
   const order = [...perImage].sort((a, b) => b[1].length - a[1].length), most = 16;
   strip.replaceChildren(); strip.hidden = !selected.size;
   if (!selected.size) return;

@@ -316,7 +316,7 @@ try {{ render({{ model: pageModel({data}), el: el.querySelector("div") }}); }}
 catch (e) {{ el.append("This view could not be drawn: " + e.message); throw e; }}
 </script></section>"""
 
-# %% ../../nbs/73_widgets.front.ipynb #469fb558
+# %% ../../nbs/73_widgets.front.ipynb #8fd45b14
 def find_browser()->str|None: # a program, or None
     "A Chromium or Chrome: the one that BROWSER_PATH names, else the first that is installed."
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
@@ -357,4 +357,5 @@ def show_page(
     "A picture of a page for a notebook, or a sentence where no browser is installed."
     if (png := page_picture(html, **options)) is None: return "no picture: no Chromium is installed here (or BROWSER_PATH names none)"
     from IPython.display import Image as Shown
-    return Shown(png)
+    out = io.BytesIO(); Image.open(io.BytesIO(png)).quantize(255).save(out, "PNG", optimize=True)      # git keeps it: 255 colours are a third of the bytes
+    return Shown(out.getvalue())

@@ -134,7 +134,7 @@ function render({ model, el }) {
   const listen = () => {
     const s = Math.round((Date.now() - last) / 1000), live = !["finished", "stopped", "failed"].includes(model.get("head").state) && !model.isPage;
     silent.hidden = !live || 1000 * s < SILENT;
-    silent.textContent = `No news for ${s} s: the kernel is busy with a cell, or it was closed. ` +
+    silent.textContent = `No news for ${s} s: the kernel is busy with a cell or was closed, or the monitor was halted. ` +
       "What is shown is from then; a run in another process goes on.";
   };
   const timer = setInterval(listen, 1000);
@@ -343,7 +343,7 @@ class Watcher:
             new, was_over = Update({}), self.is_over()
             try: self._read(new); new = replace(new, **self.layout.update(self.kept))
             except Exception as e: self.trouble = f"something is not shown: {e if isinstance(e, InputError) else f'{type(e).__name__}: {e}'}"
-            new.head = self.head()
+            new.head = self.head() | dict(beat=int(time.time() // 2))            # so that the page hears of a kernel that is alive
             new.is_over = was_over and (self.layout.is_settled(self.kept) or bool(self.trouble))
             return new
 
@@ -373,7 +373,7 @@ def placeholder(
     "What stands where a part has nothing to show yet."
     return ipywidgets.HTML(f'<div style="padding:8px;color:var(--jp-ui-font-color2,#5a5a5a)">{html.escape(text)}</div>')
 
-SHOW_SHARE = 0.02
+SHOW_SHARE = 0.01
 "The share of the time that showing one part may take; the rest belongs to training and to the sliders."
 LONGEST_WAIT = 4.
 "Seconds that a part is held back at most."
@@ -438,7 +438,7 @@ class MonitorView(ipywidgets.VBox):
 
 # %% ../../nbs/77_widgets.monitor.ipynb #9c86c528
 class Monitor(MonitorView):
-    "A run that is watched: `refresh`, `close`, and `callback` for a blocking fit."
+    "A run that is watched: `refresh`, `halt`, `start`, `close`, and `callback` for a blocking fit."
     def __init__(self,
         source:Any=None, # as for watch
         layout:str="pca", # of LAYOUTS
@@ -450,25 +450,32 @@ class Monitor(MonitorView):
         self.head.observe(self._obey, "asked")
         try: self._loop = asyncio.get_running_loop()
         except RuntimeError: self._loop = None
-        self.refresh()
-        if self._loop and every > 0 and not self._ended.is_set(): threading.Thread(target=self._work, daemon=True, name="monitor").start()
+        self._ended.set(); self.start(); self.refresh()
 
     @property
-    def is_live(self)->bool: return bool(self._loop and self.every > 0 and not self._ended.is_set())
+    def is_live(self)->bool: return not self._ended.is_set()
+    def start(self)->None:
+        "Look every so often, from a thread; without an event loop, or with `every` 0, nothing."
+        if self.is_live or not self._loop or self.every <= 0: return
+        self._ended = threading.Event()                                          # an earlier thread keeps its own, which is set
+        threading.Thread(target=self._work, args=(self._ended,), daemon=True, name="monitor").start()
+    def halt(self)->None:
+        "Stop looking; what is on view stays, and the run goes on."
+        self._ended.set(); self._wake.set()
     def refresh(self)->None:
         "Look, and show what is new; to be called from the thread that made the monitor."
         self._hand_over(self.watcher.look()); self._show(now=True)
     def close(self)->None:
         "Stop looking and take the widgets away; the run goes on."
-        self._end(); super().close()
+        self._finish(); super().close()
         for part in (self.head, self.figure, self.explorer, self.overlay, *self.places):
             if part is not None: part.close()
 
-    def _work(self):
-        while not self._ended.is_set():
+    def _work(self, ended:threading.Event):
+        while not ended.is_set():
             state = self.watcher.head()["state"]
             self._wake.wait(min(0.1, self.every) if state in ("pausing", "stopping") else 4 * self.every if state == "quiet" else self.every); self._wake.clear()
-            if self._ended.is_set() or not self._hand_over(self.watcher.look()): continue
+            if ended.is_set() or not self._hand_over(self.watcher.look()): continue
             try: self._loop.call_soon_threadsafe(self._show)
             except RuntimeError: return                                      # the kernel has closed
 
@@ -479,17 +486,17 @@ class Monitor(MonitorView):
     def _show(self, now:bool=False):
         with self._guard: new, self._pending = self._pending, None
         if new is None: return
-        if self.comm is None: self._end(); return                                # closed, with all widgets of the kernel
+        if self.comm is None: self._finish(); return                                # closed, with all widgets of the kernel
         new = self._left.then(new) if self._left else new
         self._left = self.apply(new, now or new.is_over)
-        if new.is_over: self._end()
+        if new.is_over: self._finish()
 
-    def _end(self):
-        self._ended.set(); self._wake.set(); self.watcher.layout.close()
+    def _finish(self): self.halt(); self.watcher.layout.close()
 
     def _obey(self, change):
-        if self.watcher.fitting is None or not change["new"]: return
-        getattr(self.watcher.fitting, {"pause": "pause", "resume": "resume", "stop": "stop"}[change["new"][0]])()
+        what = change["new"][0] if change["new"] else ""
+        if self.watcher.fitting is None or what not in ("pause", "resume", "stop"): return
+        getattr(self.watcher.fitting, what)()
         self.head.head = self.watcher.head(); self._wake.set()
 
 # %% ../../nbs/77_widgets.monitor.ipynb #c7176978

@@ -91,7 +91,7 @@ def test_lasso__marks_lists_and_saves_what_python_says(demo, show, tmp_path):
     lasso(page, (.02, .02), (.98, .02), (.98, .5), (.02, .5))
     with page.expect_download() as waiting: page.get_by_role("button", name="Save CSV").click()
     waiting.value.save_as(tmp_path / "got.csv")
-    text = (tmp_path / "got.csv").read_text(newline="")
+    text = (tmp_path / "got.csv").read_bytes().decode()
     rows = [int(line.split(",")[1]) for line in text.splitlines()[1:]]
     assert 0 < len(rows) < len(state) and waiting.value.suggested_filename == f"selection_step_{state.step}.csv"
     middle = sorted(state.xy[:, 1])[len(state) - len(rows)]                          # the upper half of the picture: rows with the largest y
