@@ -36,7 +36,7 @@ class BankConfig:
     size: int = 1000 # entries kept per class; a new one overwrites the oldest (released code: 10000)
     min_fill: int = 64 # entries that a class needs before it takes part in the contrast (released code: all classes must be full)
     max_new_per_class: int = 100 # entries added per class and step at most, drawn at random (released code: 1000, also a tenth of its size)
-    refresh: str = "rolling" # densities of stored entries: none (computed once, as released), rolling (in each step the stalest of the class whose densities are oldest), all (in each step)
+    refresh: str = "rolling" # densities of stored entries: none (computed once, as released), rolling (in each step the stalest of one class), all (in each step)
     refresh_count: int = 200 # entries of that class whose density is computed again in a step, if refresh is rolling
 
     def __post_init__(self):

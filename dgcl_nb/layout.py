@@ -193,14 +193,15 @@ def umap_layout(
     graph = knn_graph(x, min(num_neighbors, len(x) - 1))
     return align(normalise(fit_umap(x, graph, start, epochs, learning_rate, seed)), start)
 
-# %% ../nbs/71_layout.ipynb #6af3a00c
+# %% ../nbs/71_layout.ipynb #34878156
 def match_rows(
     keys_a:np.ndarray, # (m,) or (m, F) int, the names of earlier points, such as image, row and column
     keys_b:np.ndarray, # (n,) or (n, F) int, the names of later ones
 )->np.ndarray: # (n,) int64
     "For each of the later points (n,) the row of the earlier list that has its name, or -1."
     a, b = np.asarray(keys_a), np.asarray(keys_b)
-    if a.shape[1:] != b.shape[1:]: raise InputError(f"keys have shapes {a.shape} and {b.shape}, but must be (m, F) and (n, F) with one F: the same columns, such as image, row, column")
+    if a.shape[1:] != b.shape[1:]:
+        raise InputError(f"keys have shapes {a.shape} and {b.shape}, but must be (m, F) and (n, F) with one F: the same columns, such as image, row, column")
     names = lambda keys: [tuple(key) for key in keys.reshape(len(keys), -1).tolist()]
     place = {}
     for row, name in enumerate(names(a)): place[name] = -1 if name in place else row

@@ -516,7 +516,7 @@ class WatchCallback:
         if threading.get_ident() != m._home: m._wake.set() if now else None                   # fit_async: the monitor's own thread looks
         elif now or time.perf_counter() - self.last >= max(m.every, 0.25): m.refresh(); self.last = time.perf_counter()
 
-# %% ../../nbs/77_widgets.monitor.ipynb #6dee0934
+# %% ../../nbs/77_widgets.monitor.ipynb #fbbdf886
 def watch(
     source:Any=None, # a run folder, written by any process; or what fit_async returns; None: give `monitor.callback` to fit
     layout:str="pca", # "pca"; or "umap", before which PCA is shown

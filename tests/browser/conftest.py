@@ -30,12 +30,19 @@ def browser(chromium):
 
 
 @pytest.fixture
-def page(browser, request):
-    "A page in a context of its own; in the end it must have sent nothing to the outside and had no error."
-    context = browser.new_context(viewport=dict(width=1280, height=1000))
-    page = watch_context(context, context.new_page())
-    page.set_default_timeout(30_000)
-    yield page
-    context.close()
+def new_page(browser, request):
+    "Pages in contexts of their own; in the end none may have sent anything to the outside or had an error."
+    pages = []
+    def make(width=1280, height=1000):
+        context = browser.new_context(viewport=dict(width=width, height=height))
+        pages.append(watch_context(context, context.new_page()))
+        pages[-1].set_default_timeout(30_000)
+        return pages[-1]
+    yield make
+    for page in pages: page.context.close()
     if "lab" in request.fixturenames: request.getfixturevalue("lab").end_kernels()
-    assert_quiet(page)
+    for page in pages: assert_quiet(page)
+
+
+@pytest.fixture
+def page(new_page): return new_page()

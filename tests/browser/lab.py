@@ -16,13 +16,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import nbformat
 import numpy as np
 from helpers import clean_environment
 from PIL import Image
+from sync_gate import ROOT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -32,6 +32,7 @@ IDLE = """()=>{const k = window.jupyterapp?.shell.currentWidget?.context?.sessio
                return !!k && k.status === 'idle' && k.connectionStatus === 'connected'}"""
 STATUS = "()=>jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.status"
 RUN_ALL = "async()=>{await jupyterapp.commands.execute('notebook:run-all-cells')}"
+START_ALL = "()=>{window.ranAll = false; jupyterapp.commands.execute('notebook:run-all-cells').then(()=>{window.ranAll = true})}"
 ERRORS = """()=>{const found = [];
     for (const cell of jupyterapp.shell.currentWidget.content.widgets) for (const o of cell.model.outputs?.toJSON() ?? [])
         if (o.output_type === 'error') found.push(o.ename + ': ' + o.evalue + '\\n' + o.traceback.join('\\n'));
@@ -135,6 +136,13 @@ def cell_errors(page):
     return page.evaluate(ERRORS)
 
 
+def assert_ran(page):
+    "All cells of the notebook on view ran, and none failed."
+    errors = cell_errors(page)
+    assert not errors, "\n".join(errors)
+    assert all(page.evaluate(COUNTS)), f"not all cells ran: {page.evaluate(COUNTS)}"
+
+
 def run_notebook(page, lab, name, *cells, seconds=120):
     "Open a notebook (made of `cells`, if any are given), run all of it and fail with the traceback of a cell that failed."
     if cells: lab.write(name, *cells)
@@ -142,9 +150,7 @@ def run_notebook(page, lab, name, *cells, seconds=120):
     page.set_default_timeout(1000 * seconds)
     page.evaluate(RUN_ALL)
     page.set_default_timeout(30_000)
-    errors = cell_errors(page)
-    assert not errors, "\n".join(errors)
-    assert all(page.evaluate(COUNTS)), f"not all cells ran: {page.evaluate(COUNTS)}"
+    assert_ran(page)
 
 
 def run_code(page, code, wait=True):
@@ -203,8 +209,13 @@ def colours(a):
 def must_have_browser(): return os.environ.get("CI", "").lower() == "true"
 
 
-def copy_notebook(lab, path, name=None):
-    "Put a notebook of the project into the server's folder."
-    target = lab.root/(name or Path(path).name)
-    target.parent.mkdir(parents=True, exist_ok=True); shutil.copy(path, target)
+def copy_tutorial(lab, name, shown):
+    "Put a tutorial where it finds the data, with the views of the cells that end with one of `shown` on show."
+    book = nbformat.read(ROOT/"nbs"/"tutorials"/f"{name}.ipynb", 4)
+    for cell in book.cells:
+        if cell.cell_type == "code": cell.outputs, cell.execution_count = [], None
+        if cell.cell_type == "code" and cell.source.rstrip().endswith(shown): cell.source = cell.source.rstrip().removesuffix(";")
+    target = lab.root/"nbs"/"tutorials"/f"{name}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True); nbformat.write(book, target)
+    if not (lab.root/"data").exists(): (lab.root/"data").symlink_to(ROOT/"data")
     return target.relative_to(lab.root).with_suffix("").as_posix()
