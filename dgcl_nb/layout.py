@@ -193,7 +193,7 @@ def umap_layout(
     graph = knn_graph(x, min(num_neighbors, len(x) - 1))
     return align(normalise(fit_umap(x, graph, start, epochs, learning_rate, seed)), start)
 
-# %% ../nbs/71_layout.ipynb #34878156
+# %% ../nbs/71_layout.ipynb #065bd9bf
 def match_rows(
     keys_a:np.ndarray, # (m,) or (m, F) int, the names of earlier points, such as image, row and column
     keys_b:np.ndarray, # (n,) or (n, F) int, the names of later ones
@@ -202,7 +202,7 @@ def match_rows(
     a, b = np.asarray(keys_a), np.asarray(keys_b)
     if a.shape[1:] != b.shape[1:]:
         raise InputError(f"keys have shapes {a.shape} and {b.shape}, but must be (m, F) and (n, F) with one F: the same columns, such as image, row, column")
-    names = lambda keys: [tuple(key) for key in keys.reshape(len(keys), -1).tolist()]
+    names = lambda keys: [tuple(key) for key in keys.reshape(len(keys), int(np.prod(keys.shape[1:]))).tolist()]
     place = {}
     for row, name in enumerate(names(a)): place[name] = -1 if name in place else row
     return np.array([place.get(name, -1) for name in names(b)], dtype=np.int64)
@@ -215,7 +215,9 @@ def carry_over(
     "Where the points of now (n, 2) were in an earlier layout (m, 2)."
     row = match_rows(keys_before, keys_now)
     there = check_rows(previous, len(keys_before), "previous")
-    return np.where(row[:, None] < 0, np.nan, there[row] if len(there) else np.nan).astype(np.float32)
+    carried = np.full((len(row), 2), np.nan, np.float32)
+    carried[row >= 0] = there[row[row >= 0]]
+    return carried
 
 # %% ../nbs/71_layout.ipynb #fe52d223
 NEW_NEIGHBORS = 5
@@ -248,10 +250,10 @@ def movement(
         found.append(np.median(way) / size if len(way) and size > 0 else np.nan)
     return np.array(found)
 
-# %% ../nbs/71_layout.ipynb #11d4a8c0
+# %% ../nbs/71_layout.ipynb #24809019
 FOLLOW_EPOCHS = 60
 "Rounds of a layout that follows an earlier one."
-FOLLOW_RATE = 0.1
+FOLLOW_RATE = 0.07
 "Learning rate of such a layout."
 
 def follow_layout(

@@ -434,12 +434,12 @@ def class_traces(
                            customdata=at.astype(np.int32), hovertemplate="row %{customdata}<extra>" + name + "</extra>"))
     return traces
 
-# %% ../nbs/70_plots.ipynb #76addb8c
+# %% ../nbs/70_plots.ipynb #6f37812a
 def name_trace(
     traces:Sequence[go.Scatter], # as from class_traces
 )->go.Scatter: # text only
-    "The name of each class at its point nearest to the class' median."
-    places = []
+    "The name of each known class at its point nearest to the class' median."
+    places, traces = [], [t for t in traces if t.marker.symbol == "circle"]
     for t in traces:
         xy = np.stack([t.x, t.y], axis=1)
         places.append(xy[np.square(xy - np.median(xy, axis=0)).sum(1).argmin()])
@@ -820,7 +820,7 @@ def half_traces(
         traces.append(go.Bar(x=names, y=value, name=name, marker_color=colour, error_y=reach))
     return traces
 
-# %% ../nbs/70_plots.ipynb #a007e984
+# %% ../nbs/70_plots.ipynb #bdb04088
 def confidence_density(
     confidence:np.ndarray, # (n,) float in [0, 1]
     density:np.ndarray, # (n,) float; NaN = left out
@@ -848,7 +848,7 @@ def confidence_density(
     highest = max([end for h in halves if h.count for end in (h.sparse_range[1], h.dense_range[1])], default=1.)
     fig.update_xaxes(title_text="confidence", col=3); fig.update_yaxes(title_text="density", col=1)
     fig.update_yaxes(title_text="share of wrong labels", tickformat=".0%", range=[0, highest * (1 + MARGIN)], col=3)
-    fig.add_annotation(text=verdict_line(halves[0]), x=0, y=0, xref="paper", yref="paper", yshift=-48, xanchor="left", yanchor="top", showarrow=False, font_size=FONT_SIZE)
-    fig.update_layout(width=1050, height=390, title=title or None, margin=dict(l=55, r=15, t=75 if title else 45, b=80), legend=dict(x=1, y=1, xanchor="right", yanchor="top"),
+    fig.add_annotation(text=verdict_line(halves[0]).replace("; ", "<br>"), align="left", x=0, y=0, xref="paper", yref="paper", yshift=-48, xanchor="left", yanchor="top", showarrow=False, font_size=FONT_SIZE)
+    fig.update_layout(width=1050, height=405, title=title or None, margin=dict(l=55, r=15, t=75 if title else 45, b=95), legend=dict(x=1, y=1, xanchor="right", yanchor="top"),
                       uirevision="claim")
     return set_theme(fig)

@@ -581,7 +581,7 @@ LIST_CSS = """
 .dgcl-classes .dgcl-scroll { max-height: 236px; overflow-y: auto; } .dgcl-classes .dgcl-check .dgcl-name { flex: 1; justify-content: flex-start; gap: 0; align-items: center; }
 .dgcl-classes .dgcl-value { margin-left: auto; padding-right: 4px; } .dgcl-links { float: right; }
 .dgcl-links button { font: inherit; font-size: 12px; border: 0; background: none; color: var(--accent); cursor: pointer; padding: 0 3px; }
-.dgcl-scale { height: 10px; border-radius: 2px; margin: 2px 0; } .dgcl-legend { margin: -4px 0 10px; font-size: 12px; } .dgcl-legend .dgcl-name { color: var(--soft); }
+.dgcl-scale { height: 10px; border-radius: 2px; margin: 2px 0; } .dgcl-legend { margin: 2px 0 10px; font-size: 12px; } .dgcl-legend .dgcl-name { color: var(--soft); }
 .dgcl-front table.dgcl-values { border-collapse: collapse; border: 0; margin: 0; font-size: 12px; table-layout: auto; }
 .dgcl-front .dgcl-values tr { background: none; }
 .dgcl-front .dgcl-values :is(th, td) { padding: 0 8px 1px 0; text-align: left; vertical-align: top; border: 0; font-weight: normal; white-space: normal;

@@ -467,6 +467,7 @@ OVERLAY_CSS = """
 .dgcl-ov-pick { display: grid; grid-template-columns: 1fr auto auto; gap: 6px; align-items: end; }
 .dgcl-ov-steps { display: grid; grid-template-columns: 1fr 64px; gap: 10px; align-items: end; }
 .dgcl-ov-steps[hidden] { display: none; } .dgcl-ov-pick .dgcl-button, .dgcl-ov-steps .dgcl-button { margin-bottom: 10px; }
+.dgcl-front .dgcl-ov-side .dgcl-field, .dgcl-front .dgcl-ov-bar .dgcl-field { margin-bottom: 10px; }
 .dgcl-ov-panels { display: flex; flex-wrap: wrap; gap: 6px 14px; align-items: flex-start; margin: 2px 0 8px; } .dgcl-ov-side { width: 320px; }
 .dgcl-ov-panel { display: block; image-rendering: pixelated; cursor: crosshair; border-radius: 2px; }
 .dgcl-ov-legend { display: flex; flex-wrap: wrap; gap: 2px 10px; margin-top: 6px; min-height: 44px; align-content: flex-start; font-size: 12px; }

@@ -64,7 +64,8 @@ def layouts_of(feats, keys):
         for f in feats[1:]: xys.append(follow(f, xys[-1]))
         return xys
     kinds = {"PCA": lambda: followed(pca_layout, lambda f, xy: pca_layout(f, like=xy)), "UMAP, each alone": lambda: [umap_layout(f) for f in feats],
-             "UMAP, live": lambda: followed(umap_layout, follow_layout), "UMAP, live at rate 0.3": lambda: followed(umap_layout, lambda f, xy: follow_layout(f, xy, learning_rate=.3)),
+             "UMAP, live": lambda: followed(umap_layout, follow_layout),
+             "UMAP, live at rate 0.3": lambda: followed(umap_layout, lambda f, xy: follow_layout(f, xy, learning_rate=.3)),
              "joint PCA": lambda: joint_layout(feats, "pca"), "joint UMAP, no links": lambda: joint_layout(feats), "joint UMAP": lambda: joint_layout(feats, keys=keys)}
     found = {}
     for kind, run in kinds.items():
@@ -104,14 +105,15 @@ def main():
         rows = [row for run in args.run or [demo_run(Path(folder, "demo"))] for row in measure_run(run)]
     columns = {"neighbours": "s", "N": "d", "D": "d"} | {name: ".1f" for name in ("import_s", "search_s", "first_s", "cold_s", "warm_s")}
     text = table(seconds, columns)
-    text += "\n\nSeconds, each row a fresh process. `import` of umap; `search`: the exact neighbours alone; `first`: the first layout, compiling included; `cold` = import + first; "
-    text += "`warm`: the same layout again. `warm_umap()` pays `cold` less `warm` in the background.\n\n"
+    text += "\n\nSeconds, each row a fresh process. `import` of umap; `search`: the exact neighbours alone; `first`: the first layout, compiling included; "
+    text += "`cold` = import + first; `warm`: the same layout again. `warm_umap()` pays `cold` less `warm` in the background.\n\n"
     text += table(rows, {"run": "s", "layout": "s", "points": "d", "snapshots": "d", "median": ".3f", "largest": ".3f", "trust": ".3f", "seconds": ".2f"})
     text += "\n\nMovement: median way of a point from one snapshot to the next / spread; `median` and `largest` over the steps. `trust`: mean trustworthiness of the layouts. "
     text += "`seconds` for each snapshot, warm.\n\n"
     text += "Of the live layout at each step: " + "; ".join(f"{r['run']} {' '.join(map(str, r['moved']))}" for r in rows if r["layout"] == "UMAP, live") + ".\n\n"
     worst = {kind: max(r["median"] for r in rows if r["layout"] == kind) for kind in ("UMAP, live", "joint UMAP")}
-    text += f"Goals: live at most {LIVE_GOAL}, joint at most {JOINT_GOAL}; measured (the worse of the runs, median over the steps): live {worst['UMAP, live']:.2f}, joint {worst['joint UMAP']:.2f}."
+    text += f"Goals: live at most {LIVE_GOAL}, joint at most {JOINT_GOAL}; measured (median over the steps, the worse run): "
+    text += f"live {worst['UMAP, live']:.2f}, joint {worst['joint UMAP']:.2f}."
     if args.quick: print(text); return
     save("bench_umap", args.out, "UMAP layouts: seconds and movement", text, dict(machine=found, seconds=seconds, movement=rows))
 

@@ -19,6 +19,8 @@ def test_notebook__live_training_is_watched_and_stopped(page, lab):
     assert kernel_says(page, "fitting.is_running()")                              # the cell gave control back at once
     page.wait_for_selector(".js-plotly-plot .main-svg", timeout=60_000)
     page.wait_for_selector("canvas.dgcl-over", timeout=60_000); page.wait_for_selector("canvas[data-panel=left]")
+    gap = page.locator("canvas[data-panel=left]").bounding_box()["y"] - sum(page.get_by_label("left layer").bounding_box()[k] for k in ("y", "height"))
+    assert gap > 4                                                                # the styles of ipywidgets, in which the views lie, leave theirs alone
     state = page.locator(".dgcl-mon-state"); step = kernel_says(page, "m.explorer.states[-1].step")
     wait_until(lambda: kernel_says(page, "m.explorer.states[-1].step") > step, 30, "a further snapshot")         # it streams
     points = page.evaluate("()=>document.querySelector('.js-plotly-plot')._fullData[0].x.length")

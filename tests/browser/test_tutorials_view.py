@@ -6,7 +6,7 @@ pytest.importorskip("dgcl_nb.widgets.monitor")
 SHOWN = {"02_reading_density": ("view;",), "03_feature_clusters": ("monitor;", "view;", "w;", "second;")}
 
 
-def canvas(page, selector):
+def on_view(page, selector):
     found = page.locator(selector).first
     found.wait_for(); found.scroll_into_view_if_needed()
     return found
@@ -22,10 +22,10 @@ def test_tutorials__run_in_jupyterlab(new_page, lab):
         assert_ran(page)
 
     reading, clusters = pages["02_reading_density"], pages["03_feature_clusters"]
-    right = canvas(reading, "canvas[data-panel=right]")
+    right = on_view(reading, "canvas[data-panel=right]")
     assert colours(before := picture(right)) > 20
     press(reading.get_by_role("slider", name="threshold").first, *["ArrowRight"] * 60)
     assert differ(before, picture(right)) > .02
-    assert clusters.locator(".dgcl-mon-state").first.inner_text().startswith("finished")
-    for selector in (".dgcl-stage", "canvas[data-panel=left]", ".js-plotly-plot"): assert colours(picture(canvas(clusters, selector))) > 10
+    assert on_view(clusters, ".dgcl-mon-state").text_content().startswith("finished")
+    for selector in (".dgcl-stage", "canvas[data-panel=left]", ".js-plotly-plot"): assert colours(picture(on_view(clusters, selector))) > 10
     assert clusters.locator(".dgcl-stage").count() == 3                               # two monitors and the explorer
