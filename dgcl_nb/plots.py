@@ -820,7 +820,7 @@ def half_traces(
         traces.append(go.Bar(x=names, y=value, name=name, marker_color=colour, error_y=reach))
     return traces
 
-# %% ../nbs/70_plots.ipynb #bdb04088
+# %% ../nbs/70_plots.ipynb #4ccbdee7
 def confidence_density(
     confidence:np.ndarray, # (n,) float in [0, 1]
     density:np.ndarray, # (n,) float; NaN = left out
@@ -848,7 +848,8 @@ def confidence_density(
     highest = max([end for h in halves if h.count for end in (h.sparse_range[1], h.dense_range[1])], default=1.)
     fig.update_xaxes(title_text="confidence", col=3); fig.update_yaxes(title_text="density", col=1)
     fig.update_yaxes(title_text="share of wrong labels", tickformat=".0%", range=[0, highest * (1 + MARGIN)], col=3)
-    fig.add_annotation(text=verdict_line(halves[0]).replace("; ", "<br>"), align="left", x=0, y=0, xref="paper", yref="paper", yshift=-48, xanchor="left", yanchor="top", showarrow=False, font_size=FONT_SIZE)
+    said = verdict_line(halves[0]).replace("; ", "<br>")
+    fig.add_annotation(text=said, align="left", x=0, y=0, xref="paper", yref="paper", yshift=-48, xanchor="left", yanchor="top", showarrow=False, font_size=FONT_SIZE)
     fig.update_layout(width=1050, height=405, title=title or None, margin=dict(l=55, r=15, t=75 if title else 45, b=95), legend=dict(x=1, y=1, xanchor="right", yanchor="top"),
                       uirevision="claim")
     return set_theme(fig)

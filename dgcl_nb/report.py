@@ -308,6 +308,7 @@ class Cells:
     confidence:np.ndarray # (m,) float32 in [0, 1]
     wrong:np.ndarray # (m,) bool, True where the pseudo-label is not the true class
     pseudo:np.ndarray # (m,) int64 pseudo-labels
+    image:np.ndarray # (m,) int64 place of the image; cells of one image are not independent
 
 def known_cells(
     snap:Snapshot, # with n sampled cells
@@ -315,7 +316,8 @@ def known_cells(
     "The cells that can say something about density."
     density = snap.pixel_density.astype(np.float32)
     rows = np.isfinite(density) & (density != 0) & (snap.pixel_class != IGNORE_INDEX)
-    return Cells(density[rows], snap.pixel_confidence[rows].astype(np.float32), (snap.pixel_class != snap.pixel_pseudo)[rows], snap.pixel_pseudo[rows].astype(np.int64))
+    return Cells(density[rows], snap.pixel_confidence[rows].astype(np.float32), (snap.pixel_class != snap.pixel_pseudo)[rows],
+                 *(x[rows].astype(np.int64) for x in (snap.pixel_pseudo, snap.pixel_image)))
 
 def known_snapshots(
     run:RunView, # any
@@ -354,7 +356,7 @@ def density_sentences(
     if not groups: return f"Only {len(c.density)} sampled cells have a known density and truth: too few to say whether sparse features are wrong more often."
     sparse, dense = groups[0]["wrong"], groups[-1]["wrong"]
     said = f"At step {snap.step}, {percent(sparse)} of the sparsest fifth of {len(c.density)} sampled cells have a wrong pseudo-label, and {percent(dense)} of the densest."
-    verdict = verdict_line(matched_halves(c.confidence, c.density, c.wrong, groups=c.pseudo))
+    verdict = verdict_line(matched_halves(c.confidence, c.density, c.wrong, groups=c.pseudo, images=c.image))
     return f"{said} {verdict[0].upper()}{verdict[1:]}."
 
 # %% ../nbs/78_report.ipynb #6b598541
@@ -438,7 +440,7 @@ def confidence_figure(
     from dgcl_nb.plots import confidence_density
     c = known_cells(snap)
     text = f"Confidence against density of {len(c.density)} sampled cells of {run.name} at step {snap.step}: how many there are, which share has a wrong pseudo-label, "
-    drawing = confidence_density(c.confidence, c.density, c.wrong, groups=c.pseudo)
+    drawing = confidence_density(c.confidence, c.density, c.wrong, groups=c.pseudo, images=c.image)
     return Figure(f"confidence-{run.name}", drawing, text + "and sparse against dense ones of the same pseudo-label at equal confidence.")
 
 # %% ../nbs/78_report.ipynb #2ab21dcb

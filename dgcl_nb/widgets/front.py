@@ -217,7 +217,7 @@ PANEL_CSS = """
   --line: var(--jp-border-color1, #c4c7cc); --accent: var(--jp-brand-color1, #1a6fc4);
   color: var(--ink); background: var(--ground); font: 13px/1.45 var(--jp-ui-font-family, system-ui, sans-serif); text-align: left; padding: 8px; box-sizing: border-box; }
 .dgcl-front *, .dgcl-front *::before { box-sizing: border-box; }
-.dgcl-field { display: block; margin: 0 0 10px; }
+.dgcl-front .dgcl-field { display: block; margin: 0 0 10px; }
 .dgcl-name { display: flex; justify-content: space-between; gap: 8px; color: var(--ink); }
 .dgcl-value { color: var(--soft); font-variant-numeric: tabular-nums; }
 .dgcl-check { display: flex; align-items: baseline; gap: 6px; padding: 1px 0; cursor: pointer; }

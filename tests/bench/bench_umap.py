@@ -9,7 +9,6 @@ that is made for it), and the trustworthiness of the layouts (the share of neigh
 Goals: live layout at most 0.25, joint layout at most 0.06 (median over the steps)."""
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -99,7 +98,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="300 points in place of all sizes; does not write results")
     parser.add_argument("--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)")
     args = parser.parse_args()
-    found = machine() | dict(cores_used=1 if os.environ.get("OMP_NUM_THREADS") == "1" else os.cpu_count())
+    found = machine()
     seconds = [time_size(n) for n in ((300,) if args.quick else SIZES)] + ([] if args.quick else [time_size(SIZES[1], own_search=True)])
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for run in args.run or [demo_run(Path(folder, "demo"))] for row in measure_run(run)]
