@@ -36,5 +36,5 @@ def picture(baseline: str, dgcl: str, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    runs = sys.argv[1:3] if len(sys.argv) > 2 else [str(ROOT / f"runs/bench/digits-{m}-s0") for m in ("self_training", "dgcl")]
+    runs = sys.argv[1:3] if len(sys.argv) > 2 else [str(ROOT / f"runs/digits-{m}-s0") for m in ("self_training", "dgcl")]
     picture(*runs, ROOT / "results" / "digits.png")
