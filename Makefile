@@ -33,7 +33,7 @@ test-all:
 	@$(MAKE) --no-print-directory test NB_FLAGS="slow" MARKS="not bench"
 
 lab: $(STAMP)
-	@$(IN_VENV); jupyter lab nbs
+	@$(IN_VENV); jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) nbs    # in a container one is often root
 
 export: $(STAMP)
 	@$(PY) tests/sync_gate.py --write
