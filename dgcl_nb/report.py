@@ -403,11 +403,8 @@ def curve_figure(
     from dgcl_nb.plots import curves
     records = {r.name: r.records for r in runs} if len(runs) > 1 else runs[0].records
     text = "Losses, pseudo-labels (the share that the filter keeps, and how many are right), how full the memory bank is, and mIoU on val over the steps"
-    which = f"; solid {runs[0].name}, dashed {runs[1].name}" if len(runs) > 1 else ""
     drawing = curves(records, class_names=runs[0].class_names or None)
-    for t in drawing.data if len(runs) > 1 else ():                # the strokes say which run it is, so one legend is enough
-        t.showlegend, t.name = t.name.endswith(f", {runs[0].name}"), t.name.removesuffix(f", {runs[0].name}")
-    return Figure("curves", drawing, f"{text}{which}.")
+    return Figure("curves", drawing, f"{text}.")
 
 # %% ../nbs/78_report.ipynb #202307f0
 def evaluation_table(
