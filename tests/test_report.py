@@ -103,7 +103,7 @@ def test_scores__of_an_unfinished_run_are_those_of_its_last_evaluation(tmp_path)
 def test_fifths__by_hand():
     n = 20
     density, wrong = np.linspace(.1, 1, n), np.arange(n) < 4
-    snap = type("Cells", (), dict(pixel_density=density, pixel_confidence=density, pixel_class=np.ones(n), pixel_pseudo=1 + wrong, step=5))
+    snap = type("Cells", (), dict(pixel_density=density, pixel_confidence=density, pixel_class=np.ones(n), pixel_pseudo=1 + wrong, pixel_image=np.arange(n), step=5))
     assert [g["wrong"] for g in report.fifths(snap)] == [1, 0, 0, 0, 0] and [g["count"] for g in report.fifths(snap)] == [4] * 5
     said = report.density_sentences(snap)
     assert said.startswith("At step 5, 100 % of the sparsest fifth of 20 sampled cells have a wrong pseudo-label, and 0 % of the densest. At equal confidence, wrong:")
