@@ -11,6 +11,11 @@ run = tiny_run('dgcl', steps=5000, out=tempfile.mkdtemp() + '/live', loop__snaps
                dgcl__bank__min_fill=4)"""
 
 
+def points_drawn(page):
+    "How long the first curve is; 0 while plotly has none, as in the moment when a figure gets other curves."
+    return page.evaluate("()=>document.querySelector('.js-plotly-plot')._fullData?.[0]?.x?.length ?? 0")
+
+
 def number_shown(page): return int(page.locator(".dgcl-count b").inner_text().replace(",", ""))
 
 
@@ -23,8 +28,8 @@ def test_notebook__live_training_is_watched_and_stopped(page, lab):
     assert gap > 4                                                                # the styles of ipywidgets, in which the views lie, leave theirs alone
     state = page.locator(".dgcl-mon-state"); step = kernel_says(page, "m.explorer.states[-1].step")
     wait_until(lambda: kernel_says(page, "m.explorer.states[-1].step") > step, 30, "a further snapshot")         # it streams
-    points = page.evaluate("()=>document.querySelector('.js-plotly-plot')._fullData[0].x.length")
-    wait_until(lambda: page.evaluate("()=>document.querySelector('.js-plotly-plot')._fullData[0].x.length") > points, 20, "longer curves")
+    wait_until(lambda: points_drawn(page) > 0, 20, "curves"); points = points_drawn(page)
+    wait_until(lambda: points_drawn(page) > points, 20, "longer curves")
 
     page.get_by_role("button", name="Pause").click()
     wait_until(lambda: state.inner_text().startswith("paused"), 20, "pausing"); held = kernel_says(page, "fitting.step")
