@@ -37,7 +37,7 @@ class BankConfig:
     min_fill: int = 64 # entries that a class needs before it takes part in the contrast (released code: all classes must be full)
     max_new_per_class: int = 100 # entries added per class and step at most, drawn at random (released code: 1000, also a tenth of its size)
     refresh: str = "rolling" # densities of stored entries: none (computed once, as released), rolling (in each step the stalest of one class), all (in each step)
-    refresh_count: int = 200 # entries of that class whose density is computed again in a step, if refresh is rolling
+    refresh_count: int = 100 # entries of that class whose density is computed again in a step, if refresh is rolling
 
     def __post_init__(self):
         if self.refresh not in REFRESH: raise unknown_name("bank.refresh", self.refresh, REFRESH)
@@ -96,23 +96,27 @@ class Rings(nn.Module):
 
     @torch.no_grad()
     def add(self,
-        class_id:int, # whose ring
+        classes:int|Tensor, # whose ring: one class, or (n,) int64 the class of each row, in any order
         feats:Tensor, # (n, D) any float type, rows of any length; n may be 0, or exceed `size`
         proj:Tensor, # (n, P) any float type
-        density:Tensor|None, # (n,) densities of these rows now, or None if nobody knows them yet
+        density:Tensor|None, # (n,) densities of these rows now, NaN or None where nobody knows them yet
         confidence:Tensor, # (n,) probability of the class, [0, 1]
         step:int, # now
     )->None:
-        "Write n rows over the oldest entries; if there are more than `size`, the last `size` of them."
-        n, last = len(feats), slice(max(0, len(feats) - self.size), None)
-        rows = dict(feats=F.normalize(feats.float(), dim=1, eps=EPS), proj=proj, confidence=confidence)
-        rows["density"] = feats.new_zeros(n) if density is None else density
-        assert all(len(r) == n for r in rows.values())
-        place = (self.pointer[class_id] + torch.arange(n, device=self.feats.device)[last]) % self.size
-        for name, r in rows.items(): getattr(self, name)[class_id].index_copy_(0, place, r[last].float())
-        self.stamp[class_id].index_fill_(0, place, NEVER if density is None else step)
-        self.pointer[class_id] = (self.pointer[class_id] + n) % self.size
-        self.filled[class_id] = (self.filled[class_id] + n).clamp(max=self.size)
+        "Write n rows over the oldest entries of their rings; if there are more than `size` of a class, the last `size` of them."
+        density = feats.new_full((len(feats),), torch.nan) if density is None else density
+        rows = dict(feats=F.normalize(feats.float(), dim=1, eps=EPS), proj=proj, confidence=confidence, density=density.nan_to_num(0.))
+        rows["stamp"] = torch.where(density.isnan(), NEVER, step)
+        assert all(len(r) == len(feats) for r in rows.values())
+        in_turn, order = torch.as_tensor(classes, device=self.pointer.device).expand(len(feats)).sort(stable=True)
+        counts = in_turn.bincount(minlength=self.num_classes)
+        place = torch.arange(len(feats), device=counts.device) - (counts.cumsum(0) - counts)[in_turn]     # of each row among those of its class
+        lasts = (place >= (counts - self.size)[in_turn]).nonzero()[:, 0]
+        in_turn, order, place = (x.index_select(0, lasts) for x in (in_turn, order, place))
+        where = in_turn * self.size + (self.pointer[in_turn] + place) % self.size
+        for name, r in rows.items():
+            ring = getattr(self, name); ring.flatten(0, 1).index_copy_(0, where, r.index_select(0, order).to(ring.dtype))
+        self.pointer.add_(counts).remainder_(self.size); self.filled.add_(counts).clamp_(max=self.size)
 
     def queue(self,
         class_id:int, # whose ring

@@ -15,6 +15,7 @@ __all__ = ['STRATEGIES', 'NEGATIVES', 'RELEASED', 'SamplingConfig', 'draw_subset
            'sample_bank_negatives']
 
 # %% ../nbs/42_sampling.ipynb #bbf185ab
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -158,13 +159,15 @@ def sample_negatives(
 # %% ../nbs/42_sampling.ipynb #915d6ce3
 def sample_bank_negatives(
     filled:Tensor, # (K,) int64, entries that each class's queue holds; the first rows of the queue
-    class_id:int, # the class that anchors belong to
-    num:int, # how many, at most
+    class_ids:Sequence[int], # the classes that anchors belong to
+    num:int, # how many for each, at most
     generator:torch.Generator|None=None, # draws
-)->tuple[Tensor,Tensor]: # (n,) classes and (n,) rows, to index a (K, M, P) bank with
-    "Random bank entries (n,) of all classes but one, every entry alike."
-    counts = filled.clone(); counts[class_id] = 0
-    ends = counts.cumsum(0)
-    drawn = draw_subset(int(ends[-1]), num, generator, filled.device)
+)->list[tuple[Tensor,Tensor]]: # one a class: (n,) classes and (n,) rows, to index a (K, M, P) bank with
+    "For each of some classes, random bank entries (n,) of all other classes, every entry alike."
+    ends, counts = filled.cumsum(0), filled.tolist()
+    drawn = draw_subset(sum(counts), num + max((counts[c] for c in class_ids), default=0), generator, filled.device)
     classes = torch.searchsorted(ends, drawn, right=True)
-    return classes, drawn - (ends - counts)[classes]
+    rows = drawn - (ends - filled)[classes]
+    others = [(classes != c).nonzero()[:num, 0] for c in class_ids]
+    return [(classes.index_select(0, o), rows.index_select(0, o)) for o in others]
+

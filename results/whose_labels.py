@@ -33,7 +33,7 @@ def with_labels(kind):
         own = torch.cat([o.logits.detach().argmax(1).flatten() for o in (outs[0], outs[-1])])
         num_labelled = outs[0].feats[:, 0].numel()
         px = px._replace(labels=px.labels.masked_fill(wrong_cells(kind, px, own, num_labelled), IGNORE_INDEX))
-        return px._replace(density=measure_density(px, self.bank, self.cfg))
+        return measure_density(px, self.bank, self.cfg)
     return pixels
 
 

@@ -8,7 +8,7 @@ from dgcl_nb.bank import BankConfig, MemoryBank
 from dgcl_nb.core import IGNORE_INDEX
 from dgcl_nb.density import multi_scale_density
 from dgcl_nb.methods.base import Losses
-from dgcl_nb.methods.dgcl import ClassPlan, DGCLConfig, Pixels, few_of_each, measure_density, note_truth, plan_class, remember, rows_to_rank
+from dgcl_nb.methods.dgcl import ClassPlan, DGCLConfig, Pixels, few_of_each, measure_density, note_truth, plan_classes, remember, rows_to_rank
 from dgcl_nb.sampling import SamplingConfig
 
 K, D, P = 4, 6, 5
@@ -29,8 +29,7 @@ def make_pixels(n=160):
 
 
 def measured(bank, cfg=CFG, n=160):
-    pixels = make_pixels(n)
-    return pixels._replace(density=measure_density(pixels, bank, cfg))
+    return measure_density(make_pixels(n), bank, cfg)
 
 
 def test_measure_density__classes_that_are_ranked_and_ready():
@@ -47,7 +46,7 @@ def test_measure_density__at_most_max_pixels_of_a_class_and_only_these_are_ranke
     bank = make_bank(); pixels = measured(bank, cfg)
     assert [int((~pixels.density[pixels.labels == c].isnan()).sum()) for c in range(K)] == [0, 9, 9, 0]
     assert len(rows_to_rank(pixels, 1, cfg.sampling)) == 9
-    assert set(plan_class(pixels, 1, bank, cfg).anchors.tolist()) <= set((~pixels.density.isnan()).nonzero()[:, 0].tolist())
+    assert set(plan_classes(pixels, [1], bank, cfg)[0].anchors.tolist()) <= set((~pixels.density.isnan()).nonzero()[:, 0].tolist())
     by_chance = dataclasses.replace(cfg.sampling, strategy="random")
     assert len(rows_to_rank(pixels._replace(density=None), 1, by_chance)) == 9
 

@@ -115,9 +115,11 @@ def test_sample_negatives__uniform():
 
 def test_sample_bank_negatives__every_entry_of_other_classes():
     filled = torch.tensor([3, 0, 2, 4])
-    classes, rows = sample_bank_negatives(filled, 3, 99, generator_for(0))
+    (classes, rows), = sample_bank_negatives(filled, [3], 99, generator_for(0))
     assert sorted(zip(classes.tolist(), rows.tolist())) == [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1)]
-    assert all(len(x) == 0 for x in sample_bank_negatives(torch.tensor([0, 7]), 1, 5, generator_for(0)))
+    assert all(len(x) == 0 for x in sample_bank_negatives(torch.tensor([0, 7]), [1], 5, generator_for(0))[0])
+    for c, (classes, rows) in zip((0, 2, 3), sample_bank_negatives(filled, [0, 2, 3], 4, generator_for(1))):      # one draw for several classes
+        assert len({*zip(classes.tolist(), rows.tolist())}) == 4 and c not in classes.tolist() and (rows < filled[classes]).all()
     assert torch.equal(filled, torch.tensor([3, 0, 2, 4]))
 
 

@@ -252,7 +252,7 @@ class SelfTrainingFrame(Method):
     def after_step(self, batch, progress):
         tied = self.cfg.teacher_start == "unsup" and progress.is_sup_only
         since = progress.since_unsup if self.cfg.teacher_start == "unsup" else progress.step
-        with section("bank + EMA"):
+        with section("EMA"):
             update_teacher(self.teacher, self.student, 0. if tied else ema_decay_at(since, self.cfg.ema_decay), "copy" if tied else self.cfg.ema_buffers)
 
 # %% ../../nbs/50_methods.base.ipynb #2d5adf27

@@ -10,7 +10,7 @@ In: labelled and clean unlabelled images; out: the frame's losses plus `loss_con
 
 # %% auto #0
 __all__ = ['DGCLConfig', 'contrast_weight_at', 'Pixels', 'rows_of', 'make_pixels', 'ranked_classes', 'measure_density',
-           'ClassPlan', 'rows_to_rank', 'plan_class', 'class_losses', 'note_truth', 'contrast_term', 'few_of_each',
+           'ClassPlan', 'rows_to_rank', 'plan_classes', 'class_losses', 'note_truth', 'contrast_term', 'few_of_each',
            'remember', 'clean_labels', 'mixed_labels', 'DGCL', 'roles_of', 'look_with_bank']
 
 # %% ../../nbs/53_methods.dgcl.ipynb #cef25ebe
@@ -23,8 +23,8 @@ from torch import Tensor
 
 from ..bank import BankConfig, MemoryBank, refresh_density, take_per_class
 from ..core import IGNORE_INDEX, InputError, gather_rows, unknown_name
-from ..density import density_per_scale, multi_scale_density
-from ..losses import average_terms, contrastive_loss
+from ..density import density_in_groups, density_per_scale, multi_scale_density
+from ..losses import average_terms, contrastive_losses
 from .base import Losses, Progress, SelfTrainingConfig, SelfTrainingFrame, density_maps, look_at, section
 from ..model import SegOutput
 from ..pseudo_labels import FilterConfig, PseudoLabels, drop_labels, keep_mask, linear_ramp, pseudo_label, shrink_targets
@@ -79,6 +79,7 @@ class Pixels(NamedTuple):
     confidence:Tensor # (N,) float in [0, 1]
     truth:Tensor # (N,) int64 true class for the log only, IGNORE_INDEX where the data set does not tell
     density:Tensor|None = None # (N,) float32 among the bank entries of the row's class, NaN where it was not measured
+    groups:dict[int, Tensor]|None = None # class -> (n,) its rows in random order
 
 # %% ../../nbs/53_methods.dgcl.ipynb #b4355872
 def rows_of(
@@ -112,13 +113,17 @@ def measure_density(
     pixels:Pixels, # all feature cells of the batch
     bank:MemoryBank, # what they are measured against
     cfg:DGCLConfig, # the scales
-)->Tensor: # (N,) float32, NaN where it was not measured
-    "The multi-scale density (N,) of each row among the bank entries of its own class."
-    density = pixels.feats.new_full((len(pixels.labels),), float("nan"), dtype=torch.float32)
+)->Pixels: # with `groups`, and the multi-scale `density` of each row among the bank entries of its own class
+    "Sort the rows out by class, and measure the densities that somebody asks for."
+    groups, density = take_per_class(pixels.labels, len(pixels.labels)), pixels.feats.new_full((len(pixels.labels),), torch.nan, dtype=torch.float32)
     ready, ranked = bank.ready(min(cfg.bank.min_fill, cfg.new_density_at)).tolist(), ranked_classes(bank, cfg)
-    for c, rows in take_per_class(pixels.labels, cfg.sampling.max_pixels).items():
-        if c in ranked and ready[c]: density[rows] = multi_scale_density(pixels.feats[rows], bank.queue(c).feats, cfg.num_neighbors, normalized=True)
-    return density
+    wanted = {c: rows[:cfg.sampling.max_pixels] for c, rows in groups.items() if c in ranked and ready[c]}
+    if wanted:
+        held, rows = bank.filled.tolist(), torch.cat(list(wanted.values()))
+        banks = [bank.feats[c, :held[c]] for c in wanted]
+        density[rows] = density_in_groups(pixels.feats.index_select(0, rows), [*map(len, wanted.values())], banks, cfg.num_neighbors)
+    return pixels._replace(groups=groups, density=density)
+
 
 # %% ../../nbs/53_methods.dgcl.ipynb #6f85b351
 class ClassPlan(NamedTuple):
@@ -130,31 +135,35 @@ class ClassPlan(NamedTuple):
 
 # %% ../../nbs/53_methods.dgcl.ipynb #b0adcfe6
 def rows_to_rank(
-    pixels:Pixels, # all feature cells of the batch
+    pixels:Pixels, # all feature cells of the batch, with their groups
     class_id:int, # the class
-    cfg:SamplingConfig, # strategy, and how many at most
+    cfg:SamplingConfig, # how many at most
 )->Tensor: # (n,) int64 rows
-    "The rows of a class that the sampler ranks: those with a density if it ranks by density, else a random `max_pixels` of them."
-    rows = (pixels.labels == class_id).nonzero()[:, 0]
-    if cfg.strategy == "density": return rows[~pixels.density[rows].isnan()]
-    return rows if len(rows) <= cfg.max_pixels else rows[torch.randperm(len(rows), device=rows.device)[:cfg.max_pixels]]
+    "The rows of a class that the sampler ranks: a random `max_pixels` of them, the same whose density is measured."
+    return pixels.groups.get(class_id, pixels.labels.new_empty(0))[:cfg.max_pixels]
+
 
 # %% ../../nbs/53_methods.dgcl.ipynb #69b52776
-def plan_class(
-    pixels:Pixels, # all feature cells of the batch, with their densities
-    class_id:int, # the class
-    bank:MemoryBank, # its memory
+def plan_classes(
+    pixels:Pixels, # all feature cells of the batch, with their groups and densities
+    class_ids:list[int], # the classes
+    bank:MemoryBank, # their memories
     cfg:DGCLConfig, # how to choose
     generator:torch.Generator|None=None, # breaks ties, draws negatives
-)->ClassPlan:
-    "Choose the anchors, positives and negatives of one class."
-    rows, queue, s = rows_to_rank(pixels, class_id, cfg.sampling), bank.queue(class_id), cfg.sampling
-    density = pixels.density[rows] if s.strategy == "density" else None
-    chosen = sample_class(density, pixels.confidence[rows], queue.density, queue.confidence, s, generator)
+)->list[ClassPlan]: # one a class
+    "Choose the anchors, positives and negatives of some classes."
+    s, plans = cfg.sampling, []
     from_batch, from_bank = negative_counts(s)
-    negatives = [pixels.keys[sample_negatives(pixels.labels, class_id, from_batch, generator)]]
-    if from_bank: negatives.append(bank.proj[sample_bank_negatives(bank.filled, class_id, from_bank, generator)])
-    return ClassPlan(rows[chosen.anchors], rows[chosen.positives], queue.proj[chosen.bank_positives], torch.cat(negatives))
+    stored = sample_bank_negatives(bank.filled, class_ids, from_bank, generator) if from_bank else [None] * len(class_ids)
+    for c, of_bank in zip(class_ids, stored):
+        rows, queue, negatives = rows_to_rank(pixels, c, s), bank.queue(c), []
+        density = pixels.density.index_select(0, rows) if s.strategy == "density" else None
+        chosen = sample_class(density, pixels.confidence.index_select(0, rows), queue.density, queue.confidence, s, generator)
+        if from_batch: negatives.append(pixels.keys.index_select(0, sample_negatives(pixels.labels, c, from_batch, generator)))
+        if from_bank: negatives.append(bank.proj.flatten(0, 1).index_select(0, of_bank[0] * bank.size + of_bank[1]))
+        plans.append(ClassPlan(rows.index_select(0, chosen.anchors), rows.index_select(0, chosen.positives), queue.proj.index_select(0, chosen.bank_positives), torch.cat(negatives)))
+    return plans
+
 
 # %% ../../nbs/53_methods.dgcl.ipynb #f13489a0
 def class_losses(
@@ -163,9 +172,11 @@ def class_losses(
     temperature:float, # divides the cosines
 )->list[Tensor]: # () each
     "The contrastive loss of each class."
-    anchors = pixels.proj[torch.cat([p.anchors for p in plans])].split([len(p.anchors) for p in plans]) if plans else []
-    targets = [torch.cat([pixels.keys[p.positives], p.bank_positives]) for p in plans]
-    return [contrastive_loss(a, t, p.negatives, temperature) for a, t, p in zip(anchors, targets, plans)]
+    if not plans: return []
+    targets = [torch.cat([pixels.keys.index_select(0, p.positives), p.bank_positives]) for p in plans]
+    anchors = pixels.proj.index_select(0, torch.cat([p.anchors for p in plans]))
+    return list(contrastive_losses(anchors, [len(p.anchors) for p in plans], targets, [p.negatives for p in plans], temperature))
+
 
 # %% ../../nbs/53_methods.dgcl.ipynb #ea51a120
 def note_truth(
@@ -192,7 +203,7 @@ def contrast_term(
     if weight == 0: losses.skip("loss_contrast", f"its weight is 0 until {cfg.contrast_start:.0%} of self-training")
     elif not choice.active: losses.skip("loss_contrast", f"no class of the batch has {cfg.bank.min_fill} bank entries yet")
     elif choice.waiting: losses.skip("loss_contrast of classes " + " ".join(map(str, choice.waiting)), f"their banks hold under {cfg.bank.min_fill} entries")
-    plans = [plan_class(pixels, c, bank, cfg, generator) for c in choice.active] if weight else []
+    plans = plan_classes(pixels, choice.active, bank, cfg, generator) if weight else []
     losses.add("loss_contrast", average_terms(class_losses(pixels, plans, cfg.temperature), pixels.proj), weight)
     losses.note(contrast_classes=float(len(plans))); note_truth(losses, pixels, plans)
 
@@ -202,7 +213,7 @@ def few_of_each(
     max_per_class:int, # rows of a class at most
 )->Tensor: # (n, D + P + 3) float32: features, keys, label, confidence, density
     "A random few rows of each class in one matrix, ready to be gathered."
-    rows = torch.cat([pixels.labels.new_empty(0), *take_per_class(pixels.labels, max_per_class).values()])
+    rows = torch.cat([pixels.labels.new_empty(0), *(r[:max_per_class] for r in pixels.groups.values())])
     columns = [pixels.feats[rows], pixels.keys[rows], pixels.labels[rows, None], pixels.confidence[rows, None], pixels.density[rows, None]]
     return torch.cat([c.float() for c in columns], 1)
 
@@ -218,11 +229,12 @@ def remember(
     "Put new pixels into the bank and refresh the stalest densities."
     feats, keys, labels, confidence, density = rows.split([bank.feats.shape[-1], bank.proj.shape[-1], 1, 1, 1], 1)
     density_of = lambda x, entries, own=False: multi_scale_density(x, entries, cfg.num_neighbors, exclude_self=own, normalized=True)
-    ranked = ranked_classes(bank, cfg)
-    for c, new in take_per_class(labels[:, 0].long(), cfg.bank.max_new_per_class, generator).items():
-        known = density[new, 0] if c in ranked and bank.filled[c] >= cfg.new_density_at else None
-        if known is not None and (missing := known.isnan()).any(): known[missing] = density_of(feats[new[missing]], bank.queue(c).feats)
-        bank.add(c, feats[new], keys[new], known, confidence[new, 0], step)
+    ranked, new = ranked_classes(bank, cfg), torch.cat([labels.new_empty(0, dtype=torch.long), *take_per_class(labels[:, 0].long(), cfg.bank.max_new_per_class, generator).values()])
+    feats, keys, labels, confidence, density = (x.index_select(0, new) for x in (feats, keys, labels[:, 0].long(), confidence[:, 0], density[:, 0]))
+    may = bank.ready(cfg.new_density_at)[labels] & (labels >= ranked.start)
+    for c in labels[may & density.isnan()].unique().tolist():
+        missing = density.isnan() & (labels == c); density[missing] = density_of(feats[missing], bank.queue(c).feats)
+    bank.add(labels, feats, keys, density.masked_fill(~may, torch.nan), confidence, step)
     for c in bank.due(cfg.bank, step, ranked.start): refresh_density(bank, c, cfg.bank.num_refresh, step, density_of)
 
 # %% ../../nbs/53_methods.dgcl.ipynb #686d5fa9
@@ -272,14 +284,14 @@ class DGCL(SelfTrainingFrame):
         if self.cfg.bank_source == "teacher":
             with torch.no_grad(): keys_l, keys_u = self.teacher(batch.images_l), out_t
         parts = make_pixels(outs[0], keys_l, known, pseudo_label(outs[0].logits.detach()).confidence, known), make_pixels(outs[-1], keys_u, *guess, truth_u)
-        pixels = Pixels(*(torch.cat(pair) for pair in zip(*(p[:-1] for p in parts))))
-        return pixels._replace(density=measure_density(pixels, self.bank, self.cfg))
+        pixels = Pixels(*(torch.cat(pair) for pair in zip(*(p[:6] for p in parts))))
+        return measure_density(pixels, self.bank, self.cfg)
 
     def add_terms(self, losses, batch, outs, out_t, pseudo, mix, progress):
         with section("density + sampling + loss"):
             pixels = self.pixels(batch, outs, out_t, pseudo, mix, progress)
             contrast_term(losses, pixels, self.bank, self.cfg, contrast_weight_at(self.cfg, progress.unsup_fraction))
-        with section("bank + EMA"): self.new_rows.append(few_of_each(pixels, self.cfg.bank.max_new_per_class))
+        with section("bank"): self.new_rows.append(few_of_each(pixels, self.cfg.bank.max_new_per_class))
         unlabelled = pixels.labels[len(pixels.labels) // (len(batch.images_l) + len(batch.images_u_w)) * len(batch.images_l):]
         losses.note(contrast_kept=(unlabelled != IGNORE_INDEX).float().mean(), bank_fill=self.bank.fill().mean())
         if self.bank.filled.any(): losses.note(bank_staleness=self.bank.staleness(progress.step)[ranked_classes(self.bank, self.cfg).start:].nanmean())
@@ -287,7 +299,7 @@ class DGCL(SelfTrainingFrame):
     def after_step(self, batch, progress):
         super().after_step(batch, progress)
         if not self.new_rows: return
-        with section("bank + EMA"):
+        with section("bank"):
             remember(self.bank, gather_rows(torch.cat(self.new_rows)), self.cfg, progress.step, progress.generator("bank"))
         self.new_rows = []
 

@@ -24,9 +24,8 @@ from dgcl_nb.config import environment, parse_run
 from dgcl_nb.core import RunFolder
 from dgcl_nb.engine import Control, start_training, training_step
 from dgcl_nb.methods.base import collect_sections, section
-from dgcl_nb.model import update_teacher
 
-PARTS = ("data", "teacher", "student forward", "density + sampling + loss", "backward", "optimiser", "bank + EMA")
+PARTS = ("data", "teacher", "student forward", "density + sampling + loss", "backward", "optimiser", "bank", "EMA")
 REST, GOAL = "losses, mixing, rest", 10.
 
 
@@ -71,16 +70,8 @@ def timed_step(t, loader):
     return dict(total=total, forward=seconds["forward, all"], **parts, **{REST: total - sum(parts.values())}), losses
 
 
-def time_ema(t, repeats):
-    "Median seconds of the teacher's update alone, which the section of the bank holds too."
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter(); update_teacher(t.method.teacher, t.method.student, 0.999); taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
-
-
 def measure(args, flags):
-    "Medians in seconds of dgcl's parts, of the self-training step, and what a DGCL step consisted of."
+    "Medians in seconds of dgcl's parts and of the self-training step, and what a DGCL step consisted of."
     runs = {method: open_run(method, args, flags) for method in ("dgcl", "self_training")}
     for t, loader in runs.values():
         for _ in range(args.warmup + args.settle): step_of(t, loader)
@@ -92,15 +83,15 @@ def measure(args, flags):
             if method == "dgcl": notes.append({k: float(v) for k, v in losses.notes.items()})
     median = lambda method: {k: statistics.median(r[k] for r in rows[method]) for k in rows[method][0]}
     notes = {k: statistics.fmean(n[k] for n in notes if k in n) for k in sorted({k for n in notes for k in n})}
-    return median("dgcl"), median("self_training"), time_ema(runs["dgcl"][0], args.repeats), notes, runs["dgcl"][0]
+    return median("dgcl"), median("self_training"), notes, runs["dgcl"][0]
 
 
-def report(found, plain, ema, notes):
+def report(found, plain, notes):
     "The table and what to read off it, as text and as values."
     names, total = (*PARTS, REST), found["total"]
     rows = [{"part": n, "ms": 1e3 * found[n], "%": 100 * found[n] / total, "ms, self_training": 1e3 * plain[n]} for n in names]
     rows.append({"part": "the step", "ms": 1e3 * total, "%": 100., "ms, self_training": 1e3 * plain["total"]})
-    ours = found["density + sampling + loss"] + max(0., found["bank + EMA"] - ema)
+    ours = found["density + sampling + loss"] + found["bank"]
     text = table(rows, {"part": "", "ms": ".1f", "%": ".1f", "ms, self_training": ".1f"})
     share, ratio, seen = 100 * ours / total, total / plain["total"], lambda name: notes.get(name, 0)
     text += f"""
@@ -108,12 +99,12 @@ def report(found, plain, ema, notes):
 Medians of single parts, so they do not add up exactly. The whole forward pass (teacher, student, density, a part of the bank, losses):
 {1e3 * found['forward']:.1f} ms.
 
-Goal: density + sampling + loss + bank at most {GOAL:.0f} % of the step: **{share:.1f} %** ({1e3 * ours:.1f} ms; the EMA, {1e3 * ema:.1f} ms on its own, aside).
+Goal: density + sampling + loss + bank at most {GOAL:.0f} % of the step: **{share:.1f} %** ({1e3 * ours:.1f} ms).
 
 What else the contrast costs lies in the other rows: a DGCL step takes {ratio:.2f} x a step of self_training.
 
 The steps: {seen('contrast_classes'):.1f} classes in the contrast, bank {seen('bank_fill'):.0%} full, {seen('contrast_kept'):.0%} of unlabelled cells kept."""
-    return text, dict(rows=rows, ema_ms=1e3 * ema, forward_ms=1e3 * found["forward"], ours_percent=share, ratio_to_self_training=ratio, notes=notes)
+    return text, dict(rows=rows, forward_ms=1e3 * found["forward"], ours_percent=share, ratio_to_self_training=ratio, notes=notes)
 
 
 def main():
@@ -126,8 +117,8 @@ def main():
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args, flags = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1:]
     here = machine()
-    found, plain, ema, notes, t = measure(args, flags)
-    text, data = report(found, plain, ema, notes)
+    found, plain, notes, t = measure(args, flags)
+    text, data = report(found, plain, notes)
     where = here | dict(threads=torch.get_num_threads(), device=str(t.accelerator.device)) | environment()
     batch, side = t.run.batch, t.run.views.crop
     text += f"\n\nPreset {' '.join([args.preset, *flags])}: {batch.labelled} + {batch.unlabelled} images of {side} x {side}, {args.repeats} steps timed."
