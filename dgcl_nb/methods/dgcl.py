@@ -161,7 +161,8 @@ def plan_classes(
         chosen = sample_class(density, pixels.confidence.index_select(0, rows), queue.density, queue.confidence, s, generator)
         if from_batch: negatives.append(pixels.keys.index_select(0, sample_negatives(pixels.labels, c, from_batch, generator)))
         if from_bank: negatives.append(bank.proj.flatten(0, 1).index_select(0, of_bank[0] * bank.size + of_bank[1]))
-        plans.append(ClassPlan(rows.index_select(0, chosen.anchors), rows.index_select(0, chosen.positives), queue.proj.index_select(0, chosen.bank_positives), torch.cat(negatives)))
+        anchors, positives = (rows.index_select(0, r) for r in (chosen.anchors, chosen.positives))
+        plans.append(ClassPlan(anchors, positives, queue.proj.index_select(0, chosen.bank_positives), torch.cat(negatives)))
     return plans
 
 
@@ -229,8 +230,9 @@ def remember(
     "Put new pixels into the bank and refresh the stalest densities."
     feats, keys, labels, confidence, density = rows.split([bank.feats.shape[-1], bank.proj.shape[-1], 1, 1, 1], 1)
     density_of = lambda x, entries, own=False: multi_scale_density(x, entries, cfg.num_neighbors, exclude_self=own, normalized=True)
-    ranked, new = ranked_classes(bank, cfg), torch.cat([labels.new_empty(0, dtype=torch.long), *take_per_class(labels[:, 0].long(), cfg.bank.max_new_per_class, generator).values()])
-    feats, keys, labels, confidence, density = (x.index_select(0, new) for x in (feats, keys, labels[:, 0].long(), confidence[:, 0], density[:, 0]))
+    ranked, labels = ranked_classes(bank, cfg), labels[:, 0].long()
+    new = torch.cat([labels.new_empty(0), *take_per_class(labels, cfg.bank.max_new_per_class, generator).values()])
+    feats, keys, labels, confidence, density = (x.index_select(0, new) for x in (feats, keys, labels, confidence[:, 0], density[:, 0]))
     may = bank.ready(cfg.new_density_at)[labels] & (labels >= ranked.start)
     for c in labels[may & density.isnan()].unique().tolist():
         missing = density.isnan() & (labels == c); density[missing] = density_of(feats[missing], bank.queue(c).feats)
