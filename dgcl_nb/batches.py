@@ -81,6 +81,13 @@ class Batch:
         both = lambda v: [one(x) for x in v] if isinstance(v, list) else one(v)
         return Batch(**{f.name: both(getattr(self, f.name)) for f in dataclasses.fields(self)})
 
+    def numbers(self,
+        mean:tuple[float, float, float], # per channel, for colours in [0, 1]
+        std:tuple[float, float, float], # per channel, for colours in [0, 1]
+    )->"Batch": # a new batch
+        "A batch of bytes as a batch of numbers: images normalised, classes int64."
+        return self.map(lambda x: normalize(x, mean, std) if x.dim() == 4 else x if x.dtype == torch.bool else x.long())
+
     def to(self,
         device:str|torch.device, # where to compute
         channels_last:bool=False, # lay images out with the channels innermost
@@ -128,6 +135,7 @@ def make_batch(
     step:int, # which step, from 0
     rank:int=0, # which process
     world:int=1, # how many processes
+    as_bytes:bool=False, # leave images and classes uint8, for `Batch.numbers` to be called elsewhere
 )->Batch:
     "The batch of one step on one process: the same arguments give the same bits."
     def draw(images, batch_size, stream, num_strong):
@@ -137,11 +145,14 @@ def make_batch(
         ids_l, views_l = draw(data.labelled, batch_cfg.labelled, "labelled", int(view_cfg.strong_labelled))
         ids_u, views_u = draw(data.unlabelled, batch_cfg.unlabelled, "unlabelled", views.strong)
         image, _, target, valid = views_l[0]
-        ready = lambda rows: normalize(_stack(rows, image), view_cfg.mean, view_cfg.std)
-        return Batch(
-            images_l=ready([v[1][0] if v[1] else v[0] for v in views_l]), targets_l=_stack([v[2] for v in views_l], target), ids_l=ids_l,
-            images_u_w=ready([v[0] for v in views_u]), images_u_s=[ready([v[1][i] for v in views_u]) for i in range(views.strong)],
-            valid_u=_stack([v[3] for v in views_u], valid), truth_u=_stack([v[2] for v in views_u], target), ids_u=ids_u)
+        classes = lambda rows: _stack([v[2].byte() for v in rows], target.byte())
+        weak = _stack([v[0] for v in views_u], image)
+        strong = [weak if all(v[1][i] is v[0] for v in views_u) else _stack([v[1][i] for v in views_u], image) for i in range(views.strong)]      # no colours: one tensor
+        batch = Batch(
+            images_l=_stack([v[1][0] if v[1] else v[0] for v in views_l], image), targets_l=classes(views_l), ids_l=ids_l,
+            images_u_w=weak, images_u_s=strong,
+            valid_u=_stack([v[3] for v in views_u], valid), truth_u=classes(views_u), ids_u=ids_u)
+    return batch if as_bytes else batch.numbers(view_cfg.mean, view_cfg.std)
 
 # %% ../nbs/21_batches.ipynb #93691326
 class StepBatches(Dataset):
@@ -152,18 +163,19 @@ class StepBatches(Dataset):
 
     def __getitem__(self,
         step:int, # which step
-    )->Batch|InputError: # an unusable image is handed on, not raised
+    )->Batch|InputError: # of bytes; an unusable image is handed on, not raised
         "The batch of `step`."
-        try: return make_batch(step=step, **self.settings)
+        try: return make_batch(step=step, as_bytes=True, **self.settings)
         except InputError as e: return e
 
 # %% ../nbs/21_batches.ipynb #21763d39
 class StepLoader(DataLoader):
-    "A `DataLoader` of whole batches that raises a worker's `InputError` as it was."
+    "A `DataLoader` of whole batches that makes numbers of their bytes, on the GPU if memory is pinned for it, and raises a worker's `InputError` as it was."
     def __iter__(self)->Iterator[Batch]:
+        cfg, device = self.dataset.settings["view_cfg"], "cuda" if self.pin_memory else "cpu"
         for batch in super().__iter__():
             if isinstance(batch, InputError): raise batch
-            yield batch
+            yield batch.to(device).numbers(cfg.mean, cfg.std)
 
 # %% ../nbs/21_batches.ipynb #6df50e8c
 def _as_is(batch): return batch
@@ -179,7 +191,7 @@ def make_loader(
     steps:int, # steps of the whole run: the last one prepared is steps - 1
     rank:int=0, # which process
     world:int=1, # how many processes
-    pin_memory:bool=False, # for a GPU
+    pin_memory:bool=False, # for a GPU: bytes wait in page-locked memory, and batches come out on the current GPU
 )->DataLoader: # yields one Batch per step
     "A loader of the batches of the steps from `start_step` to `steps - 1`."
     for name in ("labelled", "unlabelled"): draw_indices(len(getattr(data, name)), getattr(batch_cfg, name), 0, seed, name)   # an empty list shows here

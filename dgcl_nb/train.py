@@ -1,6 +1,6 @@
 """One command trains a method and leaves a run folder: `python -m dgcl_nb.train`.
 
-How does a person start a run, and what do they see of it? `python -m dgcl_nb.train` without arguments runs the `digits` preset; flags change settings, `--help` explains each one, `--version` says what is installed.
+How does a person start a run, and what do they see of it? `python -m dgcl_nb.train` without arguments runs the `digits` preset; flags change settings, `--help` explains each one, `--version` says what is installed, `--dry-run` says what the run would cost.
 In: a command line. Out: log lines, a table of IoU per class, the mIoU of student and teacher, three cluster scores, and the path of the run folder, whose `result.json` holds the same for scripts; last comes the path of `report.html`, which shows the run to people.
 Errors of the input are one sentence and exit status 2; Ctrl-C saves, says how to go on, and exits with 130."""
 
@@ -8,23 +8,30 @@ Errors of the input are one sentence and exit status 2; Ctrl-C saves, says how t
 
 # %% auto #0
 __all__ = ['log', 'MAY_DIFFER', 'REPORT_PATIENCE', 'setting_of', 'resumed_run', 'spell_out', 'format_result', 'what_runs',
-           'Opening', 'process_started', 'report_command', 'run_report', 'write_report', 'train', 'main']
+           'Opening', 'process_started', 'Peak', 'in_use', 'still_free', 'held_bytes', 'Cost', 'take_step', 'moments',
+           'measure', 'grown', 'in_words', 'cost_report', 'dry_run', 'report_command', 'run_report', 'write_report',
+           'train', 'main']
 
 # %% ../nbs/65_train.ipynb #e33403b6
-import dataclasses, json, logging, os, subprocess, sys, time
+import dataclasses, gc, json, logging, math, os, subprocess, sys, tempfile, threading, time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import torch
+import torch.distributed as dist
 
 import dgcl_nb
 from . import __version__
-from .config import Run, parse_flags, parse_run, run_from_dict, run_to_dict, setting_names
+from .batches import BatchConfig, make_batch
+from .config import Run, describe_batch, parse_flags, parse_run, run_from_dict, run_to_dict, setting_names, share_batch
 from .core import InputError, RunFolder
-from .engine import Bar, Callback, NonFiniteLoss, Stopped, fit
+from .engine import Bar, Callback, Control, RunFailed, Stopped, Training, fit, start_training, training_step
 
 log = logging.getLogger("dgcl_nb.train")
 
 # %% ../nbs/65_train.ipynb #a8a7fade
-MAY_DIFFER = ("out", "resume", "device", "loop.threads", "batch.workers", "eval.workers", "loop.tensorboard", "loop.report")
+MAY_DIFFER = ("out", "resume", "device", "dry_run", "loop.threads", "batch.workers", "eval.workers", "loop.tensorboard", "loop.report")
 "Settings that do not change what a run computes, so a resumed run may have others."
 
 # %% ../nbs/65_train.ipynb #ba60af1f
@@ -59,11 +66,11 @@ def resumed_run(
 def spell_out(
     args:Sequence[str], # the command line
 )->list[str]:
-    "The command line with a bare `--resume` written as `--resume True`."
-    out = []
+    "The command line with a bare `--resume` written as `--resume True`, and a bare `--dry-run` with the number of processes."
+    out, bare = [], {"--resume": "True"} | dict.fromkeys(("--dry-run", "--dry_run"), os.environ.get("WORLD_SIZE", "1"))
     for i, a in enumerate(args):
         out.append(a)
-        if a == "--resume" and (i + 1 == len(args) or args[i + 1].startswith("-")): out.append("True")
+        if a in bare and (i + 1 == len(args) or args[i + 1].startswith("-")): out.append(bare[a])
     return out
 
 # %% ../nbs/65_train.ipynb #42ebfc4e
@@ -84,12 +91,13 @@ def format_result(
 
 # %% ../nbs/65_train.ipynb #8a2c4173
 def what_runs(
-    run:Run, # about to start
+    run:Run, # about to start, with the batch of one process (share_batch)
     num_labelled:int, # images
     num_unlabelled:int, # images
+    world:int=1, # processes
 )->str:
     "One paragraph on what will be trained, printed before the first step."
-    images = run.batch.unlabelled * run.optim.accumulate
+    images = run.batch.unlabelled * run.optim.accumulate * world
     epochs = f", {run.steps * images / num_unlabelled:.1f} epochs over the unlabelled list" if images and num_unlabelled else ""
     return (f"dgcl_nb {__version__}: {run.method} on {run.data.name}, seed {run.seed}; "
             f"{num_labelled} labelled and {num_unlabelled} unlabelled images (split seed {run.data.split_seed})\n"
@@ -98,16 +106,179 @@ def what_runs(
 # %% ../nbs/65_train.ipynb #79d40c7a
 class Opening(Callback):
     "Says what will be trained, and where it goes."
+    def __init__(self, asked:Run|None=None): self.asked = asked          # before its batch was shared
     def on_start(self, t):
-        print(what_runs(t.run, len(t.data.labelled), len(t.data.unlabelled)))
+        world = t.accelerator.num_processes
+        print(what_runs(t.run, len(t.data.labelled), len(t.data.unlabelled), world))
+        print(describe_batch(self.asked or t.run, world))
         again = f", going on from step {t.step}" if t.step else ""
-        print(f"run folder {t.folder.path}; computing on {t.accelerator.device} in {t.accelerator.num_processes} process(es){again}", flush=True)
+        print(f"run folder {t.folder.path}; computing on {t.accelerator.device} in {world} process(es){again}", flush=True)
 
 # %% ../nbs/65_train.ipynb #ab3c32cc
 def process_started()->float: # seconds since 1970
     "When this process began, imports included."
     import psutil
     return psutil.Process().create_time()
+
+# %% ../nbs/65_train.ipynb #d5e10002
+class Peak:
+    "The largest memory in use inside the `with` block, in `bytes`: of the GPU, or of this whole process."
+    def __init__(self, device:torch.device): self.device, self.bytes = device, 0
+
+    def __enter__(self):
+        if self.device.type == "cuda": torch.cuda.reset_peak_memory_stats(self.device); return self
+        self.stop = threading.Event(); self.thread = threading.Thread(target=self._watch, daemon=True); self.thread.start(); return self
+
+    def _watch(self):
+        while not self.stop.wait(.005): self.bytes = max(self.bytes, in_use(self.device))
+
+    def __exit__(self, *_):
+        if self.device.type == "cuda": self.bytes = torch.cuda.max_memory_allocated(self.device); return
+        self.stop.set(); self.thread.join(); self.bytes = max(self.bytes, in_use(self.device))
+
+def in_use(
+    device:torch.device, # cuda, or any other: then this process is looked at
+)->int: # bytes
+    "Memory in use now."
+    import psutil
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+
+def still_free(
+    device:torch.device, # cuda, or any other
+)->int: # bytes
+    "Memory that could still be used."
+    import psutil
+    if device.type != "cuda": return psutil.virtual_memory().available
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+# %% ../nbs/65_train.ipynb #d5e10004
+def held_bytes(
+    t:Training, # after a step, when gradients and the optimisers' memory exist
+)->tuple[int, int]: # bytes of all of it; of the gradients alone
+    "What a run holds whatever the batch: weights, teachers, bank, gradients, the optimisers' memory."
+    size = lambda tensors: sum(x.numel() * x.element_size() for x in tensors)
+    gradients = size(p for p in t.method.parameters() if p.requires_grad)
+    moments = [v for o in t.optimizers.values() for s in o.state.values() for v in s.values() if isinstance(v, torch.Tensor)]
+    return size(t.method.parameters()) + size(t.method.buffers()) + gradients + size(moments), gradients
+
+# %% ../nbs/65_train.ipynb #d5e10005
+@dataclass
+class Cost:
+    "What one kind of step costs one process."
+    images:tuple[int, int] # labelled and unlabelled images at a time
+    seconds:float # of the step
+    loading:float # seconds to prepare its images, in one process
+    bytes:int # largest memory
+
+def take_step(
+    t:Training, # changed
+    step:int, # where in the run
+    batch_cfg:BatchConfig, # how many images
+)->Cost:
+    "Take one step and look at what it costs."
+    device, a = t.accelerator.device, t.accelerator
+    t.step, start = step, time.perf_counter()
+    batch = make_batch(t.data, t.run.views, t.method.views, batch_cfg, t.run.seed, step, a.process_index, a.num_processes).to(device, t.run.model.channels_last)
+    loading, start = time.perf_counter() - start, time.perf_counter()
+    with Peak(device) as peak:
+        training_step(t, [batch])
+        if device.type == "cuda": torch.cuda.synchronize(device)
+    return Cost((batch_cfg.labelled, batch_cfg.unlabelled), time.perf_counter() - start, loading, peak.bytes)
+
+# %% ../nbs/65_train.ipynb #d5e10006
+def moments(
+    t:Training, # at its start
+)->dict[str, list[int]]: # kind of step -> the steps to take; the last one counts
+    "The kinds of steps that a run has; self-training is tried twice, as its first step finds the bank empty."
+    start = t.run.sup_only_steps if t.method.needs_unlabelled else 0
+    found = {"supervised start": [0]} if start else {}
+    return found | ({("self-training" if t.method.needs_unlabelled else "training"): [start, min(start + 1, t.run.steps - 1)]} if start < t.run.steps else {})
+
+# %% ../nbs/65_train.ipynb #d5e10007
+def measure(
+    t:Training, # of a run whose batch is that of one process
+    base:int, # bytes in use before it was built
+)->tuple[dict[str, Cost], dict[str, Cost], int]: # with the fewest images; with all, as far as they fit (then measured); bytes held whatever the batch
+    "The costs of each kind of step."
+    b = t.run.batch
+    least = BatchConfig(labelled=1, unlabelled=math.ceil(b.unlabelled / b.labelled))
+    small = {kind: [take_step(t, s, least) for s in steps][-1] for kind, steps in moments(t).items()}
+    device, held = t.accelerator.device, held_bytes(t)[0]
+    held = in_use(device) if device.type == "cuda" else base + held
+    needs = max(grown(c, held, b.labelled).bytes for c in small.values()); gc.collect()
+    fits = [b.labelled > 1 and needs < in_use(device) + .8 * still_free(device)]
+    if t.accelerator.num_processes > 1: dist.broadcast_object_list(fits, device=device)
+    return small, {kind: take_step(t, steps[-1], b) for kind, steps in moments(t).items()} if fits[0] else {}, held
+
+def grown(
+    cost:Cost, # with one labelled image
+    held:int, # bytes whatever the batch
+    times:int, # as many images
+)->Cost:
+    "The cost of a larger batch, in proportion."
+    return Cost(tuple(n * times for n in cost.images), cost.seconds * times, cost.loading * times, held + max(0, cost.bytes - held) * times)
+
+# %% ../nbs/65_train.ipynb #d5e10009
+def in_words(
+    seconds:float, # of any length
+)->str:
+    "A time as a person says it."
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size: return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.2g} s"
+
+# %% ../nbs/65_train.ipynb #d5e1000b
+def cost_report(
+    asked:Run, # as asked for
+    t:Training, # after its steps
+    small:dict[str, Cost], # with the fewest images
+    whole:dict[str, Cost], # with all of them; empty if they were not tried
+    held:int, # bytes whatever the batch
+)->str:
+    "What a dry run says."
+    world, one, device = asked.dry_run, share_batch(asked, asked.dry_run), t.accelerator.device
+    gib, million = lambda n: f"{n / 2**30:.2f} GiB", lambda parameters: f"{sum(p.numel() for p in parameters) / 1e6:.1f} M"
+    costs = whole or {kind: grown(c, held, one.batch.labelled) for kind, c in small.items()}
+    memory, gradients = held_bytes(t)
+    sup_only = one.sup_only_steps if t.method.needs_unlabelled else 0
+    steps = {"supervised start": sup_only, "self-training": one.steps - sup_only, "training": one.steps}
+    total = sum(c.seconds * one.optim.accumulate * steps[kind] for kind, c in costs.items())
+    slowest = max(costs.values(), key=lambda c: c.seconds)
+    workers = max(math.ceil(c.loading / c.seconds) for c in costs.values())
+    known = "measured" if whole or one.batch.labelled == 1 else "estimated from fewer images"
+    images = lambda c: f"{c.images[0]} + {c.images[1]} images"
+    student = t.method.trained(t.method.phases[0])
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device}, {torch.get_num_threads()} thread(s)"
+    lines = [f"dry run of {asked.preset} for {world} process{'es' if world > 1 else ''}; nothing is written", str(t.data.report),
+             what_runs(one, len(t.data.labelled), len(t.data.unlabelled), world), describe_batch(asked, world),
+             f"network {million(p for n in student for p in n.parameters())} parameters: encoder {million(p for n in student for p in n.encoder_parameters())}, "
+             f"heads {million(p for n in student for p in n.head_parameters())}",
+             f"weights, teacher, memory, gradients and optimiser: {gib(memory)}, whatever the batch", f"measured on {where}:"]
+    lines += [f"  {kind}, {images(c)} at a time: {gib(c.bytes)}, {in_words(c.seconds)} (and {in_words(c.loading)} to prepare them in one process)"
+              for kind, c in [*small.items(), *whole.items()]]
+    lines += [f"memory of each process: {gib(max(c.bytes for c in costs.values()))} at {images(slowest)} ({known})"
+              + (f" and {gib(gradients)} of gradients that several processes exchange" if world > 1 == t.accelerator.num_processes else ""),
+              f"loading keeps up with {workers} batch.workers (set: {one.batch.workers})",
+              f"time: {in_words(slowest.seconds * one.optim.accumulate)} a step of {one.optim.accumulate} × {images(slowest)}; "
+              f"{one.steps} steps {in_words(total)} on machines like this one, evaluation and the exchange between processes apart"]
+    return "\n".join(["", *lines])
+
+# %% ../nbs/65_train.ipynb #d5e1000c
+def dry_run(
+    run:Run, # with `dry_run` processes in mind
+)->str|None: # the report; None on all processes but the first
+    "Build everything, take a few steps, say what they cost, leave nothing."
+    one, quiet = share_batch(run, run.dry_run), [logging.getLogger(f"dgcl_nb.{room}") for room in ("data", "views")]
+    one, levels = dataclasses.replace(one, optim=dataclasses.replace(one.optim, accumulate=1)), [q.level for q in quiet]
+    for q in quiet: q.setLevel(logging.ERROR)                             # the report tells of the lists; that one image cannot be mixed is no news
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            base = in_use(torch.device("cpu"))
+            t = start_training(one, RunFolder(place).create(), Control())
+            measured = measure(t, base)                                   # by all processes
+            return cost_report(run, t, *measured) if t.is_main else None
+    finally:
+        for q, level in zip(quiet, levels): q.setLevel(level)
 
 # %% ../nbs/65_train.ipynb #e7a10c02
 REPORT_PATIENCE = 600.
@@ -150,11 +321,14 @@ def write_report(
 # %% ../nbs/65_train.ipynb #14869778
 def train(
     args:Sequence[str], # the command line, without the program
-)->dict: # the result, as in result.json
+)->dict: # the result, as in result.json; empty after a dry run
     "Parse a command line, train, print what came out, and let the report be written."
     args = spell_out(args)
     run = resumed_run(args, parse_run(args))
-    result = fit(run, callbacks=[Opening(), Bar()], started=process_started())
+    if run.dry_run:
+        if report := dry_run(run): print(report)
+        return {}
+    result = fit(run, callbacks=[Opening(run), Bar()], started=process_started())
     if os.environ.get("RANK", "0") != "0": return result
     print(format_result(result), flush=True)
     if run.loop.report and (path := write_report(result["folder"], report_command)): print(f"{'report':>20}  {path}")
@@ -170,7 +344,7 @@ def main(
     if "--version" in args: print(f"dgcl_nb {__version__}"); return
     try: train(args)
     except Stopped as e: print(e); sys.exit(130)
-    except NonFiniteLoss as e: sys.exit(f"error: {e}")
+    except RunFailed as e: sys.exit(f"error: {e}")
     except InputError as e: print(f"error: {e}", file=sys.stderr); sys.exit(2)
 
 # %% ../nbs/65_train.ipynb #f04f49d0

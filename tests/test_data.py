@@ -1,7 +1,15 @@
 "What the notebooks 10-13 do not teach: the published lists, bad input end to end, caches under several processes, damaged files."
+import dataclasses
+import functools
+import hashlib
+import json
 import logging
 import multiprocessing
 import os
+import tarfile
+import threading
+from collections import Counter
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +17,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from make_bad_data import cityscapes, folder as small_folder, photo, sbd_mask, voc as small_voc
 from PIL import Image
+from torchvision.datasets import SBDataset
+from torchvision.datasets import voc as torchvision_voc
 
 from dgcl_nb.core import InputError
 from dgcl_nb.data import digits, files
 from dgcl_nb.data.digits import SceneConfig, cache_path, load_part, open_digits, render_part
 from dgcl_nb.data.files import ImageMaskFiles, open_folder, read_image, read_mask
-from dgcl_nb.data.sets import DataConfig, open_data
-from dgcl_nb.data.splits import balanced_order, check_disjoint, describe, is_nested, known_family, nested_split, num_shared, read_list, split_hash, write_list
+from dgcl_nb.data.sets import DATA_SETS, DataConfig, open_data
+from dgcl_nb.data.splits import (_FACTS, _count, balanced_order, check_disjoint, compare_lists, describe, family_note, find_lists, how_many, image_id, is_nested,
+                                 known_family, line_id, nested_split, num_shared, read_list, split_hash, write_list)
 
 # ---------------------------------------------------------------------------------------------------- lists
 
@@ -37,6 +49,54 @@ def test_read_list__every_format_gives_the_same_ids(tmp_path_factory, ids, line,
 def test_write_list__round_trip_and_lf(tmp_path):
     path = write_list(tmp_path / "new" / "l.txt", ["b", "a"])
     assert path.read_bytes() == b"b\na\n" and read_list(path) == ["b", "a"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=30), st.sampled_from(["", ".png", ".JPG", "_leftImg8bit.png", "_gtFine_labelIds.png", ".jpg.png"]))
+def test_image_id__of_an_id_is_the_id(text, ending):
+    name = image_id(text + ending)
+    assert image_id(name) == name and image_id(f"some folder/{name}.png") == name
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=12), min_size=1, max_size=6))
+def test_write_list__what_is_written_is_read(tmp_path_factory, texts):
+    ids = list(dict.fromkeys(filter(None, map(image_id, texts))))
+    if ids: assert read_list(write_list(tmp_path_factory.mktemp("lists") / "l.txt", ids)) == ids
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(st.binary(max_size=60), st.text("ab./\\ \t\r\n#", max_size=60).map(str.encode)))
+def test_read_list__any_bytes_give_ids_or_an_input_error(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("lists") / "l.txt"
+    path.write_bytes(content)
+    try: ids = read_list(path)
+    except InputError as e: assert "l.txt" in str(e)
+    else:
+        assert ids and len(set(ids)) == len(ids) and all(ids)
+        assert [line_id(i) for i in ids] == ids
+
+
+@pytest.fixture(scope="module")
+def lists_folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("root") / "data"
+    for place in (root, root / "splits" / "u2pl" / "732", root / "splits" / "a"):
+        for kind in ("labeled", "unlabeled"): write_list(place / f"{kind}.txt", ["x"])
+    return root
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from(["..", ".", "", "a", "u2pl", "732", "~", "a b", "\0", "é"]), max_size=4).map("/".join))
+def test_find_lists__never_leaves_the_folder_of_lists(lists_folder, name):
+    try: found = find_lists(lists_folder, name)
+    except InputError as e: assert "data.lists is" in str(e) or "no lists" in str(e)
+    else: assert name == "u2pl/732" and all((lists_folder / "splits").resolve() in path.resolve().parents for path in found.values())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 30000), st.integers(1, 64))
+def test_how_many__a_share_is_rounded_up_and_never_too_many(num, part):
+    assert (how_many(f"1/{part}", num) - 1) * part < num <= how_many(f"1/{part}", num) * part
 
 
 @settings(max_examples=50, deadline=None)
@@ -134,6 +194,108 @@ def test_published__cityscapes_counts_and_nestedness():
     steps = ((186, 372), (372, 744), (744, 1488))
     assert [num_shared(u2pl[a], u2pl[b]) for a, b in steps] == [28, 81, 388] and all(is_nested(cps[a], cps[b]) for a, b in steps)
     assert len(published_list("unimatch/cityscapes/1_30/labeled.txt")) == 100
+
+
+@published
+def test_published__unimatch_distributes_the_lists_of_cps_and_of_u2pl():
+    same = [(f"pascal/{share}", f"cps/pascal_voc/{num}") for share, num in (("1_16", 662), ("1_8", 1323), ("1_4", 2646))]
+    same += [(f"pascal/u2pl_{share}", f"u2pl/pascal/{num}") for share, num in (("1_16", 662), ("1_8", 1323), ("1_4", 2646))]
+    same += [(f"pascal/{num}", f"u2pl/pascal/{num}") for num in (92, 183, 366, 732, 1464)]
+    same += [(f"cityscapes/{share}", f"cps/cityscapes/{num}") for share, num in (("1_16", 186), ("1_8", 372), ("1_4", 744), ("1_2", 1488))]
+    for one, other in same:
+        for kind in ("labeled", "unlabeled"):
+            assert split_hash(published_list(f"unimatch/{one}/{kind}.txt")) == split_hash(published_list(f"{other}/{kind}.txt")), (one, other, kind)
+
+
+def families_on_disk():
+    "{name of a family and its number: ids}"
+    return {known_family(ids): ids for ids in (read_list(p) for p in Path(LISTS).rglob("*.txt")) if known_family(ids)}
+
+
+@published
+def test_published__the_table_of_facts_is_what_the_files_say():
+    found, fine, seen = families_on_disk(), set(published_list("u2pl/pascal/1464/labeled.txt")), 0
+    for family, (_, num_fine, rival, shared) in _FACTS.items():
+        for number in (name.rpartition(", ")[2] for name in found if name.startswith(f"{family}, ")):
+            ids = found[f"{family}, {number}"]
+            if num_fine: assert _count(num_fine, number) == num_shared(ids, fine); seen += 1
+            if _count(shared, number) is not None: assert _count(shared, number) == num_shared(ids, found[f"{rival}, {number}"]); seen += 1
+            else: assert not rival or f"{rival}, {number}" not in found
+    assert seen == 4 + 4 + 4 + 4 + 3 + 2 + 1 + 1 + 1 + 8 + 8
+
+
+@published
+def test_published__notes_on_what_must_not_be_compared():
+    pair = lambda path: [published_list(f"{path}/{kind}.txt") for kind in ("labeled", "unlabeled")]
+    assert describe(*pair("u2pl/pascal/662"))["notes"] == ["U2PL 662: all from the 1464 fine images; not comparable with CPS 662 (43 images in common)"]
+    assert describe(*pair("cps/pascal_voc/2646"))["notes"] == ["CPS 2646: 388 of 2646 are fine images; not comparable with U2PL 2646 (666 images in common)"]
+    assert describe(*pair("u2pl/pascal/2646"))["notes"] == ["U2PL 2646: all 1464 fine images and 1182 coarser ones; not comparable with CPS 2646 (666 images in common)"]
+    assert describe(*pair("cps/pascal_voc/732"))["notes"] == ["CPS pseudoseg 732: all from the 1464 fine images; not comparable with U2PL 732 (371 images in common)",
+                                                             "CPS pseudoseg unlabelled 732: not comparable with U2PL unlabelled 732 (372 images in common)"]
+    assert describe(*pair("u2pl/cityscapes/372"))["notes"] == ["U2PL 372: not comparable with CPS 372 (48 images in common)"]
+    mixed = describe(published_list("u2pl/pascal/732/labeled.txt"), published_list("cps/pascal_voc/732/unlabeled.txt"))["notes"]
+    assert any(note.startswith("these two lists were not published as a pair") for note in mixed)
+    everything = describe(published_list("u2pl/pascal/92/labeled.txt"), published_list("unimatch/pascal/train_aug.txt"))
+    assert everything["overlap"] == 92 and "PseudoSeg's convention" in everything["notes"][-1]
+
+
+@published
+def test_published__every_pair_in_one_folder_is_a_pair():
+    for labelled in Path(LISTS).rglob("labeled.txt"):
+        report = describe(read_list(labelled), read_list(labelled.with_name("unlabeled.txt")))
+        assert not any("not published as a pair" in note for note in report["notes"]), labelled
+
+
+@published
+def test_published__classic_lists_are_compared_two_by_two():
+    report = compare_lists({str(n): published_list(f"u2pl/pascal/{n}/labeled.txt") for n in (92, 183, 1464)})
+    assert report["pairs"] == ["92, 183: 9 in common, not nested", "92, 1464: 92 in common, 92 is nested in 1464", "183, 1464: 183 in common, 183 is nested in 1464"]
+    assert [report[str(n)]["fine"] for n in (92, 183, 1464)] == [92, 183, 1464]
+    leak = compare_lists({kind: published_list(f"cps/pascal_voc/subset_train_aug/pseudoseg_{kind}_1-16.txt") for kind in ("labeled", "unlabeled")})
+    assert leak["pairs"] == ["labeled, unlabeled: 1 in common (2008_004822), not nested"] and any("is a leak" in note for note in leak["notes"])
+
+
+@pytest.fixture(scope="module")
+def whole_voc(tmp_path_factory):
+    "The names of all files of VOC 2012 and SBD that matter here, without content; published lists in splits/."
+    tmp_path = tmp_path_factory.mktemp("whole")
+    base, train, val = tmp_path / "VOCdevkit/VOC2012", published_list("unimatch/pascal/train_aug.txt"), published_list("u2pl/pascal/val.txt")
+    fine = published_list("u2pl/pascal/1464/labeled.txt")
+    for part in ("JPEGImages", "SegmentationClass", "SBD/cls", "ImageSets/Segmentation"): (base / part).mkdir(parents=True)
+    for i in [*train, *val]: (base / "JPEGImages" / f"{i}.jpg").touch()
+    for i in [*fine, *val]: (base / "SegmentationClass" / f"{i}.png").touch()
+    for i in [*(i for i in train if i not in set(fine[:500])), *val[:700]]: (base / "SBD/cls" / f"{i}.mat").touch()          # SBD has some of VOC's, for training and for scoring
+    for kind, ids in dict(train=fine, val=val).items(): write_list(base / "ImageSets/Segmentation" / f"{kind}.txt", ids)
+    (tmp_path / "splits").symlink_to(Path(LISTS).resolve())
+    return tmp_path
+
+
+@published
+def test_voc__sbd_is_merged_into_the_10582(whole_voc):
+    found = files.find_voc(whole_voc)
+    assert len(found.train) == files.NUM_TRAIN_AUG == 10582 and known_family(found.train) == "VOC train_aug, 10582" and found.notes == () and len(found.fine) == 1464
+    assert Counter(found.mask_of[i].suffix for i in found.train) == {".png": 1464, ".mat": 9118} and len(found.val) == 1449
+    data = open_data(DataConfig(name="voc", root=str(whole_voc)))
+    assert [len(s) for s in (data.labelled, data.unlabelled, data.val)] == [1464, 9118, 1449]
+    coarse = next(path for i, path in found.mask_of.items() if path.suffix == ".mat" and i in set(found.train))
+    other, photograph = coarse.with_stem("2013_000001"), whole_voc / "VOCdevkit/VOC2012/JPEGImages/2013_000001.jpg"
+    try:
+        coarse.rename(other)
+        assert files.find_voc(whole_voc).notes == ("VOC with SBD has 10582 training images with a mask, here are 10581",)
+        photograph.touch()
+        assert files.find_voc(whole_voc).notes == ("VOC with SBD has 10582 training images with a mask, here are 10582, but not the same ones",)
+    finally: other.rename(coarse); photograph.unlink(missing_ok=True)
+
+
+@published
+@pytest.mark.parametrize("lists, family, fine", [("u2pl/732", "VOC classic, labelled (U2PL, UniMatch), 732", 732), ("cps/662", "VOC blended, labelled (CPS, UniMatch), 662", 93),
+                                                 ("u2pl/pascal/662", "VOC fine first, labelled (U2PL), 662", 662)])
+def test_voc__published_pairs_by_name(whole_voc, lists, family, fine):
+    data = open_data(DataConfig(name="voc", root=str(whole_voc), lists=lists))
+    report = data.report
+    assert (report["labelled"]["family"], report["labelled"]["fine"], report["overlap"], report["val_overlap"]) == (family, fine, 0, 0)
+    assert report["val"]["family"] == "VOC val, 1449" and len(data.labelled) + len(data.unlabelled) == 10582
+    assert json.loads(json.dumps(report)) == report
 
 
 # ---------------------------------------------------------------------------------------------------- the embedded data set
@@ -370,3 +532,163 @@ def make_empty(root):
     for part in ("images", "masks"): (root / part).mkdir()
     (root / "classes.txt").write_text("a\nb\n")
     return root
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.fixed_dictionaries({}, optional=dict(
+    name=st.sampled_from([*DATA_SETS, "vocs"]), lists=st.sampled_from(["", "make", "u2pl/1", "x", "../x", "own/seed0/2"]), num_labelled=st.sampled_from([250, 1, 2, 0, -1, 9]),
+    split_seed=st.integers(-1, 1), size=st.sampled_from([64, 32]), labelled=st.sampled_from([None, "{root}/labelled.txt", "/nowhere.txt"]),
+    unlabelled=st.sampled_from([None, "{root}/unlabelled.txt"]), val=st.sampled_from([None, "{root}/val.txt"]), allow_overlap=st.booleans())))
+def test_data_config__any_settings_open_a_data_set_or_give_an_input_error(tmp_path_factory, values):
+    root = tmp_path_factory.mktemp("any")
+    small_folder(root)
+    values = {k: v.format(root=root) if isinstance(v, str) else v for k, v in values.items()}
+    try: cfg = DataConfig(**values, root=str(root))
+    except InputError as e: assert str(e); return
+    if not cfg.name.startswith("digits"):
+        try: data = open_data(cfg)
+        except InputError as e: assert str(e) and "\n" not in str(e); return
+        assert data.name == cfg.name == "folder" and not set(data.labelled.ids) & set(data.val.ids)
+        if cfg.lists == "make": assert len(data.labelled) == cfg.num_labelled
+
+
+def test_data_config__lists_have_an_effect_or_are_refused():
+    for name in ("digits", "digits-tune"):
+        with pytest.raises(InputError, match="data.lists=make has no effect on the data set"): DataConfig(name=name, lists="make")
+    with pytest.raises(InputError, match="data.split_seed=1 has no effect on the data set 'voc' when its split is read from lists; leave it at 0, or set data.lists to make"):
+        DataConfig(name="voc", lists="u2pl/732", split_seed=1)
+    with pytest.raises(InputError, match="data.unlabelled=u.txt has no effect beside data.lists=make"): DataConfig(name="voc", lists="make", unlabelled="u.txt")
+    with pytest.raises(InputError, match="data.size=32 has no effect on the data set 'folder'"): DataConfig(name="folder", lists="make", size=32)
+
+
+# ---------------------------------------------------------------------------------------------------- our own draw
+
+@pytest.fixture
+def many(tmp_path):
+    "Thirty images; class 2 is in every fifth, class 1 in all others; the last four have no mask."
+    for part in ("images", "masks"): (tmp_path / part).mkdir()
+    (tmp_path / "classes.txt").write_text("background\noften\nseldom\n")
+    for n in range(30):
+        photo().save(tmp_path / "images" / f"{n:02}.png")
+        if n < 26: Image.fromarray(np.array([[0, 2 if n % 5 == 0 else 1, 255]], np.uint8).repeat(8, 0).repeat(4, 1)).save(tmp_path / "masks" / f"{n:02}.png")
+    return tmp_path
+
+
+def drawn(root, num, seed=0, name="folder"): return open_data(DataConfig(name=name, root=str(root), lists="make", num_labelled=num, split_seed=seed))
+
+
+def test_make__nested_balanced_and_a_function_of_the_seed(many):
+    few, more, other = drawn(many, 4), drawn(many, 12), drawn(many, 4, seed=1)
+    assert more.labelled.ids[:4] == few.labelled.ids != other.labelled.ids
+    assert few.val.ids == more.val.ids == other.val.ids and len(few.val) == 5
+    for data, num in ((few, 4), (more, 12)):
+        assert sorted(data.labelled.ids + data.unlabelled.ids + data.val.ids) == [f"{n:02}" for n in range(30)] and len(data.labelled) == num
+        assert {"26", "27", "28", "29"} <= set(data.unlabelled.ids)
+    assert sum(int(i) % 5 == 0 for i in few.labelled.ids) == 2                                 # two of each, though four of five images show class 1
+    assert few.report["labelled"]["family"] == "own/seed0" and other.report["unlabelled"]["family"] == "own/seed1"
+
+
+def test_make__ignores_lists_that_lie_there_but_keeps_val(many):
+    write_list(many / "labelled.txt", ["00"])
+    write_list(many / "unlabelled.txt", ["01"])
+    write_list(many / "val.txt", ["02", "03"])
+    data = drawn(many, 3)
+    assert data.val.ids == ["02", "03"] and (len(data.labelled), len(data.unlabelled)) == (3, 25)
+
+
+def test_make__masks_are_read_once_and_again_when_they_change(many, monkeypatch, caplog):
+    reads = []
+    original = ImageMaskFiles.read_target
+    monkeypatch.setattr(ImageMaskFiles, "read_target", lambda self, name: reads.append(name) or original(self, name))
+    first = drawn(many, 4).labelled.ids
+    assert len(reads) == 21
+    assert drawn(many, 6).labelled.ids[:4] == first and len(reads) == 21
+    changed = Image.fromarray(np.full((8, 12), 2, np.uint8))
+    changed.save(many / "masks" / f"{first[0]}.png")
+    drawn(many, 4)
+    assert len(reads) == 42
+    os.utime(many / "masks" / f"{first[1]}.png", (0, 0))
+    drawn(many, 4)
+    assert len(reads) == 63
+
+    def refuse(path, data): raise OSError(30, "Read-only file system")
+    monkeypatch.setattr(files, "write_atomic", refuse)
+    changed.save(many / "masks" / f"{first[1]}.png", compress_level=0)
+    with caplog.at_level(logging.WARNING, "dgcl_nb.data"): assert len(drawn(many, 4).labelled) == 4
+    assert "Read-only file system): the masks are read again at each start" in caplog.text
+
+
+def test_make__voc_draws_from_fine_and_coarse_and_never_from_val(tmp_path):
+    small_voc(tmp_path)
+    data = drawn(tmp_path, 2, name="voc")
+    assert sorted(data.labelled.ids + data.unlabelled.ids) == ["2007_000001", "2007_000002", "2008_000003"] and data.val.ids == ["2008_000004"]
+    assert data.report["labelled"]["family"] == "own/seed0"
+    with pytest.raises(InputError, match="data.num_labelled is 4; it must be from 1 to 3"): drawn(tmp_path, 4, name="voc")
+
+
+def test_make__cityscapes(tmp_path):
+    cityscapes(tmp_path)
+    data = drawn(tmp_path, 1, name="cityscapes")
+    assert (len(data.labelled), len(data.unlabelled), data.val.ids) == (1, 1, ["lindau_000003_000019"]) and set(data.labelled[0]["target"].flatten().tolist()) == {255, 13}
+
+
+def test_report__wrong_folder_names_are_remarked_on(many):
+    for kind, ids in dict(labeled=["00", "01"], unlabeled=["28"]).items(): write_list(many / f"splits/cps/3/{kind}.txt", ids)
+    data = open_data(DataConfig(name="folder", root=str(many), lists="cps/3"))
+    assert data.report["notes"] == ["the folder of the lists is called 3, but 2 images are labelled"]
+    assert dataclasses.replace(data, notes=()).report["notes"] == []
+    assert family_note(None) == ""
+
+
+# ---------------------------------------------------------------------------------------------------- fetching
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_): pass
+
+
+def archive(path, folder, name):
+    with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as tar: tar.add(folder, name)
+    return dict(filename=path.name, md5=hashlib.md5(path.read_bytes()).hexdigest())
+
+
+@pytest.fixture
+def archives(tmp_path, monkeypatch):
+    "Small archives of the two data sets, laid out as the published ones, at the addresses that torchvision asks: here a server of this test's."
+    small_voc(tmp_path / "voc")
+    base = tmp_path / "voc/VOCdevkit/VOC2012"
+    dataset = tmp_path / "sbd/benchmark_RELEASE/dataset"
+    for part in ("cls", "img", "inst"): (dataset / part).mkdir(parents=True)
+    for part in ("train", "val"): (dataset / f"{part}.txt").write_text("2008_000003\n")
+    sbd_mask(dataset / "cls/2008_000003.mat")
+    for path in sorted((base / "SBD").rglob("*"), reverse=True): path.unlink() if path.is_file() else path.rmdir()
+    (base / "SBD").rmdir()
+    served = tmp_path / "served"
+    served.mkdir()
+    facts = [archive(served / "voc.tar", tmp_path / "voc/VOCdevkit", "VOCdevkit"), archive(served / "benchmark.tgz", tmp_path / "sbd/benchmark_RELEASE", "benchmark_RELEASE")]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(served)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    voc_facts, sbd_facts = (f | dict(url=f"http://127.0.0.1:{server.server_port}/{f['filename']}") for f in facts)
+    monkeypatch.setitem(torchvision_voc.DATASET_YEAR_DICT, "2012", voc_facts | dict(base_dir=os.path.join("VOCdevkit", "VOC2012")))
+    for name, value in sbd_facts.items(): monkeypatch.setattr(SBDataset, name, value)
+    yield served
+    server.shutdown()
+    server.server_close()
+
+
+def test_download_voc__torchvision_fetches_and_we_merge(archives, tmp_path):
+    root = tmp_path / "new"
+    assert files.download_voc(root) == root / "VOCdevkit/VOC2012"
+    data = open_data(DataConfig(name="voc", root=str(root)))
+    assert (data.labelled.ids, data.unlabelled.ids, data.val.ids) == (["2007_000001", "2007_000002"], ["2008_000003"], ["2008_000004"])
+    assert data.unlabelled[0]["target"].max() == 15
+    for name in ("voc.tar", "benchmark.tgz"): (archives / name).unlink()
+    files.download_voc(root)                                                                   # all is there: nothing is fetched
+
+
+def test_download_voc__no_connection_is_one_sentence(archives, tmp_path):
+    (archives / "benchmark.tgz").unlink()
+    with pytest.raises(InputError, match="cannot fetch SBD .*; free space, try again, or fetch it by hand and lay it out as data/README.md shows"):
+        files.download_voc(tmp_path / "new")
+    (archives / "voc.tar").write_bytes(b"another file")
+    with pytest.raises(InputError, match="cannot fetch VOC 2012 "): files.download_voc(tmp_path / "newer")

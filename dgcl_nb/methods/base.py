@@ -121,10 +121,14 @@ class Method(nn.Module):
 # %% ../../nbs/50_methods.base.ipynb #161b7456
 def param_groups(
     networks:list[SegNetwork], # the networks that one phase trains
+    by_layer:bool=False, # whether each layer of a transformer is a group of its own: "encoder.0" the last one, "encoder.1" the one below, ...
 )->dict[str, list[nn.Parameter]]: # "encoder" and "head"
     "The trainable parameters of some networks, encoder and head apart."
-    return dict(encoder=[p for n in networks for p in n.encoder_parameters() if p.requires_grad],
-                head=[p for n in networks for p in n.head_parameters() if p.requires_grad])
+    layers = {}
+    for n in networks:
+        for below, ps in enumerate(reversed(n.encoder_layers())) if by_layer else [("", n.encoder_parameters())]:
+            layers.setdefault(f"encoder.{below}".rstrip("."), []).extend(p for p in ps if p.requires_grad)
+    return layers | dict(head=[p for n in networks for p in n.head_parameters() if p.requires_grad])
 
 # %% ../../nbs/50_methods.base.ipynb #c7314cd4
 @dataclass(frozen=True, kw_only=True)
