@@ -148,8 +148,8 @@ def evaluate_run(
         rows += [score_row(trained, name, r) for name, r in found.items()]
     listed = dict(num=len(images), hash=split_hash(images.ids), family=known_family(images.ids))
     return dict(run=Path(folder).resolve().name, method=run.method, preset=run.preset, data=dataclasses.asdict(data), part=part, list=listed, networks=rows,
-                eval=dataclasses.asdict(cfg), protocol=next(iter(found.values())).protocol, precision=trained.precision, device=str(accelerator.device), processes=world, threads=torch.get_num_threads(),
-                seconds=round(time.time() - started, 3), environment=environment())
+                eval=dataclasses.asdict(cfg), protocol=next(iter(found.values())).protocol, precision=trained.precision,
+                device=str(accelerator.device), processes=world, threads=torch.get_num_threads(), seconds=round(time.time() - started, 3), environment=environment())
 
 # %% ../nbs/68_evaluate.ipynb #0531b927
 def format_scores(

@@ -523,7 +523,7 @@ class Predict:
     run:tyro.conf.Positional[str] # folder of a run; it must come first
     images:tyro.conf.Positional[str]="" # an image, or a folder that is searched with all below it
     out:str="" # folder of the results: OUT/index, OUT/colour, OUT/overlay, OUT/confidence, each in the shape of the images' folder
-    kinds:tuple[Literal["index", "colour", "overlay", "confidence"], ...]=KINDS # which pictures: class numbers (a palette PNG), colours, these over the image, confidence (255 is 1)
+    kinds:tuple[Literal["index", "colour", "overlay", "confidence"], ...]=KINDS # which pictures: class numbers (palette PNG), colours, these over the image, confidence (255 is 1)
     opacity:float=0.5 # of the colours in overlays, in [0, 1]
     existing:Literal["refuse", "skip", "overwrite"]="refuse" # what becomes of pictures that are there: refuse to begin, leave them (and go on), or replace them
     weights:Literal["auto", "best", "last"]="auto" # the best on val, or the last checkpoint's; auto: the best, if there are any
@@ -567,7 +567,8 @@ def report_onnx(
     first = next(iter(name_images(asked.images, asked.out or None).values())) if asked.images else None
     check = export_onnx(trained, asked.onnx, first)
     print(f"{asked.onnx}: {os.path.getsize(asked.onnx) / 2**20:.1f} MiB, images of {'any size' if check.any_size else 'this size only'}; "
-          f"on {first or 'noise'} logits differ from torch's by at most {check.difference:.2g} (the largest is {check.largest:.3g}), {check.agreement:.2%} of the pixels get the same class", flush=True)
+          f"on {first or 'noise'} logits differ from torch's by at most {check.difference:.2g} (the largest is {check.largest:.3g}), "
+          f"{check.agreement:.2%} of the pixels get the same class", flush=True)
 
 def predict_all(
     args:Sequence[str], # the command line, without the program

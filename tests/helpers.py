@@ -1,11 +1,16 @@
 """Tiny runs for tests: a network of a few thousand weights, small batches, 12 val images."""
 import dataclasses
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from sync_gate import ROOT
@@ -77,6 +82,47 @@ def clean_environment(**more):
     "The environment of a child: one thread, this checkout's package, nothing of torchrun."
     keep = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
     return keep | dict(OMP_NUM_THREADS="1", PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT/'tests'}") | more
+
+
+PRELOAD = ["helpers", "dgcl_nb.train", "accelerate", "sklearn.metrics", "timm", "torchmetrics.classification", "torch._dynamo", "tyro"]
+"What a run imports in the end, early or late."
+
+
+@cache
+def forks():
+    "Processes that start at once: each is a fork of one that has imported everything and computed nothing."
+    context = multiprocessing.get_context("forkserver"); context.set_forkserver_preload(PRELOAD)
+    with patch.dict(os.environ, clean_environment()): forkserver.ensure_running()
+    return context
+
+
+def _child(work, log, environment, args):
+    os.environ.update(environment)
+    if log:
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644); os.dup2(file, 1); os.dup2(file, 2)
+    torch.set_num_threads(1); register_toy(); engine.build_data = few_images
+    work(*args)
+
+
+def start_child(work, *args, log=None, **environment):
+    "Start `work(*args)` in a process of its own, with the toy and few val images; what it prints goes to `log`."
+    child = forks().Process(target=_child, args=(work, log and str(log), environment, args)); child.start()
+    return child
+
+
+def start_ranks(work, *args, world=2, log=None, **environment):
+    "Start `work(*args)` in `world` processes that know each other; process r prints to `log` with r at its end."
+    with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
+    net = dict(WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)) | environment
+    return [start_child(work, *args, log=log and f"{log}{r}", RANK=str(r), LOCAL_RANK=str(r), **net) for r in range(world)]
+
+
+def wait_for(children, seconds=240):
+    "The exit codes of some processes, -N for signal N; as soon as one fails, or after `seconds`, all others are ended."
+    end = time.time() + seconds
+    while time.time() < end and not any(c.exitcode for c in children) and any(c.exitcode is None for c in children): time.sleep(.02)
+    for c in children: c.join(1); c.kill(); c.join()
+    return [c.exitcode for c in children]
 
 
 def state_of(path):

@@ -3,7 +3,7 @@ import types
 
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from dgcl_nb.batches import BatchConfig, draw_indices, make_batch, make_loader
 from dgcl_nb.core import IGNORE_INDEX, InputError
@@ -90,6 +90,25 @@ def test_batch__leaves_the_global_generator_alone():
     torch.manual_seed(3); expected = torch.rand(2)
     torch.manual_seed(3); make_batch(noise(), CFG, Views(), BatchConfig(**SIZES), 0, 0)
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_loader__workers_hand_over_bytes_and_the_loader_makes_the_numbers():
+    data, sizes = noise(), BatchConfig(**SIZES, workers=1)
+    loader = make_loader(data, CFG, Views(strong=2), sizes, 0, 0, 2)
+    handed = list(DataLoader.__iter__(loader))
+    assert {x.dtype for b in handed for x in tensors(b)} == {torch.uint8, torch.bool}
+    expected = [make_batch(data, CFG, Views(strong=2), sizes, 0, step) for step in (0, 1)]
+    assert all(map(is_same, [b.numbers(CFG.mean, CFG.std) for b in handed], expected)) and all(map(is_same, loader, expected))
+    assert {x.dtype for x in tensors(expected[0])} == {torch.float32, torch.int64, torch.bool}
+
+
+def test_batch__strong_views_without_colours_are_one_tensor_until_they_are_numbers():
+    plain = ViewConfig(crop=20, jitter_prob=0, grey_prob=0, blur_prob=0)
+    handed = make_batch(noise(), plain, Views(strong=2), BatchConfig(**SIZES), 0, 0, as_bytes=True)
+    assert all(x is handed.images_u_w for x in handed.images_u_s)
+    made = handed.numbers(plain.mean, plain.std)
+    made.images_u_s[0].zero_()
+    assert torch.equal(made.images_u_s[1], made.images_u_w) and made.images_u_w.abs().sum() > 0
 
 
 def test_batch__does_not_depend_on_the_global_generator():

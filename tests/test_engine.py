@@ -1,8 +1,10 @@
 """The loop: phases, resume to the bit, accumulation, clipping, errors that a person understands, and inputs at the edge."""
+import ast
 import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +12,11 @@ import time
 
 import pytest
 import torch
-from helpers import Toy, ToyConfig, clean_environment, equal_states, few_images, metrics_of, register_toy, state_of, tiny_args, tiny_run
+from helpers import ROOT, Toy, ToyConfig, clean_environment, equal_states, few_images, metrics_of, register_toy, start_child, state_of, tiny_args, tiny_run, wait_for
 
 from dgcl_nb import config, core, engine
-from dgcl_nb.core import IGNORE_INDEX, InputError, RunFolder, read_lines
-from dgcl_nb.engine import Callback, Control, NonFiniteLoss, Stopped, fit, fit_async, start_training, training_step
+from dgcl_nb.core import IGNORE_INDEX, InputError, RunFolder, is_whole, read_lines, read_torch, write_torch
+from dgcl_nb.engine import Callback, Control, NonFiniteLoss, Stopped, checkpoints_of, fit, fit_async, load_checkpoint, save_checkpoint, start_training, training_step
 from dgcl_nb.methods.base import Losses, Method, SupervisedConfig, add_supervised
 from dgcl_nb.snapshots import list_snapshots, load_snapshot
 from dgcl_nb.views import Views
@@ -128,6 +130,221 @@ def test_fit__finished_run_goes_on_with_more_steps(out):
 
 def test_fit__resume_without_a_checkpoint_starts(out):
     assert fit(tiny_run("toy", out=out, resume=True, steps=2), callbacks=[])["steps"] == 2
+
+
+class DieAfter(Callback):
+    "An end without a word: no checkpoint, no result."
+    def __init__(self, step): self.step = step
+    def on_step(self, t, losses):
+        if t.step == self.step: raise RuntimeError("power cut")
+
+
+def test_fit__died_before_its_first_checkpoint(out, tmp_path):
+    with pytest.raises(RuntimeError, match="power cut"): fit(tiny_run("toy", out=out, loop__snapshots=4), callbacks=[DieAfter(3)])
+    assert not checkpoints_of(RunFolder(out)) and metrics_of(out)
+    with open(out/"metrics.jsonl", "a") as f: f.write('{"step": 3, "los')
+    (out/"checkpoints"/".step_0000004.pt.x1y2.part").write_bytes(b"half")
+    fit(tiny_run("toy", out=out, resume=True, loop__snapshots=4), callbacks=[])
+    fit(tiny_run("toy", out=tmp_path/"whole", loop__snapshots=4), callbacks=[])
+    assert (out/"metrics.jsonl").read_text() == (tmp_path/"whole"/"metrics.jsonl").read_text()
+    assert not [p for p in out.rglob(".*")]
+
+
+def test_fit__longer_run_keeps_no_snapshot_of_steps_taken_again(out):
+    with pytest.raises(RuntimeError): fit(tiny_run("toy", out=out, loop__snapshots=4), callbacks=[DieAfter(7)])
+    assert [p.stem for p in list_snapshots(out)] == ["step_0000002", "step_0000004", "step_0000006"]
+    fit(tiny_run("toy", out=out, resume=True, steps=9, loop__snapshots=2), callbacks=[])
+    assert [p.stem for p in list_snapshots(out)] == ["step_0000002", "step_0000004", "step_0000005", "step_0000009"]
+
+
+def test_fit__stopped_once_a_step_is_the_run_that_never_stopped(tmp_path):
+    "Resumed after every single step, with global generators stirred in between."
+    fit(tiny_run("dgcl", out=tmp_path/"whole"), callbacks=[])
+    for step in range(1, 8):
+        torch.rand(step); torch.manual_seed(step)
+        with pytest.raises(Stopped): fit(tiny_run("dgcl", out=tmp_path/"parts", resume=True), callbacks=[StopAfter(step)])
+    fit(tiny_run("dgcl", out=tmp_path/"parts", resume=True), callbacks=[])
+    assert equal_states(state_of(tmp_path/"whole"), state_of(tmp_path/"parts"))
+    assert (tmp_path/"whole"/"metrics.jsonl").read_text() == (tmp_path/"parts"/"metrics.jsonl").read_text()
+
+
+# Checkpoints: whole, and data only
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    "A toy's run of 8 steps, with checkpoints at 4 and 8; tests work on copies."
+    out = tmp_path_factory.mktemp("finished")/"run"
+    assert wait_for([start_child(train_toy, out)]) == [0]
+    return out
+
+
+def train_toy(out, **settings): fit(tiny_run("toy", out=out, **settings), callbacks=[])
+
+
+@pytest.fixture
+def copied(finished, out):
+    "A copy of the finished run that has lost its result, so that `resume` goes on from its checkpoints."
+    shutil.copytree(finished, out); (out/"result.json").unlink(); return out
+
+
+def cut(data): return data[:-1]
+def cut_in_half(data): return data[:len(data) // 2]
+def flip(data): middle = len(data) // 2; return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1:]
+def empty(data): return b""
+
+
+@pytest.mark.parametrize("damage", [cut, cut_in_half, flip, empty])
+def test_fit__damaged_checkpoint_goes_back_to_the_one_before(copied, finished, damage, caplog):
+    newest = checkpoints_of(RunFolder(copied))[-1]; newest.write_bytes(damage(newest.read_bytes()))
+    fit(tiny_run("toy", out=copied, resume=True), callbacks=[])
+    assert f"{newest} is DAMAGED (its checksum is missing or wrong) and set aside as {newest.name}.damaged; going back to step_0000004.pt" in caplog.text
+    assert (copied/"metrics.jsonl").read_text() == (finished/"metrics.jsonl").read_text() and equal_states(state_of(copied), state_of(finished))
+    assert [p.name for p in checkpoints_of(RunFolder(copied))] == ["step_0000004.pt", "step_0000008.pt"] and newest.with_name(newest.name + ".damaged").is_file()
+
+
+def test_fit__all_checkpoints_damaged(copied):
+    for p in checkpoints_of(RunFolder(copied)): p.write_bytes(flip(p.read_bytes()))
+    before = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()}
+    for _ in range(2):                                                                     # and the second try is no fresh start either
+        with pytest.raises(InputError, match="every checkpoint in .* is damaged .step_0000004.pt, step_0000008.pt.: no checksum agrees; restore one from a copy"):
+            fit(tiny_run("toy", out=copied, resume=True), callbacks=[])
+    assert {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()} == before
+
+
+def test_is_whole__any_flipped_bit_is_seen(copied):
+    path = copied/"checkpoints"/"best.pt"; data = path.read_bytes(); assert is_whole(path)
+    for i in [*range(0, len(data), len(data) // 60), *range(len(data) - 80, len(data))]:
+        path.write_bytes(data[:i] + bytes([data[i] ^ 1 << i % 8]) + data[i + 1:]); assert not is_whole(path), i
+
+
+class Armed:
+    "What a pickle may hold: a program that runs while it is read."
+    def __init__(self, mark): self.mark = mark
+    def __reduce__(self): return (os.mkdir, (str(self.mark),))
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("use", ["resume", "init_from"])
+def test_checkpoint__with_code_is_refused_and_does_not_run(copied, tmp_path, use, sealed):
+    path = checkpoints_of(RunFolder(copied))[-1] if use == "resume" else copied/"checkpoints"/"best.pt"
+    content = torch.load(path, weights_only=True) | dict(step=Armed(tmp_path/"ran"))
+    write_torch(path, content) if sealed else torch.save(content, path)
+    if use == "resume" and not sealed: checkpoints_of(RunFolder(copied))[0].unlink()
+    with pytest.raises(InputError, match="nothing of it was run" if sealed else "damaged"):
+        if use == "resume": fit(tiny_run("toy", out=copied, resume=True), callbacks=[])
+        else: start(tmp_path/"next", "dgcl", init_from=copied)
+    assert not (tmp_path/"ran").exists(), "the program did not run"
+    torch.load(path, weights_only=False); assert (tmp_path/"ran").is_dir(), "it was armed: a careless reader runs it"
+
+
+def test_package__reads_no_pickle_that_could_run():
+    "Every torch.load says weights_only=True, and numpy's pickles stay off; the monitor's own child process is the one place where pickles pass, in a pipe."
+    found = []
+    for file in sorted((ROOT/"dgcl_nb").rglob("*.py")):
+        for call in (n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call)):
+            name, options = ast.unparse(call.func), {k.arg: ast.unparse(k.value) for k in call.keywords}
+            careless = name.startswith(("pickle.load", "pickle.Unpickler", "joblib.load", "torch.jit.load", "pd.read_pickle")) and file.name != "monitor.py"
+            careless |= name == "torch.load" and options.get("weights_only") != "True" or name == "np.load" and options.get("allow_pickle") != "False"
+            if careless or name.endswith(".load_state"): found.append((file.name, call.lineno, name))
+    assert not found and "weights_only=True" in (ROOT/"dgcl_nb"/"core.py").read_text()
+
+
+def test_load_checkpoint__no_checkpoint_at_all(copied):
+    newest = checkpoints_of(RunFolder(copied))[-1]; write_torch(newest, dict(step=8, miou=1.))
+    with pytest.raises(InputError, match="is no checkpoint of this version: it lacks best, made_with, method"): fit(tiny_run("toy", out=copied, resume=True), callbacks=[])
+
+
+def test_save_checkpoint__holds_settings_and_circumstances(finished):
+    state = state_of(finished)
+    assert config.run_from_dict(state["config"]) == tiny_run("toy") and {"processes", "device", "threads", "torch"} <= state["made_with"].keys()
+
+
+def test_load_checkpoint__says_what_is_no_longer_exact(copied, caplog):
+    threads = torch.get_num_threads()
+    try: fit(tiny_run("toy", out=copied, resume=True, steps=9, loop__threads=threads + 1), callbacks=[])
+    finally: torch.set_num_threads(threads)
+    assert "to the bit" in caplog.text and "processes" not in caplog.text
+
+
+def test_save_checkpoint__gradient_scaler_goes_on(out):
+    "fp16's loss scale is state; accelerate makes a scaler on GPUs only, so this run is given one."
+    t, take = start(out); t.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.); take(1)
+    t.accelerator.scaler.scale(torch.ones(1)); t.accelerator.scaler.update(64.); path = save_checkpoint(t)
+    other, _ = start(out); other.accelerator.scaler = torch.amp.GradScaler("cpu"); load_checkpoint(other, path)
+    assert other.accelerator.scaler.state_dict() == t.accelerator.scaler.state_dict() and other.accelerator.scaler.get_scale() == 64.
+
+
+def test_evaluate_all__best_of_steps_that_are_taken_again(out, monkeypatch):
+    "Where going on is not exact, an evaluation may come out lower than the one that best.pt is from; the file and the log then agree again."
+    heights, scored = {2: 1., 4: 10., 6: 90.}, engine.score
+    def score(t, network, collect=0):
+        result = scored(t, network, collect); return result._replace(score=result.score._replace(miou=heights[t.step]))
+    monkeypatch.setattr(engine, "score", score)
+    with pytest.raises(RuntimeError): fit(tiny_run("toy", out=out, loop__evaluations=4), callbacks=[DieAfter(7)])
+    assert read_torch(out/"checkpoints"/"best.pt")["step"] == 6 and state_of(out)["step"] == 4
+    heights |= {6: 30., 8: 20.}
+    result = fit(tiny_run("toy", out=out, resume=True, loop__evaluations=4), callbacks=[])
+    assert (result["best_step"], result["best_miou"]) == (6, 30.) and read_torch(out/"checkpoints"/"best.pt")["step"] == 6
+    assert [(r["best_step"], r["best_miou"]) for r in metrics_of(out) if r.get("event") == "eval"] == [(2, 1.), (4, 10.), (6, 30.), (6, 30.)]
+
+
+# torch.compile
+
+def train_compiled(out, compile, **settings):
+    try: fit(tiny_run("dgcl", out=out, steps=3, loop__compile=compile, loop__log_every=1), callbacks=[])
+    except InputError as e: sys.exit(f"error: {e}")
+
+
+def test_compile__without_a_compiler(out, tmp_path):
+    child = start_child(train_compiled, out, True, log=tmp_path/"log", PATH="/nowhere", CXX="", TORCHINDUCTOR_CACHE_DIR=str(tmp_path/"cache"))
+    assert wait_for([child]) == [1]
+    assert "error: loop.compile: torch cannot compile here (" in (tmp_path/"log").read_text() and "install a C++ compiler" in (tmp_path/"log").read_text()
+    assert not out.exists(), "the corrected command works as it stands"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler here")
+def test_compile__agrees_with_eager(tmp_path):
+    children = [start_child(train_compiled, tmp_path/str(c), c) for c in (False, True)]
+    assert wait_for(children, 1200) == [0, 0]
+    eager, compiled = (metrics_of(tmp_path/str(c)) for c in (False, True))
+    for a, b in zip(eager, compiled, strict=True):
+        assert {k: v for k, v in a.items() if k.startswith("loss")} == pytest.approx({k: v for k, v in b.items() if k.startswith("loss")}, rel=1e-3)
+    a, b = (state_of(tmp_path/str(c))["method"] for c in (False, True))
+    assert a.keys() == b.keys() and all(v.shape == b[k].shape for k, v in a.items()), "a checkpoint does not tell who compiled"
+
+
+# Started again by torchrun
+
+def train_here(folder, die_at=0, out="", steps=8):
+    "Train in a working folder, as the command does, with or without --out."
+    os.chdir(folder); step = engine.training_step
+    def dying(t, batches):
+        if t.step == die_at > 0: os.kill(os.getpid(), signal.SIGKILL)
+        return step(t, batches)
+    engine.training_step = dying
+    try: fit(tiny_run("toy", out=out, steps=steps), callbacks=[])
+    except InputError as e: sys.exit(str(e))
+
+
+@pytest.mark.parametrize("out", ["", "named"])
+def test_fit__started_again_by_torchrun_goes_on(tmp_path, finished, out):
+    "With the command of the first start, which says nothing of --resume; the default folder may be taken by another run."
+    (tmp_path/"runs"/"digits-toy-s0").mkdir(parents=True); (tmp_path/"runs"/"digits-toy-s0"/"config.json").write_text("{}")
+    ours = tmp_path/(out or "runs/digits-toy-s0-2")
+    assert wait_for([start_child(train_here, tmp_path, 6, out, TORCHELASTIC_RESTART_COUNT="0")]) == [-signal.SIGKILL]
+    assert state_of(ours)["step"] == 4
+    assert wait_for([start_child(train_here, tmp_path, 0, out, TORCHELASTIC_RESTART_COUNT="1")]) == [0]
+    assert (ours/"metrics.jsonl").read_text() == (finished/"metrics.jsonl").read_text() and equal_states(state_of(ours), state_of(finished))
+    assert {p.name for p in (tmp_path/"runs").iterdir()} == {"digits-toy-s0"} | ({"digits-toy-s0-2"} if not out else set())
+
+
+def test_fit__started_again_by_torchrun_leaves_other_runs_alone(tmp_path, copied):
+    before = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()}
+    for count in "01":
+        assert wait_for([start_child(train_here, tmp_path, 0, copied, log=tmp_path/"log", TORCHELASTIC_RESTART_COUNT=count)]) == [1]
+    assert (tmp_path/"log").read_text().count("is not empty; go on with it by --resume") == 2
+    assert {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()} == before
 
 
 def test_fit_async__pause_resume_stop(out):

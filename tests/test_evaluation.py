@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
-from dgcl_nb.evaluation import EvalConfig, evaluate, predict_labels, window_starts, windows_of
+from dgcl_nb.evaluation import BATCH_PIXELS, EvalConfig, equal_sized_batches, evaluate, mean_of_passes, predict_labels, window_starts, windows_of
 from dgcl_nb.metrics import SegScore, cluster_scores, pixels_per_class
 
 MEAN, STD = (.5, .4, .3), (.2, .25, .3)
@@ -33,6 +33,8 @@ class TinyNetwork(nn.Module):
         torch.manual_seed(0)
         self.body = nn.Sequential(nn.Conv2d(3, dim, 7, stride=4, padding=3), nn.BatchNorm2d(dim), nn.ReLU(), nn.Dropout(.5), nn.Conv2d(dim, dim, 3, padding=1))
         self.head = nn.Conv2d(dim, num_classes, 1)
+        with torch.no_grad(): self.head.bias.sub_(self.eval()(torch.randn(4, 3, 64, 64)).logits.mean((0, 2, 3)))      # it says every class somewhere
+        self.train()
 
     def forward(self, images):
         feats = self.body(images)
@@ -90,6 +92,100 @@ def test_windows__cover_and_are_whole(crop, stride):
     assert len(windows_of(99, 99, EvalConfig(mode="slide", crop=crop, stride=stride))) == len(window_starts(99, crop, stride))**2
 
 
+# Several sizes and mirror images, against NumPy in float64, pixel by pixel
+
+def row_weights(old, new, antialias):
+    "(new, old) weights of a bilinear resize along one axis, cells seen as areas."
+    step, weights = old / new, np.zeros((new, old))
+    reach = max(step, 1.) if antialias else 1.
+    for i in range(new):
+        centre = (i + .5) * step
+        for j in range(-1, old + 1):
+            w = max(0., 1 - abs(j + .5 - centre) / reach)
+            if antialias and not 0 <= j < old: continue                       # what lies outside is left out, ...
+            weights[i, min(max(j, 0), old - 1)] += w                          # ... or the edge stands for it
+        weights[i] /= weights[i].sum()
+    return weights
+
+
+def slow_resize(maps, size, antialias=False):
+    "(C, h, w) to (C, H, W)."
+    down, across = (row_weights(old, new, antialias) for old, new in zip(maps.shape[1:], size))
+    return np.einsum("yh,chw,xw->cyx", down, maps, across)
+
+
+def slow_scores(network, image, cfg):
+    "(4, H, W): what the network says of one image (3, H, W), by a protocol."
+    total = np.zeros((4, *image.shape[1:]))
+    for scale in cfg.scales:
+        for mirrored in (False, True)[:1 + cfg.flip]:
+            size = [max(1, round(n * scale)) for n in image.shape[1:]]
+            seen = slow_resize(image.double().numpy(), size, antialias=True)
+            if mirrored: seen = seen[:, :, ::-1]
+            x, said, votes = torch.from_numpy(seen.copy()).float()[None], np.zeros((4, *size)), np.zeros(size)
+            step, crop = math.ceil(cfg.crop * cfg.stride), cfg.crop if cfg.mode == "slide" else max(size)
+            starts = [[0] if n <= crop else [*range(0, n - crop, step), n - crop] for n in size]
+            for y in starts[0]:
+                for x0 in starts[1]:
+                    part = x[..., y:y + crop, x0:x0 + crop]
+                    z = slow_resize(network(part).logits[0].double().numpy(), part.shape[2:])
+                    if cfg.add == "probs": z = np.exp(z) / np.exp(z).sum(0)
+                    said[:, y:y + crop, x0:x0 + crop] += z; votes[y:y + crop, x0:x0 + crop] += 1
+            said = said / votes
+            total += slow_resize(said[:, :, ::-1] if mirrored else said, image.shape[1:])
+    return total / (len(cfg.scales) * (1 + cfg.flip))
+
+
+PASSES = [dict(flip=True), dict(scales=(.5, 1., 1.75)), dict(scales=(.6, 1.3), flip=True, add="probs"), dict(scales=(.5,), mode="slide", crop=16),
+          dict(scales=(.75, 1.5), flip=True, mode="slide", crop=20, stride=.5), dict(scales=(1., 2.), mode="slide", crop=24, add="probs")]
+
+
+@pytest.mark.parametrize("kwargs", PASSES, ids=str)
+@torch.no_grad()
+def test_passes__equal_slow_reference(kwargs):
+    network, cfg = TinyNetwork().eval(), EvalConfig(**kwargs)
+    images = torch.randn(2, 3, 37, 50, generator=torch.Generator().manual_seed(1))
+    found = mean_of_passes(network, images, cfg)
+    for scores, labels, image in zip(found, predict_labels(network, images, cfg), images):
+        slow = slow_scores(network, image, cfg)
+        assert np.abs(scores.numpy() - slow).max() < 1e-5 and (labels.numpy() == slow.argmax(0)).all()
+
+
+@pytest.mark.parametrize("kwargs", [dict(), dict(mode="slide", crop=20), *PASSES[2::2]], ids=str)
+@torch.no_grad()
+def test_evaluate__equals_slow_reference_to_the_last_pixel(kwargs):
+    "Images of different sizes, counted one pixel after the other."
+    cfg, network, scenes, counts = EvalConfig(batch_size=2, **kwargs), TinyNetwork(), Scenes([(32, 32), (32, 32), (21, 40), (40, 21)]), np.zeros((4, 4), int)
+    got = run(network, scenes, cfg, collect_feats=20); network.eval()
+    for s in (scenes[i] for i in range(4)):
+        x = (s["image"] / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+        for truth, said in zip(s["target"].flatten().tolist(), slow_scores(network, x, cfg).argmax(0).flatten().tolist()):
+            if truth != IGNORE_INDEX: counts[truth, said] += 1
+    assert (got.score.confusion.numpy() == counts).all() and (counts.sum(0) > 0).all()
+    unions = [counts[c].sum() + counts[:, c].sum() - counts[c, c] for c in range(4)]
+    assert got.score.miou == pytest.approx(np.mean([100 * counts[c, c] / unions[c] for c in range(4)]), abs=1e-9)
+
+
+@pytest.mark.parametrize("mode", [dict(), dict(mode="slide", crop=24)], ids=str)
+def test_passes__features_are_those_of_the_plain_image(mode):
+    plain = run(TinyNetwork(), Scenes([(32, 32)] * 3), EvalConfig(**mode), collect_feats=20).clusters
+    for scales in ((1., .5), (.5,)):
+        assert run(TinyNetwork(), Scenes([(32, 32)] * 3), EvalConfig(scales=scales, flip=True, **mode), collect_feats=20).clusters == plain
+
+
+def test_batches__hold_few_large_images():
+    side = int((BATCH_PIXELS // 3)**.5)
+    samples = [dict(image=torch.empty(3, side, side, dtype=torch.uint8, device="meta")) for _ in range(7)]
+    assert [len(b) for b in equal_sized_batches(samples, 32)] == [3, 3, 1]
+    assert [len(b) for b in equal_sized_batches([dict(image=torch.empty(3, 9 * side, side, device="meta"))] * 2, 32)] == [1, 1]
+
+
+def test_evaluate__tells_how_far_it_is():
+    seen = []
+    run(TinyNetwork(), Scenes([(16, 16)] * 5), EvalConfig(batch_size=2), watch=seen.append)
+    assert seen == [2, 2, 1]
+
+
 def test_evaluate__equals_one_image_at_a_time():
     network, scenes = TinyNetwork(), Scenes([(32, 32)] * 5)
     got = run(network, scenes, EvalConfig(batch_size=2), collect_feats=30, with_background=True)
@@ -105,9 +201,9 @@ def test_evaluate__equals_one_image_at_a_time():
     assert got.clusters.num_points == 90 and got.clusters_with_background.num_points == 120
 
 
-@pytest.mark.parametrize("cfg", [EvalConfig(batch_size=1), EvalConfig(batch_size=3), EvalConfig(mode="slide", crop=24), EvalConfig(workers=1)], ids=str)
-def test_evaluate__different_sizes_count_every_pixel_once(cfg):
-    scenes = Scenes([(32, 32), (32, 32), (20, 41), (41, 20), (32, 32)])
+@pytest.mark.parametrize("kwargs", [dict(batch_size=1), dict(batch_size=3), dict(mode="slide", crop=24), dict(workers=1), dict(scales=(.5, 1.5), flip=True)], ids=str)
+def test_evaluate__different_sizes_count_every_pixel_once(kwargs):
+    cfg = EvalConfig(**kwargs); scenes = Scenes([(32, 32), (32, 32), (20, 41), (41, 20), (32, 32)])
     got = run(TinyNetwork(), scenes, cfg, collect_feats=20)
     assert got.score.confusion.sum() == sum((h - 2) * w for h, w in scenes.sizes) and got.clusters.num_points == 60
 
@@ -132,12 +228,16 @@ def test_evaluate__protocol_is_said():
     assert run(TinyNetwork(), Scenes([(16, 16)])).protocol.startswith("whole images, original resolution, single scale, no flip; 1 images; mIoU")
     said = run(TinyNetwork(), Scenes([(16, 16)]), EvalConfig(mode="slide", crop=8)).protocol
     assert "sliding windows of 8 pixels, step 6, sum of logits" in said
+    said = run(TinyNetwork(), Scenes([(16, 16)]), EvalConfig(scales=(.5, 2.), flip=True, add="probs")).protocol
+    assert said.startswith("whole images, original resolution, scales 0.5, 2, each also mirrored, mean of probs; 1 images")
+    assert "scale 0.5, no flip; 1" in run(TinyNetwork(), Scenes([(16, 16)]), EvalConfig(scales=(.5,))).protocol
 
 
 @pytest.mark.parametrize("kwargs, message", [
     (dict(mode="slid"), "unknown evaluation mode 'slid'; did you mean slide"), (dict(mode="slide"), "eval.crop is 0"),
     (dict(crop=5), "has no effect on whole images"), (dict(stride=0), "eval.stride is 0; allowed"), (dict(batch_size=0), "eval.batch_size is 0"),
     (dict(workers=-1), "eval.workers is -1"), (dict(add="logit"), "did you mean logits"),
+    (dict(scales=()), "eval.scales is empty; allowed"), (dict(scales=(1., 0.)), "eval.scales is 1 0; allowed"), (dict(scales=(.5, .5)), "eval.scales is 0.5 0.5; allowed"),
 ])
 def test_config__says_what_is_allowed(kwargs, message):
     with pytest.raises(InputError, match=message): EvalConfig(**kwargs)
@@ -157,10 +257,13 @@ def test_evaluate__bad_input(dataset, message):
     with pytest.raises(InputError, match=message): run(TinyNetwork(), dataset)
 
 
+SHARED = [(5, EvalConfig()), (1, EvalConfig()), (5, EvalConfig(mode="slide", crop=12, scales=(.75, 1.5), flip=True))]
+
+
 def rank_main(rank, world, folder):
     os.environ["OMP_NUM_THREADS"] = "1"; torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    found = [run(TinyNetwork(), Scenes([(16, 16)] * n), collect_feats=10, rank=rank, world=world) for n in (5, 1)]
+    found = [run(TinyNetwork(), Scenes([(16, 16)] * n), cfg, collect_feats=10, rank=rank, world=world) for n, cfg in SHARED]
     torch.save([(r.score.confusion, r.score.miou, r.clusters[:5]) for r in found], f"{folder}/{rank}.pt")
     dist.barrier(); dist.destroy_process_group()     # nobody leaves while another still reads
     os._exit(0)                                      # gloo's threads now and then abort the interpreter's own way out; what counts is in the file
@@ -171,8 +274,8 @@ def test_evaluate__two_processes_equal_one():
     with tempfile.TemporaryDirectory() as folder:
         mp.spawn(rank_main, args=(2, folder), nprocs=2)
         ranks = [torch.load(f"{folder}/{r}.pt") for r in range(2)]
-    for i, num in enumerate((5, 1)):
-        one = run(TinyNetwork(), Scenes([(16, 16)] * num), collect_feats=10)
+    for i, (num, cfg) in enumerate(SHARED):
+        one = run(TinyNetwork(), Scenes([(16, 16)] * num), cfg, collect_feats=10)
         for found in ranks:
             assert torch.equal(found[i][0], one.score.confusion) and found[i][1] == one.score.miou
             assert found[i][2] == pytest.approx(one.clusters[:5], rel=1e-3)

@@ -10,7 +10,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dgcl_nb import model as room
+from dgcl_nb.config import OptimConfig
 from dgcl_nb.core import InputError, seed_everything
+from dgcl_nb.engine import make_optimizer
+from dgcl_nb.methods.base import param_groups
 from dgcl_nb.model import (
     ModelConfig,
     SegNetwork,
@@ -85,15 +88,118 @@ def test_low_level_stage__of_encoders_with_hidden_stages():
     assert [m.shape[-1] for m in build_encoder(small(encoder="dla34", output_stride=32))(torch.randn(2, 3, 64, 64))] == [16, 2]
 
 
-@pytest.mark.parametrize("encoder", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "maxvit_tiny_tf_224"])
+@pytest.mark.parametrize("encoder", ["swin_tiny_patch4_window7_224", "maxvit_tiny_tf_224", "beit_base_patch16_224"])
 @pytest.mark.parametrize("stride", [16, 32])
-def test_encoder__transformers_are_refused(encoder, stride):
+def test_encoder__transformers_with_windows_are_refused(encoder, stride):
     with pytest.raises(InputError, match="stride"): build_encoder(small(encoder=encoder, output_stride=stride))
 
 
-def test_encoder__vit_message():
-    with pytest.raises(InputError, match=r"'vit_tiny_patch16_224' gives no pyramid.*output_stride 16.*Take a dilatable one \(resnet101"):
-        build_encoder(small(encoder="vit_tiny_patch16_224"))
+def test_encoder__swin_message():
+    with pytest.raises(InputError, match=r"'swin_tiny_patch4_window7_224' gives no pyramid.*output_stride 16.*Take a dilatable one \(resnet101.*a plain transformer \(vit_small"):
+        build_encoder(small(encoder="swin_tiny_patch4_window7_224"))
+
+
+def vit(encoder="test_vit", **kw):
+    return ModelConfig(**(dict(encoder=encoder, decoder_channels=16, proj_dim=8, pretrained="none") | kw))
+
+
+PLAIN = ["vit_small_patch14_dinov2", "vit_base_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "vit_small_patch16_dinov3", "vit_base_patch16_clip_224", "deit_tiny_patch16_224",
+         "eva02_tiny_patch14_224"]
+
+
+@pytest.mark.parametrize("size", [(518, 518), (513, 769), (61, 50)])
+@pytest.mark.parametrize("encoder", PLAIN)
+def test_transformer__stride_4_at_any_size(encoder, size):
+    with torch.device("meta"): net = SegNetwork(vit(encoder, aux=True), K)
+    out, grid = net(torch.empty(2, 3, *size, device="meta")), tuple(-(-n // 4) for n in size)
+    assert out.logits.shape == (2, K, *grid) and out.feats.shape == (2, 16, *grid) and out.proj.shape == (2, 8, *grid)
+    patch = net.encoder.patch[0]
+    assert out.aux.shape == (2, K, *(max(1, (n + patch//2) // patch) for n in size)), "the auxiliary map has the grid of the patches"
+    assert len(net.encoder.blocks) == 4 and net.encoder.blocks[-1] == len(net.encoder.body.blocks) - 1
+
+
+@pytest.mark.parametrize("encoder", ["test_vit", "test_vit2", "test_vit3", "eva02_tiny_patch14_224"])
+@pytest.mark.parametrize("size", [(64, 64), (50, 61)])
+def test_transformer__a_gradient_reaches_everything(encoder, size):
+    net = SegNetwork(vit(encoder, aux=True), K)
+    for batch in (1, 2):                                            # a batch of one trains as well
+        out = net(torch.randn(batch, 3, *size))
+        weigh = lambda m: (m * torch.randn_like(m)).sum()           # the plain sum after a BatchNorm has no gradient
+        net.zero_grad()
+        (weigh(out.logits) + weigh(out.proj) + weigh(out.aux)).backward()
+        assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all() or not p.grad.abs().sum() > 0] == []
+
+
+def test_transformer__a_size_between_patches_is_resized_and_not_padded():
+    net = SegNetwork(vit(), K).eval()
+    x = torch.randn(1, 3, 57, 70)                                   # 3.6 and 4.4 patches of 16
+    with torch.no_grad(): maps, want = net.encoder(x), net.encoder(F.interpolate(x, (64, 64), mode="bilinear"))
+    assert all(torch.equal(a, b) and a.shape[-2:] == (4, 4) for a, b in zip(maps, want))
+
+
+def test_transformer__one_cell_is_refused():
+    net = SegNetwork(vit(), K)
+    net(torch.randn(1, 3, 24, 16)), net(torch.randn(2, 3, 20, 20))
+    with pytest.raises(InputError, match="larger crops"): net(torch.randn(1, 3, 23, 23))
+
+
+def test_transformer__last_stage_cuts_blocks():
+    whole, cut = (build_encoder(vit(last_stage=s)) for s in (-1, 3))
+    assert len(cut.body.blocks) == 4 and cut.blocks == (0, 1, 2, 3) and len(whole.body.blocks) == 6
+    names = cut.body.state_dict()
+    assert load_weights(cut.body, {k: v for k, v in whole.body.state_dict().items()}).missing == [] and "blocks.4.norm1.weight" not in names
+    with pytest.raises(InputError, match="last_stage is 9; the blocks of 'test_vit' are 0 to 5"): build_encoder(vit(last_stage=9))
+
+
+@pytest.mark.parametrize("setting", [dict(output_stride=8), dict(aspp_rates=(2,)), dict(aspp_pool=False), dict(low_level_channels=8)])
+def test_transformer__settings_of_a_pyramid_are_refused(setting):
+    with pytest.raises(InputError, match=f"model.{next(iter(setting))} = .* has no effect on the transformer 'test_vit'.*leave it at"): build_encoder(vit(**setting))
+
+
+def test_transformer__unknown_name_or_tag():
+    with pytest.raises(InputError, match="unknown encoder 'vit_smal_patch14_dinov2'; did you mean .*vit_small_patch14_dinov2"): build_encoder(vit("vit_smal_patch14_dinov2"))
+    with pytest.raises(InputError, match="Leave out what follows the dot"): build_encoder(vit("test_vit.nonsense"))
+
+
+@pytest.mark.parametrize("form", ["timm", "other grid", "its authors'", "a whole network of ours"])
+def test_transformer__weights_from_a_file(form, tmp_path):
+    import timm
+    full = timm.create_model("test_vit", **(dict(img_size=96) if form == "other grid" else {})).state_dict()
+    given = full | {"mask_token": torch.zeros(1, 64)} if form == "its authors'" else full
+    if form.startswith("a whole"): given = {f"encoder.body.{k}": v for k, v in full.items()}
+    torch.save(given, tmp_path/"w.pth")
+    net = build_network(vit(pretrained=str(tmp_path/"w.pth")), K)
+    assert net.load_report.missing == [] and net.load_report.mismatched == [] and set(net.load_report.unexpected) <= {"head.weight", "head.bias"}
+    for k, v in net.encoder.body.state_dict().items(): assert torch.equal(v, full[k]) or k == "pos_embed" and form == "other grid", k
+
+
+def test_transformer__layers_and_their_learning_rates():
+    net = SegNetwork(vit(), K)
+    layers = net.encoder_layers()
+    assert len(layers) == 7 and {id(p) for ps in layers for p in ps} == {id(p) for p in net.encoder_parameters()}
+    assert any(p is net.encoder.body.patch_embed.proj.weight for p in layers[0]) and any(p is net.encoder.body.norm.weight for p in layers[-1])
+    cfg = OptimConfig(lr=1., encoder_lr_scale=.5, layer_decay=.8)
+    optimizer = make_optimizer(param_groups([net, SegNetwork(vit(), K)], by_layer=True), cfg)
+    rate = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    assert rate[id(net.encoder.body.blocks[5].mlp.fc1.weight)] == .5 and rate[id(net.classifier.weight)] == 1.
+    assert rate[id(net.encoder.body.blocks[3].mlp.fc1.weight)] == pytest.approx(.5*.8**2) and rate[id(net.encoder.body.pos_embed)] == pytest.approx(.5*.8**6)
+    assert len(rate) == 2*len(list(net.parameters())) and len(optimizer.param_groups) == 8, "two networks share the groups"
+    with pytest.raises(InputError, match="layer_decay works on the blocks of a transformer; leave it at 1 for the convolutional encoder 'resnet18'"):
+        param_groups([SegNetwork(small(), K)], by_layer=True)
+
+
+def test_transformer__learns():
+    seed_everything(0, "vit")
+    net = SegNetwork(vit(dropout=0.), K)
+    x, y = torch.randn(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.long)
+    x[:, 0, :, 32:] += 2; y[:, :, 32:] = 1; y[:, 32:, :32] = 2; x[:, 1, 32:, :32] += 2
+    optimizer = make_optimizer(param_groups([net], by_layer=True), OptimConfig(lr=3e-3, layer_decay=.9))
+    losses = []
+    for _ in range(25):
+        loss = F.cross_entropy(resize_logits(net(x).logits, (64, 64)), y)
+        optimizer.zero_grad(), loss.backward(), optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < .3*losses[0]
 
 
 def test_encoder__unknown_name_gets_the_nearest():

@@ -1,21 +1,22 @@
-"""Two processes with gloo on this machine: what every rank must hold alike, and what a lone process with the whole batch would have computed.
+"""Two processes with gloo on this machine: what every rank must hold alike, what a lone process with the whole batch would have computed,
+and what becomes of one that loses the other.
 
-Run as a script this file is one of the two ranks; the tests read what the ranks left behind."""
+Each rank leaves what it found in `rank{r}.pt`, which the tests read."""
 import json
 import os
-import socket
+import shutil
+import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
-from helpers import clean_environment, equal_states, few_images, metrics_of, register_toy, state_of, tiny_run
+from helpers import Toy, ToyConfig, clean_environment, equal_states, few_images, metrics_of, register_toy, start_child, start_ranks, state_of, tiny_args, tiny_run, wait_for
 
-from dgcl_nb import config, engine
-from dgcl_nb.core import RunFolder, gather_rows
-from dgcl_nb.engine import Control, Stopped, fit
+from dgcl_nb import config, engine, train
+from dgcl_nb.core import RunFolder, gather_rows, is_whole, read_torch
+from dgcl_nb.engine import Control, Stopped, checkpoints_of, fit
 from dgcl_nb.methods.base import Losses, Method, SupervisedConfig, add_supervised
 from dgcl_nb.views import Views
 
@@ -73,15 +74,8 @@ def one_rank(folder):
 def ranks(tmp_path_factory):
     "Both ranks' findings and the folder of their runs."
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
-    net = dict(WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    logs = [folder/f"rank{r}.txt" for r in (0, 1)]
-    children = [subprocess.Popen([sys.executable, __file__, str(folder)], stdout=log.open("w"), stderr=subprocess.STDOUT,
-                                 env=clean_environment(RANK=str(r), LOCAL_RANK=str(r), **net)) for r, log in enumerate(logs)]
-    end = time.time() + 240
-    while time.time() < end and not any(c.poll() for c in children) and any(c.poll() is None for c in children): time.sleep(.2)
-    for c in children: c.kill(); c.wait()                                 # one that lost its peer would wait for ever
-    assert [c.returncode for c in children] == [0, 0], "\n".join(log.read_text() for log in logs)
+    codes = wait_for(start_ranks(one_rank, folder, log=folder/"log"))
+    assert codes == [0, 0], "\n".join((folder/f"log{r}").read_text() for r in (0, 1))
     return folder, [torch.load(folder/f"rank{r}.pt", weights_only=True) for r in (0, 1)]
 
 
@@ -155,4 +149,137 @@ def test_control__ranks_stop_together_and_go_on(ranks):
     assert equal_states(state_of(folder/"stopped"), state_of(folder/"never_stopped"))
 
 
-if __name__ == "__main__": one_rank(Path(sys.argv[1]))
+# A process less
+
+def command(out, victim=None, at=13, *more):
+    "The training command in one of several processes; the victim is killed as it begins step `at`."
+    step = engine.training_step
+    def dying(t, batches):
+        if t.step == at and os.environ.get("RANK") == str(victim): os.kill(os.getpid(), signal.SIGKILL)
+        return step(t, batches)
+    engine.training_step = dying
+    train.main([*tiny_args("toy", steps=STEPS), "--out", str(out), *more])
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_train__a_killed_process_ends_the_other_and_a_restart_goes_on(ranks, tmp_path, victim):
+    folder, _ = ranks
+    out, log, left = tmp_path/"run", tmp_path/"log", 1 - victim
+    children = start_ranks(command, out, victim, log=log); began = time.time()
+    children[victim].join(120); killed = time.time(); children[left].join(60)
+    assert [c.exitcode for c in children] == ([-signal.SIGKILL, 1] if victim == 0 else [1, -signal.SIGKILL]) and time.time() - killed < 60 and began < killed
+    said = (tmp_path/f"log{left}").read_text()
+    assert "error: another process of this run has ended (what it printed says why; here it shows as: " in said and "Traceback" not in said
+    assert f"Process {left} stops after step 13 of {STEPS} and saves nothing. Go on from step_0000010.pt: start all processes again with --out {out} --resume" in said
+    saved = checkpoints_of(RunFolder(out)); assert [p.name for p in saved] == ["step_0000010.pt"] and is_whole(saved[0])
+    assert wait_for(start_ranks(command, out, None, 0, "--resume", log=log)) == [0, 0], (tmp_path/"log0").read_text() + (tmp_path/"log1").read_text()
+    assert (out/"metrics.jsonl").read_text() == (folder/"toy"/"metrics.jsonl").read_text() and equal_states(state_of(out), state_of(folder/"toy"))
+
+
+# Another number of processes
+
+def go_on(out, steps): engine.log.warning("rank %s", os.environ.get("RANK", "-")); fit(tiny_run("toy", out=out, resume=True, steps=steps), callbacks=[])
+
+
+def test_fit__goes_on_with_fewer_processes(ranks, tmp_path):
+    folder, _ = ranks
+    out = shutil.copytree(folder/"toy", tmp_path/"run"); before = metrics_of(out)
+    assert wait_for([start_child(go_on, out, STEPS + 4, log=tmp_path/"log")]) == [0]
+    assert state_of(out)["step"] == STEPS + 4 and metrics_of(out)[:len(before)] == before and json.loads((out/"result.json").read_text())["processes"] == 1
+    said = (tmp_path/"log").read_text()
+    assert "step_0000020.pt goes on with processes 1 (before: 2), images_per_step 4 (before: 8): what was learnt is kept, but from here this is not to the bit" in said
+    assert "a step sees another number of images (optim.total_batch keeps it)" in said
+
+
+def test_fit__goes_on_with_more_processes(ranks, tmp_path):
+    "Also from within a log window: only the first process has one."
+    out = tmp_path/"run"
+    assert wait_for([start_child(stop_alone, out)]) == [0] and state_of(out)["step"] == 5
+    assert wait_for(start_ranks(go_on, out, 12, log=tmp_path/"log")) == [0, 0], (tmp_path/"log0").read_text()
+    assert "goes on with processes 2 (before: 1)" in (tmp_path/"log0").read_text() and "goes on" not in (tmp_path/"log1").read_text()
+    assert [r["step"] for r in metrics_of(out) if "event" not in r] == [1, 2, 4, 6, 8, 10, 12] and json.loads((out/"result.json").read_text())["processes"] == 2
+
+
+class StopAfterFive(Control):
+    def should_stop(self, device): self.asked = getattr(self, "asked", 0) + 1; return self.asked == 5
+
+
+def stop_alone(out):
+    try: fit(tiny_run("toy", out=out, steps=12), StopAfterFive(), callbacks=[])
+    except Stopped: return
+    raise AssertionError("not stopped")
+
+
+# What befalls one befalls all
+
+class SickOnRankOne(Toy):
+    "One term of one process is not a number."
+    def forward(self, batch, progress, phase="main"):
+        losses = super().forward(batch, progress, phase)
+        if phase == "second" and progress.step == 5 and os.environ["RANK"] == "1": losses.add("loss_bank", losses.terms["loss_bank"][0] * float("nan"))
+        return losses
+
+
+def sick(out):
+    config.METHODS["toy"] = (SickOnRankOne, ToyConfig)
+    command(out)
+
+
+def test_train__a_loss_of_one_process_that_is_not_finite_stops_all(tmp_path):
+    out = tmp_path/"run"; children = start_ranks(sick, out, log=tmp_path/"log")
+    for c in children: c.join(120)
+    assert [c.exitcode for c in children] == [1, 1]
+    for r in (0, 1):
+        said = (tmp_path/f"log{r}").read_text()
+        assert "error: step 5: loss_bank is not finite" in said and "nonfinite_step_0000005_rank1.pt" in said and "Traceback" not in said
+    assert [p.name for p in out.glob("nonfinite*")] == ["nonfinite_step_0000005_rank1.pt"] and read_torch(next(out.glob("nonfinite*")))["step"] == 5
+
+
+def test_train__a_damaged_run_is_one_error_of_all(ranks, tmp_path):
+    folder, _ = ranks
+    out = shutil.copytree(folder/"toy", tmp_path/"run"); (out/"result.json").unlink()
+    for p in checkpoints_of(RunFolder(out)): p.write_bytes(b"")
+    children = start_ranks(command, out, None, 0, "--resume", log=tmp_path/"log")
+    for c in children: c.join(120)
+    assert [c.exitcode for c in children] == [2, 2]
+    for r in (0, 1): assert "error: every checkpoint in" in (tmp_path/f"log{r}").read_text()
+
+
+# The launchers
+
+LAUNCHED = ["--nproc-per-node", "2", "--standalone"]
+
+
+def torchrun(folder, *args, restarts=0, script=("-m", "dgcl_nb.train")):
+    words = [sys.executable, "-m", "torch.distributed.run", *LAUNCHED, "--max-restarts", str(restarts), *script, *map(str, args)]
+    return subprocess.run(words, capture_output=True, text=True, cwd=folder, timeout=500, env=clean_environment())
+
+
+@pytest.mark.slow
+def test_torchrun__trains_and_ends_well(tmp_path):
+    "Five times, as an interpreter whose gloo threads still listen is aborted only now and then."
+    for n in range(5):
+        done = torchrun(tmp_path, *tiny_args("supervised", steps=2), "--out", tmp_path/str(n))
+        assert done.returncode == 0 and "mIoU student" in done.stdout and "terminate called" not in done.stderr, done.stderr
+
+
+DIES_ONCE = """
+import os, signal, sys
+from helpers import register_toy
+from dgcl_nb import engine, train
+register_toy(); step = engine.training_step
+def dying(t, batches):
+    if t.step == 13 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0": os.kill(os.getpid(), signal.SIGKILL)
+    return step(t, batches)
+engine.training_step = dying
+train.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_torchrun__restart_goes_on_from_the_last_checkpoint(tmp_path):
+    (tmp_path/"dies_once.py").write_text(DIES_ONCE); args = tiny_args("toy", steps=STEPS)
+    done = torchrun(tmp_path, *args, restarts=1, script=[tmp_path/"dies_once.py"])
+    assert done.returncode == 0 and "started again by torchrun: going on with runs/digits-toy-s0" in done.stderr, done.stderr
+    assert state_of(tmp_path/"runs"/"digits-toy-s0")["step"] == STEPS
+    assert [r["step"] for r in metrics_of(tmp_path/"runs"/"digits-toy-s0") if "event" not in r] == [1, *range(2, STEPS + 1, 2)]

@@ -1,14 +1,17 @@
 """The command: its help, its errors, what it prints and leaves, and how it goes on."""
 import inspect
 import json
+import logging
 import re
+import tempfile
 
 import pytest
-from helpers import TINY, few_images, metrics_of, state_of, tiny_args, train_command
+from helpers import TINY, few_images, metrics_of, state_of, tiny_args, tiny_run, train_command
 
 import dgcl_nb
-from dgcl_nb import config, engine
+from dgcl_nb import config, engine, train
 from dgcl_nb.config import METHODS, parse_run, run_class, setting_names
+from dgcl_nb.core import RunFolder
 from dgcl_nb.train import main
 
 
@@ -187,3 +190,69 @@ def test_main__seed_and_split_seed(command, tmp_path):
     "The seed moves the run and not the choice of labelled images."
     data = [config.build_data(parse_run(tiny_args("supervised", **more))) for more in ({}, dict(seed=1), dict(data__num_labelled=250))]
     assert data[0].labelled.ids == data[1].labelled.ids and set(data[0].labelled.ids) < set(data[2].labelled.ids)
+
+
+# What a run would cost
+
+def test_dry_run__says_what_it_saw_and_leaves_nothing(command, tmp_path):
+    status, said, errors = command(*tiny_args("dgcl", steps=80), "--dry-run")
+    assert status == 0 and list(tmp_path.iterdir()) == [], errors
+    for words in ("dry run of digits for 1 process; nothing is written", "labelled      125 images", "in both labelled and unlabelled: 0",
+                  "125 labelled and 1875 unlabelled images", "80 steps, 0.1 epochs", "the first 20 supervised only", "batch 2 labelled + 2 unlabelled images a step",
+                  "M parameters: encoder", "supervised start, 1 + 1 images at a time", "self-training, 1 + 1 images at a time", "self-training, 2 + 2 images at a time",
+                  "GiB at 2 + 2 images (measured)", "batch.workers", "80 steps", "a step of 1 × 2 + 2 images"):
+        assert words in said, words
+    assert not logging.getLogger("dgcl_nb.data").isEnabledFor(logging.DEBUG), "the log speaks as before"
+
+
+def test_dry_run__for_other_processes(command, tmp_path):
+    more = dict(optim__total_batch=16, optim__lr_batch=16, batch__labelled=4, batch__unlabelled=4)
+    status, said, errors = command(*tiny_args("self_training", **more), "--dry-run", 8)
+    assert status == 0 and "for 8 processes" in said and "2 + 2 at a time, accumulated 1 times on 8 processes; learning rate 0.003\n" in said, errors
+    assert "GiB of gradients that several processes exchange" in said
+    status, _, errors = command(*tiny_args("self_training", **more), "--dry-run", 3)
+    assert status == 2 and "optim.total_batch 16 cannot be shared by 3 processes; take 15" in errors and list(tmp_path.iterdir()) == []
+
+
+def test_dry_run__of_a_supervised_run(command):
+    status, said, errors = command(*tiny_args("supervised"), "--dry-run")
+    assert status == 0 and "training, 2 + 2 images" in said and "self-training" not in said and "supervised start" not in said, errors
+
+
+def test_dry_run__a_batch_that_does_not_fit_is_estimated(command, monkeypatch):
+    monkeypatch.setattr(train, "still_free", lambda device: -10**12)
+    status, said, errors = command(*tiny_args("dgcl"), "--dry-run")
+    assert status == 0 and "GiB at 2 + 2 images (estimated from fewer images)" in said and ", 2 + 2 images at a time" not in said, errors
+
+
+def test_dry_run__more_images_take_more_memory():
+    held = 100
+    assert [train.grown(train.Cost((1, 1), 1., 1., 300), held, n).bytes for n in (1, 2, 8)] == [300, 500, 1700]
+    run = tiny_run("self_training", views__crop=128, model__encoder="resnet18", model__last_stage=-1)
+    t = engine.start_training(run, RunFolder(tempfile.mkdtemp()).create(), engine.Control())
+    few, many = (train.take_step(t, run.sup_only_steps, train.BatchConfig(labelled=n, unlabelled=n)) for n in (1, 12))
+    assert many.bytes > few.bytes + 30*2**20 and train.held_bytes(t)[0] > 4*train.held_bytes(t)[1] > 0, "weights, teacher, gradients, two moments"
+
+
+def test_dry_run__of_a_saved_run(command, tmp_path):
+    assert command(*tiny_args("supervised", steps=2), "--out", "a")[0] == 0
+    before = sorted((p.name, p.stat().st_mtime_ns) for p in (tmp_path/"a").rglob("*"))
+    status, said, errors = command("--out", "a", "--resume", "--dry-run")
+    assert status == 0 and "dry run of digits" in said and sorted((p.name, p.stat().st_mtime_ns) for p in (tmp_path/"a").rglob("*")) == before, errors
+
+
+def test_main__a_total_batch_is_shared_and_config_keeps_it(command, tmp_path):
+    status, said, errors = command(*tiny_args("supervised", steps=2, optim__total_batch=4, optim__lr_batch=8), "--out", "a")
+    assert status == 0 and "2 + 2 at a time, accumulated 2 times on 1 process; learning rate 0.0015 instead of 0.003" in said and "--steps 4 instead of 2" in said, errors
+    saved = json.loads((tmp_path/"a"/"config.json").read_text())["optim"]
+    assert (saved["total_batch"], saved["accumulate"], saved["lr"], saved["lr_batch"]) == (4, 1, .003, 8)
+    assert metrics_of("a")[0]["lr"] == pytest.approx(.0015)
+
+
+def test_main__a_transformer_with_rates_by_layer(command):
+    pyramid = ("model.output_stride", "model.low_level_channels", "model.aspp_rates", "model.last_stage")
+    args = tiny_args("dgcl", steps=4, model__encoder="test_vit", optim__layer_decay=.8)
+    for name in pyramid: i = args.index(f"--{name}"); del args[i:i + 2]
+    status, said, errors = command(*args, "--model.output_stride", 16, "--model.low_level_channels", 48, "--model.aspp_rates", 6, 12, 18, "--model.aspp_pool", True, "--out", "a")
+    assert status == 0 and "test_vit, pretrained none" in said, errors
+    assert [round(g["base_lr"], 6) for g in state_of("a")["optimizers"]["main"]["param_groups"]] == [round(.003*.3*.8**k, 6) for k in range(5)] + [.003]

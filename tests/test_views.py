@@ -3,11 +3,12 @@ import math
 
 import pytest
 import torch
+import torchvision.transforms.v2.functional as VF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
-from dgcl_nb.views import CutMix, ViewConfig, Window, cutmix_boxes, draw_window, look, normalize, strong_view, weak_view
+from dgcl_nb.views import CutMix, ViewConfig, Window, blur_by, cutmix_boxes, draw_window, look, nearest_places, normalize, strong_view, turn_hue, weak_view
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +95,30 @@ def test_strong_view__moves_no_pixel(seed):
     grid = torch.arange(41.)
     centre = (weight.sum(1) @ grid / weight.sum()).item(), (weight.sum(0) @ grid / weight.sum()).item()
     assert centre == pytest.approx((20, 9), abs=0.2)
+
+
+def nearly_equal(a, b, share): return (a.int() - b.int()).abs().max() <= 1 and (a != b).float().mean() <= share
+
+
+@settings(max_examples=40, deadline=None)
+@given(part=st.floats(-0.5, 0.5), seed=st.integers(0, 2**31))
+def test_turn_hue__is_torchvisions_to_one_grey_level(part, seed):
+    image = random_image(24, 31, seed); image[:, :4] = image[:1, :4]                # grey rows: no hue
+    assert nearly_equal(turn_hue(image, part), VF.adjust_hue_image(image, part), 0.02)
+
+
+@settings(max_examples=40, deadline=None)
+@given(sigma=st.floats(0.1, 3), height=st.integers(10, 40), width=st.integers(10, 40), seed=st.integers(0, 2**31))
+def test_blur__is_torchvisions_to_one_grey_level(sigma, height, width, seed):
+    image, reach = random_image(height, width, seed), math.ceil(3 * sigma)
+    assert nearly_equal(blur_by(image, sigma), VF.gaussian_blur_image(image, [2 * reach + 1] * 2, [sigma] * 2), 0.01)
+
+
+@settings(max_examples=100, deadline=None)
+@given(old=st.integers(1, 700), new=st.integers(1, 1500))
+def test_nearest_places__are_those_of_nearest_exact(old, new):
+    ramp = torch.arange(old, dtype=torch.float32).expand(1, 1, old)
+    assert torch.equal(nearest_places(new, old, 0, new).float(), torch.nn.functional.interpolate(ramp, new, mode="nearest-exact")[0, 0])
 
 
 def test_strong_view__small_and_flat_images():
