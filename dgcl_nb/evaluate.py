@@ -19,7 +19,7 @@ import dataclasses, json, logging, os, sys, time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -28,7 +28,7 @@ from .config import Run, environment
 from .core import InputError, RunFolder, write_atomic
 from .data.sets import DataConfig, open_data
 from .data.splits import SegData, known_family, split_hash
-from .engine import CLUSTER_PIXELS, cluster_columns, first_decides, make_accelerator
+from .engine import CLUSTER_PIXELS, cluster_columns, first_decides, is_dead_line, make_accelerator
 from .evaluation import EvalConfig, EvalResult, evaluate
 from .predict import Trained, find_weights, open_trained, parse_words, read_config
 
@@ -41,7 +41,7 @@ PARTS = ("val", "labelled", "unlabelled")
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
     "Score the networks of a run: IoU of each class, mIoU, cluster scores on request; works under torchrun, too."
-    run:tyro.conf.Positional[str] # folder of a run; it must come first
+    run:Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] # folder of a run; it must come first
     out:str="" # JSON file of the scores; empty: evaluation.json in the run folder, or the next free name
     weights:Literal["all", "best", "last"]="all" # best: the predictor as it was best on val; last: all networks at the last checkpoint; all: both, as far as they are there
     part:Literal["val", "labelled", "unlabelled"]="val" # which list of the data set is scored; its images need masks
@@ -201,11 +201,14 @@ def evaluate_all(
 def main(
     args:Sequence[str]|None=None, # the command line; sys.argv by default
 )->None:
-    "The command: exits with 0, 2 for an error of the input, 130 when interrupted."
+    "The command: exits with 0, 1 if another process was lost, 2 for an error of the input, 130 when interrupted."
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try: evaluate_all(sys.argv[1:] if args is None else list(args))
     except InputError as e: print(f"error: {e}", file=sys.stderr); sys.exit(2)
     except KeyboardInterrupt: print("stopped", file=sys.stderr); sys.exit(130)
+    except Exception as e:
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1 and is_dead_line(e): sys.exit("error: another process has ended; what it printed says why")
+        raise
 
 # %% ../nbs/68_evaluate.ipynb #5c78493a
 if __name__ == "__main__" and "__file__" in globals(): main()

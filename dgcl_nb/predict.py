@@ -24,7 +24,7 @@ import contextlib, copy, dataclasses, importlib.util, json, logging, os, sys, ti
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -520,8 +520,8 @@ def export_onnx(
 @dataclass(frozen=True, kw_only=True)
 class Predict:
     "Segment images by the network of a run: label maps, overlays and confidence as PNG files of the images' own size, or an ONNX file."
-    run:tyro.conf.Positional[str] # folder of a run; it must come first
-    images:tyro.conf.Positional[str]="" # an image, or a folder that is searched with all below it
+    run:Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] # folder of a run; it must come first
+    images:Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]="" # an image, or a folder that is searched with all below it
     out:str="" # folder of the results: OUT/index, OUT/colour, OUT/overlay, OUT/confidence, each in the shape of the images' folder
     kinds:tuple[Literal["index", "colour", "overlay", "confidence"], ...]=KINDS # which pictures: class numbers (palette PNG), colours, these over the image, confidence (255 is 1)
     opacity:float=0.5 # of the colours in overlays, in [0, 1]

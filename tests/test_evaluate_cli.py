@@ -162,18 +162,31 @@ def test_evaluate__other_names_of_as_many_classes_are_said(runs, folder, tmp_pat
     assert "1 classes have other names in the run and in the data: background / ground" in caplog.text
 
 
+def two_processes(tmp_path, *words):
+    "Run the command as torchrun would, with two processes: (exit statuses, what each printed)."
+    with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = str(s.getsockname()[1])
+    net = dict(WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    started = [subprocess.Popen([sys.executable, "-m", "dgcl_nb.evaluate", *words], cwd=tmp_path, stdout=(tmp_path/f"{r}.txt").open("w"), stderr=subprocess.STDOUT,
+                                env=clean_environment(RANK=str(r), LOCAL_RANK=str(r), **net)) for r in (0, 1)]
+    end = time.time() + 240
+    while time.time() < end and any(c.poll() is None for c in started): time.sleep(.2)
+    for c in started: c.kill(); c.wait()
+    return [c.returncode for c in started], [(tmp_path/f"{r}.txt").read_text() for r in (0, 1)]
+
+
+@pytest.mark.slow
+def test_main__a_bad_mask_on_one_process_ends_both(runs, folder, tmp_path):
+    shutil.copytree(folder, tmp_path/"data"); Image.fromarray(np.full(SIZES[1], 99, np.uint8)).save(tmp_path/"data"/"masks"/"1.png")
+    (zero, one), logs = two_processes(tmp_path, str(runs[0]/"run"), "--device", "cpu", "--out", "two.json", *map(str, on_folder(tmp_path/"data")))
+    assert one == 2 and "holds the label value 99" in logs[1] and zero == 1 and "another process has ended" in logs[0] and "Traceback" not in logs[0] + logs[1]
+    assert not (tmp_path/"two.json").exists()
+
+
 def test_main__two_processes_count_as_one(runs, folder, tmp_path, command):
     "Seven images over two processes, of different sizes, at two scales and mirrored, as torchrun starts them."
     words = [str(w) for w in (runs[0]/"run", "--device", "cpu", "--clusters", "True", "--weights", "last", "--eval.scales", "0.75", "1", "--eval.flip", "True", *on_folder(folder))]
-    with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = str(s.getsockname()[1])
-    net = dict(WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-    started = [subprocess.Popen([sys.executable, "-m", "dgcl_nb.evaluate", *words, "--out", "two.json"], cwd=tmp_path,
-                                stdout=(tmp_path/f"{r}.txt").open("w"), stderr=subprocess.STDOUT, env=clean_environment(RANK=str(r), LOCAL_RANK=str(r), **net)) for r in (0, 1)]
-    end = time.time() + 240
-    while time.time() < end and any(c.poll() is None for c in started) and not any(c.poll() for c in started): time.sleep(.2)
-    for c in started: c.kill(); c.wait()
-    logs = [(tmp_path/f"{r}.txt").read_text() for r in (0, 1)]
-    assert [c.returncode for c in started] == [0, 0], "\n".join(logs)
+    statuses, logs = two_processes(tmp_path, *words, "--out", "two.json")
+    assert statuses == [0, 0], "\n".join(logs)
     assert "mIoU" in logs[0] and "mIoU" not in logs[1], "the first process alone speaks"
     assert command(*words, "--out", tmp_path/"one.json")[0] == 0
     two, one = (json.loads((tmp_path/f"{n}.json").read_text()) for n in ("two", "one"))
