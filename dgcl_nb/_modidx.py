@@ -353,6 +353,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'dgcl_nb.engine.make_accelerator': ('engine.html#make_accelerator', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.make_optimizer': ('engine.html#make_optimizer', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.make_result': ('engine.html#make_result', 'dgcl_nb/engine.py'),
+                                'dgcl_nb.engine.meet_again': ('engine.html#meet_again', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.pick_folder': ('engine.html#pick_folder', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.predictor_name': ('engine.html#predictor_name', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.probe_images': ('engine.html#probe_images', 'dgcl_nb/engine.py'),

@@ -9,15 +9,15 @@ so neither a sampler's position nor a generator, of whatever process or worker, 
 
 # %% auto #0
 __all__ = ['log', 'DEAD_LINE', 'CLUSTER_PIXELS', 'STATE_KEYS', 'progress_at', 'is_due', 'lr_factor', 'make_optimizer', 'set_lr',
-           'leave_others', 'make_accelerator', 'average_running_statistics', 'first_decides', 'fail_together',
-           'RunFailed', 'LostProcess', 'is_dead_line', 'Control', 'catch_signals', 'Callback', 'Bar', 'format_record',
-           'TensorBoard', 'Training', 'compile_networks', 'start_training', 'init_from_run', 'NonFiniteLoss',
-           'report_broken', 'check_finite', 'train_phase', 'training_step', 'windows_of_all', 'close_window',
-           'write_log', 'score', 'evaluate_all', 'predictor_name', 'save_best', 'made_with', 'save_checkpoint',
-           'checkpoints_of', 'cut_after', 'check_state', 'what_is_not_exact', 'later_best', 'load_checkpoint',
-           'last_whole', 'go_back', 'probe_images', 'write_snapshot', 'cluster_columns', 'make_result', 'Stopped',
-           'run_loop', 'launched_by', 'folder_of_launch', 'pick_folder', 'agree_on_folder', 'load_together',
-           'lost_process', 'fit', 'Fitting', 'fit_async']
+           'leave_others', 'meet_again', 'make_accelerator', 'average_running_statistics', 'first_decides',
+           'fail_together', 'RunFailed', 'LostProcess', 'is_dead_line', 'Control', 'catch_signals', 'Callback', 'Bar',
+           'format_record', 'TensorBoard', 'Training', 'compile_networks', 'start_training', 'init_from_run',
+           'NonFiniteLoss', 'report_broken', 'check_finite', 'train_phase', 'training_step', 'windows_of_all',
+           'close_window', 'write_log', 'score', 'evaluate_all', 'predictor_name', 'save_best', 'made_with',
+           'save_checkpoint', 'checkpoints_of', 'cut_after', 'check_state', 'what_is_not_exact', 'later_best',
+           'load_checkpoint', 'last_whole', 'go_back', 'probe_images', 'write_snapshot', 'cluster_columns',
+           'make_result', 'Stopped', 'run_loop', 'launched_by', 'folder_of_launch', 'pick_folder', 'agree_on_folder',
+           'load_together', 'lost_process', 'fit', 'Fitting', 'fit_async']
 
 # %% ../nbs/64_engine.ipynb #3f98b487
 import atexit, dataclasses, json, logging, math, os, signal, socket, threading, time, warnings
@@ -95,6 +95,16 @@ def leave_others()->None:
     "Let go of the other processes, once; gloo's threads would abort an interpreter that ends while they still listen."
     if dist.is_available() and dist.is_initialized(): dist.destroy_process_group()
 
+# %% ../nbs/64_engine.ipynb #ae545b1c
+def meet_again(
+    backend:str, # of torch.distributed
+)->None:
+    "Let processes that torchrun started again on one machine meet apart from the ones before, whose addresses its store still holds (pytorch issue 135712)."
+    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    if not attempt or os.environ.get("GROUP_WORLD_SIZE") != "1" or "MASTER_ADDR" not in os.environ or dist.is_initialized(): return
+    store, rank, world = next(dist.rendezvous("env://"))
+    dist.init_process_group(backend, store=dist.PrefixStore(f"attempt {attempt}", store), rank=rank, world_size=world)
+
 # %% ../nbs/64_engine.ipynb #3d0da574
 def make_accelerator(
     run:Run, # device and precision
@@ -108,6 +118,7 @@ def make_accelerator(
     if run.loop.threads: torch.set_num_threads(run.loop.threads)
     AcceleratorState._reset_state()                    # a notebook fits one run after another
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")          # what replaces it is not in every torch yet
+    meet_again("nccl" if device.type == "cuda" else "gloo")
     atexit.unregister(leave_others); atexit.register(leave_others)
     return Accelerator(mixed_precision=run.loop.precision, cpu=device.type == "cpu",
                        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)])

@@ -443,7 +443,7 @@ def write_graph(
     free = dict(images={0: "batch", 2: "height", 3: "width"}, logits={0: "batch", 2: "height", 3: "width"})
     how = dict(dynamo=True, external_data=False, verbose=False) if dynamo else dict(dynamo=False, dynamic_axes=free)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")                          # the tracer's warnings are settled by the comparison
+        warnings.simplefilter("ignore")                          # what the tracer warns of is settled by the comparison
         torch.onnx.export(framed, (images,), str(path), input_names=["images"], output_names=["logits"], opset_version=ONNX_OPSET, **how)
 
 def run_onnx(
@@ -503,7 +503,7 @@ def export_onnx(
     part = path.with_name(f".{path.name}{PART}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True); part.touch()
-        for exporter in ("traced", "dynamo"):
+        for exporter in ("traced", "dynamo")[getattr(trained.network, "is_transformer", False):]:
             try:
                 write_graph(framed, images, part, dynamo=exporter == "dynamo"); label_onnx(part, trained)
                 if exporter == "traced": compare_onnx(framed, part, another_size(images))

@@ -340,7 +340,7 @@ def main(
 )->None:
     "The command: exits with 0, or 2 for an error of the input, 130 when stopped, 1 for anything else."
     args = sys.argv[1:] if args is None else args
-    logging.basicConfig(format="%(message)s", level=logging.WARNING); logging.getLogger("dgcl_nb").setLevel(logging.INFO)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING); logging.getLogger("dgcl_nb").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
     if "--version" in args: print(f"dgcl_nb {__version__}"); return
     try: train(args)
     except Stopped as e: print(e); sys.exit(130)

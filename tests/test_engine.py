@@ -18,6 +18,7 @@ from dgcl_nb import config, core, engine
 from dgcl_nb.core import IGNORE_INDEX, InputError, RunFolder, is_whole, read_lines, read_torch, write_torch
 from dgcl_nb.engine import Callback, Control, NonFiniteLoss, Stopped, checkpoints_of, fit, fit_async, load_checkpoint, save_checkpoint, start_training, training_step
 from dgcl_nb.methods.base import Losses, Method, SupervisedConfig, add_supervised
+from dgcl_nb.predict import open_trained
 from dgcl_nb.snapshots import list_snapshots, load_snapshot
 from dgcl_nb.views import Views
 
@@ -224,7 +225,7 @@ class Armed:
 
 
 @pytest.mark.parametrize("sealed", [True, False])
-@pytest.mark.parametrize("use", ["resume", "init_from"])
+@pytest.mark.parametrize("use", ["resume", "init_from", "evaluate"])
 def test_checkpoint__with_code_is_refused_and_does_not_run(copied, tmp_path, use, sealed):
     path = checkpoints_of(RunFolder(copied))[-1] if use == "resume" else copied/"checkpoints"/"best.pt"
     content = torch.load(path, weights_only=True) | dict(step=Armed(tmp_path/"ran"))
@@ -232,7 +233,8 @@ def test_checkpoint__with_code_is_refused_and_does_not_run(copied, tmp_path, use
     if use == "resume" and not sealed: checkpoints_of(RunFolder(copied))[0].unlink()
     with pytest.raises(InputError, match="nothing of it was run" if sealed else "damaged"):
         if use == "resume": fit(tiny_run("toy", out=copied, resume=True), callbacks=[])
-        else: start(tmp_path/"next", "dgcl", init_from=copied)
+        elif use == "init_from": start(tmp_path/"next", "dgcl", init_from=copied)
+        else: open_trained(copied, "best", "cpu")
     assert not (tmp_path/"ran").exists(), "the program did not run"
     torch.load(path, weights_only=False); assert (tmp_path/"ran").is_dir(), "it was armed: a careless reader runs it"
 

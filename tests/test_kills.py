@@ -34,10 +34,12 @@ def is_saving(out): return any(p.name.endswith(PART) for d in (out, out/"checkpo
 def kill_and_resume(method, out, steps, kills, seed=0):
     "Start a run, kill it, start it again ...; every second kill waits for an unfinished file. Returns (step, whether it was saving) of each."
     rng, found = random.Random(seed), []
-    for i, target in enumerate(sorted(rng.uniform(0, .8 * steps) for _ in range(kills))):
+    targets = sorted(rng.uniform(0, .8 * steps) for _ in range(kills))
+    if kills > 2: targets[0] = 0                                            # while it is still being built
+    for i, target in enumerate(targets):
         child = start_child(train, method, out, steps)
         while child.exitcode is None and steps_of(out) < target: time.sleep(.002)
-        if i % 2 == 0: time.sleep(rng.uniform(0, .2))
+        if i % 2 == 0: time.sleep(rng.uniform(0, .1))
         else:
             while child.exitcode is None and steps_of(out) < target + steps / 6 and not is_saving(out): pass
         child.kill(); child.join()

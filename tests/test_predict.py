@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
 from dgcl_nb import engine, predict
+from dgcl_nb.config import build_method, run_from_dict
 from dgcl_nb.core import InputError, RunFolder, write_torch
 from dgcl_nb.engine import fit
 from dgcl_nb.evaluation import EvalConfig, mean_of_passes, predict_labels, to_network
@@ -384,6 +385,18 @@ def test_onnx__one_size_where_the_tracer_fails(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "write_graph", broken)
     check = export_onnx(trained, tmp_path/"net.onnx", noise(40, 40))
     assert check.exporter == "dynamo" and not check.any_size and check.difference < 1e-3 * check.largest
+
+
+@needs_onnx
+def test_onnx__a_transformer_gets_a_file_of_one_size(run, tmp_path, capfd):
+    "Its positions are resized in a way that the traced exporter does not know."
+    values = json.loads((run/"config.json").read_text())
+    values["model"] |= dict(encoder="test_vit", output_stride=16, last_stage=-1, aspp_rates=[6, 12, 18], aspp_pool=True, low_level_channels=48, pretrained="none")
+    settings = run_from_dict(values); method = build_method(settings, 11)
+    (run/"config.json").write_text(json.dumps(values)); write_torch(run/"checkpoints"/"best.pt", dict(step=1, miou=0., predictor=method.predictor().state_dict()))
+    check = export_onnx(trained := open_trained(run, device="cpu"), tmp_path/"net.onnx", noise(50, 70))
+    assert check.exporter == "dynamo" and not check.any_size and check.agreement > .999 and "graph" not in "".join(capfd.readouterr())
+    assert next(predict.predict(trained, noise(50, 70))).labels.shape == (50, 70)
 
 
 def test_onnx__without_the_extra(command, runs, tmp_path, monkeypatch):

@@ -251,8 +251,8 @@ LAUNCHED = ["--nproc-per-node", "2", "--standalone"]
 
 
 def torchrun(folder, *args, restarts=0, script=("-m", "dgcl_nb.train")):
-    words = [sys.executable, "-m", "torch.distributed.run", *LAUNCHED, "--max-restarts", str(restarts), *script, *map(str, args)]
-    return subprocess.run(words, capture_output=True, text=True, cwd=folder, timeout=500, env=clean_environment())
+    words = [sys.executable, "-m", "torch.distributed.run", *LAUNCHED, "--max-restarts", str(restarts), *map(str, script), *map(str, args)]
+    return subprocess.run(words, capture_output=True, text=True, cwd=folder, timeout=300, env=clean_environment())
 
 
 @pytest.mark.slow
@@ -278,8 +278,9 @@ train.main(sys.argv[1:])
 
 @pytest.mark.slow
 def test_torchrun__restart_goes_on_from_the_last_checkpoint(tmp_path):
+    "Five times, as processes started again met the addresses of the dead only now and then."
     (tmp_path/"dies_once.py").write_text(DIES_ONCE); args = tiny_args("toy", steps=STEPS)
-    done = torchrun(tmp_path, *args, restarts=1, script=[tmp_path/"dies_once.py"])
-    assert done.returncode == 0 and "started again by torchrun: going on with runs/digits-toy-s0" in done.stderr, done.stderr
-    assert state_of(tmp_path/"runs"/"digits-toy-s0")["step"] == STEPS
-    assert [r["step"] for r in metrics_of(tmp_path/"runs"/"digits-toy-s0") if "event" not in r] == [1, *range(2, STEPS + 1, 2)]
+    for n in range(5):
+        done, out = torchrun(tmp_path, *args, restarts=1, script=[tmp_path/"dies_once.py"]), tmp_path/"runs"/f"digits-toy-s0{f'-{n + 1}' if n else ''}"
+        assert done.returncode == 0 and f"started again by torchrun: going on with runs/{out.name}" in done.stderr, done.stderr
+        assert [r["step"] for r in metrics_of(out) if "event" not in r] == [1, *range(2, STEPS + 1, 2)] and state_of(out)["step"] == STEPS
