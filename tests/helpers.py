@@ -30,7 +30,7 @@ TINY = dict(steps=8, device="cpu") | {
     "model.last_stage": 2, "model.decoder_channels": 16, "model.low_level_channels": 8, "model.proj_dim": 8,
     "model.aspp_rates": 2, "model.dropout": 0.1, "optim.encoder_lr_scale": 0.3,
     "loop.log_every": 2, "loop.evaluations": 1, "loop.snapshots": 1, "loop.checkpoints": 2, "loop.num_probes": 2, "loop.report": False, "eval.batch_size": 6}
-DGCL = {"dgcl.bank.size": 32, "dgcl.bank.min_fill": 4, "dgcl.num_neighbors": "4 8"}
+DGCL = {"dgcl.bank.size": 32, "dgcl.bank.min_fill": 4, "dgcl.num_neighbors": "4 8", "dgcl.contrast_start": 0}
 "Settings that make a run tiny, and those that let DGCL's contrast begin within a few steps."
 
 

@@ -28,25 +28,35 @@ def train(method, out, steps): fit(tiny_run(method, out=out, resume=True, steps=
 def steps_of(out): return len({r["step"] for r in metrics_of(out)})
 
 
-def is_saving(out): return any(p.name.endswith(PART) for d in (out, out/"checkpoints", out/"snapshots") if d.is_dir() for p in d.iterdir())
+def unfinished(out): return {p for d in (out, out/"checkpoints", out/"snapshots") if d.is_dir() for p in d.iterdir() if p.name.endswith(PART)}
+
+
+def identity(path): return path.stat().st_ino if path.exists() else None
+
+
+def kill_one(rng, kind, target, method, out, steps):
+    """Start or resume a run and kill it: `early`, while it is still being built or gone back; at a `step` at or after the target; or `saving`, at the sight of an unfinished file.
+    Returns (steps in its log, whether it left an unfinished file), or None if it had come to its end."""
+    before, log = unfinished(out), identity(out/"metrics.jsonl")
+    child = start_child(train, method, out, steps)
+    on = lambda: child.exitcode is None
+    if kind == "early": time.sleep(rng.uniform(0, .6))
+    else:
+        while on() and identity(out/"metrics.jsonl") == log: time.sleep(.001)            # going back writes the log anew, cut at the checkpoint
+        while on() and steps_of(out) < target: time.sleep(.001)
+        if kind == "step": time.sleep(rng.uniform(0, .05))
+        while kind == "saving" and on() and steps_of(out) < target + steps / 6 and unfinished(out) <= before: pass
+    child.kill(); child.join()
+    return (steps_of(out), not unfinished(out) <= before) if child.exitcode == -signal.SIGKILL else None
 
 
 def kill_and_resume(method, out, steps, kills, seed=0):
-    "Start a run, kill it, start it again ...; every second kill waits for an unfinished file. Returns (step, whether it was saving) of each."
-    rng, found = random.Random(seed), []
-    targets = sorted(rng.uniform(0, .8 * steps) for _ in range(kills))
-    if kills > 2: targets[0] = 0                                            # while it is still being built
-    for i, target in enumerate(targets):
-        child = start_child(train, method, out, steps)
-        while child.exitcode is None and steps_of(out) < target: time.sleep(.002)
-        if i % 2 == 0: time.sleep(rng.uniform(0, .1))
-        else:
-            while child.exitcode is None and steps_of(out) < target + steps / 6 and not is_saving(out): pass
-        child.kill(); child.join()
-        if child.exitcode == -signal.SIGKILL: found.append((steps_of(out), is_saving(out)))
-    child = start_child(train, method, out, steps)
-    assert wait_for([child]) == [0]
-    return found
+    "Start a run, kill it, start it again ..., and let it end. Returns what each kill found."
+    rng = random.Random(seed)
+    targets, kinds = sorted(rng.uniform(0, .8 * steps) for _ in range(kills)), itertools.cycle(["step", "saving", "early", "saving"])
+    found = [kill_one(rng, kind, target, method, out, steps) for kind, target in zip(kinds, targets)]
+    assert wait_for([start_child(train, method, out, steps)]) == [0]
+    return [f for f in found if f]
 
 
 def check_same(whole, parts):
@@ -83,11 +93,16 @@ def test_kills__other_methods(method, tmp_path): assert len(check_kills(method, 
 @pytest.mark.parametrize("method", [*config.METHODS, "toy"])
 def test_kills__twenty(method, tmp_path):
     found = check_kills(method, tmp_path, 60, 20)
-    print(f"\n{method}: {len(found)} kills, {sum(s for _, s in found)} of them while a file was unfinished, after steps {[n for n, _ in found]}")
+    print(f"\n{method}: {len(found)} kills, {sum(s for _, s in found)} of them left an unfinished file; lines of steps in the log {[n for n, _ in found]}")
     assert len(found) == 20
 
 
 # Every point of saving
+
+def test_write_atomic__never_writes_in_place(tmp_path):
+    core.write_atomic(tmp_path/"a", "one"); os.link(tmp_path/"a", tmp_path/"b"); core.write_atomic(tmp_path/"a", "two")
+    assert (tmp_path/"b").read_text() == "one" and (tmp_path/"a").read_text() == "two"
+
 
 def count_calls(stop):
     "Let `stop(n)` hear of every call on the file system that saving makes, before and after it; a write is heard of when half of it is done."
