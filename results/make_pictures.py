@@ -32,7 +32,7 @@ def picture(baseline: str, dgcl: str, path: Path) -> None:
     fig.tight_layout(pad=0.3)
     bar = fig.colorbar(shown, ax=axs[-1].tolist(), fraction=0.02, pad=0.01)
     bar.ax.tick_params(labelsize=6)
-    fig.savefig(path)
+    fig.savefig(path, bbox_inches="tight")
 
 
 if __name__ == "__main__":
