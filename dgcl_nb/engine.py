@@ -284,7 +284,7 @@ def compile_networks(
     try: torch.compile(lambda x: x.sin() + 1)(torch.ones(2, device=device))
     except Exception as e:
         why = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
-        raise InputError(f"loop.compile: torch cannot compile here ({why}); install a C++ compiler (g++, or name another in CXX; on a GPU also triton), or leave it at False") from e
+        raise InputError(f"loop.compile: torch cannot compile here ({why}); install a C++ compiler (g++, or another in CXX; on a GPU also triton), or leave it at False") from e
     for network in method.networks().values(): network.compile()
 
 # %% ../nbs/64_engine.ipynb #ca9e9ef1
@@ -527,7 +527,8 @@ def check_state(
     path:Path, # its name, for messages
 )->None:
     "Raise InputError for a file that is no checkpoint of this run."
-    if not STATE_KEYS <= state.keys(): raise InputError(f"{path} is no checkpoint of this version: it lacks {', '.join(sorted(STATE_KEYS - state.keys()))}; start anew with another --out")
+    lacking = ", ".join(sorted(STATE_KEYS - state.keys()))
+    if lacking: raise InputError(f"{path} is no checkpoint of this version: it lacks {lacking}; start anew with another --out")
     if state["method_name"] != t.run.method: raise InputError(f"{path} is a checkpoint of method {state['method_name']}, not of {t.run.method}; resume with that method")
     own = t.method.state_dict()
     differ = [k for k in own.keys() | state["method"].keys() if k not in own or k not in state["method"] or own[k].shape != state["method"][k].shape]
