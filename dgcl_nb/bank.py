@@ -169,9 +169,10 @@ class MemoryBank(Rings):
         first:int=0, # classes before it keep no densities
     )->list[int]: # classes
         "The classes whose stored densities shall be computed again in this step; a class of one entry has no neighbour to compare with."
-        held, ages = self.filled.tolist(), self.staleness(step).nan_to_num(-1.).tolist()
-        classes = [c for c in range(first, self.num_classes) if held[c] > 1]
-        return dict(none=[], all=classes, rolling=sorted(classes, key=lambda c: -ages[c])[:1])[cfg.refresh]
+        classes = [c for c, held in enumerate(self.filled.tolist()) if held > 1 and c >= first] if cfg.refresh != "none" else []
+        if cfg.refresh != "rolling" or not classes: return classes
+        ages = self.staleness(step).tolist()
+        return [max(classes, key=lambda c: ages[c])]
 
 # %% ../nbs/41_bank.ipynb #73d080c2
 def refresh_density(

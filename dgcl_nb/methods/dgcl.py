@@ -230,9 +230,10 @@ def remember(
     "Put new pixels into the bank and refresh the stalest densities."
     feats, keys, labels, confidence, density = rows.split([bank.feats.shape[-1], bank.proj.shape[-1], 1, 1, 1], 1)
     density_of = lambda x, entries, own=False: multi_scale_density(x, entries, cfg.num_neighbors, exclude_self=own, normalized=True)
-    ranked, labels = ranked_classes(bank, cfg), labels[:, 0].long()
-    new = torch.cat([labels.new_empty(0), *take_per_class(labels, cfg.bank.max_new_per_class, generator).values()])
-    feats, keys, labels, confidence, density = (x.index_select(0, new) for x in (feats, keys, labels, confidence[:, 0], density[:, 0]))
+    ranked, labels, confidence, density = ranked_classes(bank, cfg), labels[:, 0].long(), confidence[:, 0], density[:, 0]
+    if (labels.bincount() > cfg.bank.max_new_per_class).any():                 # several processes or passes brought their few
+        new = torch.cat([*take_per_class(labels, cfg.bank.max_new_per_class, generator).values()])
+        feats, keys, labels, confidence, density = (x.index_select(0, new) for x in (feats, keys, labels, confidence, density))
     may = bank.ready(cfg.new_density_at)[labels] & (labels >= ranked.start)
     for c in labels[may & density.isnan()].unique().tolist():
         missing = density.isnan() & (labels == c); density[missing] = density_of(feats[missing], bank.queue(c).feats)

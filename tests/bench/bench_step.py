@@ -2,8 +2,8 @@
 
     python tests/bench/bench_step.py [--preset digits] [--warmup 100] [--settle 10] [--repeats 40] [--out results] [-- further train flags]
 
-A run is warmed up by `warmup` supervised and `settle` self-training steps, so that pseudo-labels are what they are in a run, then the bank is
-filled to its last entry (copies of what it holds, a little disturbed), and `repeats` steps are timed: dgcl and self_training in turn, in one process,
+The contrast acts from the beginning of self-training. A run is warmed up by `warmup` supervised and `settle` self-training steps, so that pseudo-labels
+are what they are in a run, then the bank is filled to its last entry (copies of what it holds, a little disturbed), and `repeats` steps are timed: dgcl and self_training in turn, in one process,
 each on its own network; the median counts. Parts nest in the code - "forward, all" holds teacher, student forward, density and a part of the bank -
 so only the innermost are listed;
 "losses, mixing, rest" is what remains of the step: cross-entropies, CutMix, logs of the labels, the engine.
@@ -33,7 +33,8 @@ def open_run(method, args, flags):
     "A run of `warmup` supervised steps and three times as many of self-training, with its loader."
     share, steps = 0.25, 4 * args.warmup
     assert steps - args.warmup > args.settle + args.repeats, "more repeats than steps: raise --warmup"
-    run = parse_run(["--preset", args.preset, "--method", method, "--steps", str(steps), "--loop.sup_only_fraction", str(share), *flags])
+    at_once = ["--dgcl.contrast_start", "0"] if method == "dgcl" else []        # the contrast acts in every step that is timed
+    run = parse_run(["--preset", args.preset, "--method", method, "--steps", str(steps), "--loop.sup_only_fraction", str(share), *at_once, *flags])
     t = start_training(run, RunFolder(tempfile.mkdtemp()).create(), Control())
     return t, iter(make_loader(t.data, run.views, t.method.views, run.batch, run.seed, 0, steps, pin_memory=t.accelerator.device.type == "cuda"))
 
