@@ -4,8 +4,8 @@
 
 The contrast acts from the beginning of self-training. A run is warmed up by `warmup` supervised and `settle` self-training steps, so that pseudo-labels
 are what they are in a run, then the bank is filled to its last entry (copies of what it holds, a little disturbed), and `repeats` steps are timed:
-dgcl and self_training in turn, in one process, each on its own network; the median counts. Parts nest in the code - "forward, all" holds teacher, student forward, density and a part of the bank -
-so only the innermost are listed;
+dgcl and self_training in turn, in one process, each on its own network; the median counts. Parts nest in the code - "forward, all" holds teacher,
+student forward, density and a part of the bank - so only the innermost are listed;
 "losses, mixing, rest" is what remains of the step: cross-entropies, CutMix, logs of the labels, the engine.
 Goal: density + sampling + loss + bank at most 10 % of the step."""
 import argparse
