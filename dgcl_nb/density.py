@@ -149,6 +149,7 @@ def search_groups(
             if with_entries: entries[part] = columns
     return values, entries
 
+# %% ../nbs/40_density.ipynb #c40knn
 @torch.no_grad()
 def knn_similarities(
     feats:Tensor, # (N, D) queries, any float type, rows of any length; N may be 0
