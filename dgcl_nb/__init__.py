@@ -15,19 +15,19 @@ Modules:
 - `dgcl_nb.engine`: The loop: fetch, losses, step, after_step; once in a while it evaluates, shows itself and saves.
 - `dgcl_nb.evaluate`: A run scored again, by any protocol and on any data of its classes: `python -m dgcl_nb.evaluate RUN`.
 - `dgcl_nb.evaluation`: Whole images or sliding windows, several sizes and mirror images on request, always at the original resolution; every image once, and the protocol stands in the output.
-- `dgcl_nb.layout`: From feature vectors to points on a screen: a PCA view at once, UMAP over the exact neighbours of the density, and one layout over time that an eye can follow.
+- `dgcl_nb.looking.figures`: Arrays in, figure out: curves of a run, feature clusters, predictions side by side, density by class, and the test of the paper's claim about sparse regions.
+- `dgcl_nb.looking.layout`: From feature vectors to points on a screen: a PCA view at once, UMAP over the exact neighbours of the density, and one layout over time that an eye can follow.
+- `dgcl_nb.looking.runs`: Reading a run folder: finished, half-copied, or being written at this moment by another process.
 - `dgcl_nb.losses`: The three terms: learn from labels, learn from pseudo-labels, and pull sparse pixels of a class towards its dense middle.
-- `dgcl_nb.methods.base`: What the loop asks of a method, and the frame that all self-training methods share: teacher → filter → mix → loss.
 - `dgcl_nb.methods.dgcl`: Density-guided contrastive learning: features that are confident but lie in sparse regions of their class are pulled to where the class is dense.
+- `dgcl_nb.methods.protocol`: What the loop asks of a method, and the frame that all self-training methods share: teacher → filter → mix → loss.
 - `dgcl_nb.methods.self_training`: The baseline inside DGCL: a teacher's filtered labels on mixed images, and nothing about density.
 - `dgcl_nb.methods.supervised`: The baseline that every other method must beat: labelled images, nothing else.
 - `dgcl_nb.metrics`: What a run is judged by: mIoU over the whole set, how tight the classes lie in feature space, and how good the pseudo-labels are.
 - `dgcl_nb.model`: From images to four maps: class scores, features, projections and, on request, auxiliary scores; and the teacher that follows.
-- `dgcl_nb.plots`: Arrays in, figure out: curves of a run, feature clusters, predictions side by side, density by class, and the test of the paper's claim about sparse regions.
 - `dgcl_nb.predict`: The network of a run, put to work on pictures of your own: label maps, overlays, confidence, and an ONNX file.
 - `dgcl_nb.pseudo_labels`: What a network believes of an unlabelled pixel, how sure it is, and how many of these beliefs may be used as labels.
 - `dgcl_nb.report`: A run on one page that needs no network, no kernel and no Python: `python -m dgcl_nb.report runs/x`.
-- `dgcl_nb.runs`: Reading a run folder: finished, half-copied, or being written at this moment by another process.
 - `dgcl_nb.sampling`: Which pixels pull and which are pulled: anchors, positives and negatives of the contrastive loss, chosen by density, by confidence or by chance.
 - `dgcl_nb.snapshots`: What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
 - `dgcl_nb.train`: One command trains a method and leaves a run folder: `python -m dgcl_nb.train`.

@@ -24,7 +24,7 @@ from .core import InputError, seed_everything, unknown_name
 from .data.sets import DataConfig, open_data
 from .data.splits import SegData
 from .evaluation import EvalConfig
-from .methods.base import Method, SelfTrainingConfig, SupervisedConfig
+from .methods.protocol import Method, SelfTrainingConfig, SupervisedConfig
 from .methods.dgcl import DGCL, DGCLConfig
 from .methods.self_training import SelfTraining
 from .methods.supervised import Supervised

@@ -35,7 +35,7 @@ from .core import (IGNORE_INDEX, InputError, RunFolder, append_line, choose_run_
                           seed_everything, sync_file, write_torch, write_whole)
 from .data.splits import SegData
 from .evaluation import EvalResult, evaluate
-from .methods.base import Losses, Method, Progress, param_groups, section
+from .methods.protocol import Losses, Method, Progress, param_groups, section
 from .model import load_weights
 from .snapshots import list_snapshots, make_snapshot, save_snapshot
 from .views import normalize

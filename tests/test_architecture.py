@@ -1,55 +1,83 @@
-"""Who may know whom: the import lines of the generated modules against the table of rooms, and the index notebook against the rooms there are."""
+"""Who may know whom: the import lines of the generated modules against the table of families, and the index against the rooms there are."""
 import ast
 import json
 import re
+from typing import NamedTuple
 
 import pytest
 from sync_gate import ROOT, source_notebook
 
 NBS, PACKAGE = ROOT / "nbs", "dgcl_nb"
 
-METHODS = "supervised self_training dgcl mean_teacher cutmix cct gct cps u2pl ps_mt pcr gta_seg"
-# What each room may import: names of rooms, and "A-B" for every room whose notebook's number is in A..B.
-ROOMS = {
-    "core": "",
-    "data.splits": "core", "data.digits": "core data.splits", "data.files": "core data.splits",
-    "data.sets": "core data.splits data.digits data.files",
-    "views": "core", "batches": "core views data.splits",
-    "model": "core",
-    "density": "core", "bank": "core", "sampling": "core", "pseudo_labels": "core", "losses": "core",
-    "methods.base": "00-44", **{f"methods.{name}": "00-44 methods.base" for name in METHODS.split()},
-    "metrics": "core", "evaluation": "core metrics", "snapshots": "core metrics",
-    "config": "00-62", "engine": "00-63",
-    "train": "00-64", "predict": "00-65", "bench": "00-66", "evaluate": "00-67", "data.__main__": "00-68",
-    "plots": "core metrics", "layout": "core density", "runs": "core snapshots data.splits data.digits",
-    "widgets.front": "core", "widgets.state": "core density snapshots layout",
-    "widgets.explorer": "core snapshots layout runs widgets.front widgets.state", "widgets.overlay": "core snapshots runs widgets.front",
-    "widgets.monitor": "core snapshots 70-76", "report": "core snapshots 70-77",
-}
+
+class Place(NamedTuple):
+    "Where a room's notebook lies: its folder below nbs/ (empty: nbs/ itself) and its number in there."
+    folder: str
+    number: int
 
 
-def number_of(notebook):
-    "The reading number of a room, from its notebook's file name (40 of nbs/40_density.ipynb)."
-    return int(re.match(r"(\d\d)_", notebook.rsplit("/", 1)[-1])[1])
+# The families, in the order in which data flows through them: name -> (folder, numbers)
+FAMILIES = dict(
+    base=("", range(0, 10)),
+    data=("data", range(0, 100)),
+    views=("", range(20, 30)),
+    networks=("", range(30, 40)),
+    parts=("", range(40, 50)),
+    methods=("methods", range(0, 100)),
+    run=("", range(60, 70)),
+    commands=("commands", range(0, 100)),
+    looking=("looking", range(0, 100)),
+)
+# Which families a family may import besides itself.
+MAY_IMPORT = dict(
+    base="",
+    data="base",
+    views="base data",
+    networks="base",
+    parts="base",
+    methods="base data views networks parts",
+    run="base data views networks parts methods",
+    commands="base data views networks parts methods run",
+    looking="base",
+)
+# Rooms that a family may import one by one: what a viewer reads, and the colours and the pictures of its demonstration.
+SINGLE_ROOMS = dict(looking="snapshots metrics density data.splits data.digits")
+# In these families no room knows another, but for the ones named: they may know all (`True`) or are known by all (`False`).
+SEPARATE = dict(parts={"cells": True}, methods={"methods.protocol": False})
+
+
+def place_of(notebook):
+    "The place of a room: nbs/data/01_digits.ipynb is number 1 of folder data."
+    found = re.fullmatch(r"nbs/(?:(\w+)/)?(\d\d)_[\w.]+\.ipynb", notebook)
+    assert found, f"{notebook}: a room's notebook is nbs/NN_name.ipynb or nbs/FOLDER/NN_name.ipynb"
+    return Place(found[1] or "", int(found[2]))
+
+
+def family_of(place):
+    "The family of a place, or None outside the table."
+    return next((f for f, (folder, numbers) in FAMILIES.items() if folder == place.folder and place.number in numbers), None)
 
 
 def room_of(path):
-    "The room's name of a module file: dgcl_nb/methods/base.py is methods.base."
+    "The room's name of a module file: dgcl_nb/methods/protocol.py is methods.protocol."
     return ".".join(path.relative_to(ROOT / PACKAGE).with_suffix("").parts)
 
 
 def dynamic_imports(node):
     "Names given to import_module() and __import__() as plain strings."
     called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-    if called in ("import_module", "__import__"): yield from (a.value for a in node.args[:1] if isinstance(a, ast.Constant))
+    if called in ("import_module", "__import__"):
+        yield from (a.value for a in node.args[:1] if isinstance(a, ast.Constant))
 
 
 def imported_names(source, room):
     "Dotted names that the module `room` imports anywhere in its source, relative ones made absolute."
     parts = f"{PACKAGE}.{room}".split(".")
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import): yield from (a.name for a in node.names)
-        elif isinstance(node, ast.Call): yield from dynamic_imports(node)
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names)
+        elif isinstance(node, ast.Call):
+            yield from dynamic_imports(node)
         elif isinstance(node, ast.ImportFrom):
             start = ".".join([*parts[:-node.level], *filter(None, [node.module])]) if node.level else node.module
             yield from (f"{start}.{a.name}" for a in node.names)
@@ -58,88 +86,103 @@ def imported_names(source, room):
 def imported_rooms(source, room, rooms):
     "The rooms among `rooms` (names) that `room` imports; a name of this package that belongs to no room is given as it is."
     for name in imported_names(source, room):
-        if name != PACKAGE and not name.startswith(PACKAGE + "."): continue
+        if name != PACKAGE and not name.startswith(PACKAGE + "."):
+            continue
         parts = name.split(".")[1:]
-        found = [".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in rooms]
-        if found: yield found[0]
-        elif parts not in ([], ["__version__"]): yield ".".join(parts)
+        prefixes = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+        found = [p for p in prefixes if p in rooms]
+        if found:
+            yield found[0]
+        elif parts not in ([], ["__version__"]):
+            yield ".".join(parts)
 
 
-def allowed(room, numbers):
-    "The set of rooms that `room` may import, given the numbers of all rooms."
-    names = set()
-    for word in ROOMS[room].split():
-        span = re.fullmatch(r"(\d\d)-(\d\d)", word)
-        names |= {r for r, n in numbers.items() if int(span[1]) <= n <= int(span[2])} if span else {word}
-    return names - {room}
+def fault_between(room, other, places):
+    "Why `room` must not import `other`, or None."
+    mine, theirs = family_of(places[room]), family_of(places[other])
+    if mine != theirs:
+        allowed = theirs in MAY_IMPORT[mine].split() or other in SINGLE_ROOMS.get(mine, "").split()
+        return None if allowed else f"the family '{mine}' must not know '{theirs}'"
+    if places[other].number >= places[room].number:
+        return "imports point to smaller numbers"
+    exceptions = SEPARATE.get(mine)
+    if exceptions is None or exceptions.get(room) is True or exceptions.get(other) is False:
+        return None
+    return f"rooms of the family '{mine}' do not know each other"
 
 
-def faults(numbers, imports):
-    "What breaks the plan, as sentences; `numbers` {room: number}, `imports` {room: set of rooms}."
-    found = [f"{room} is not in the table of rooms" for room in numbers if room not in ROOMS]
-    for room in numbers.keys() & ROOMS.keys():
-        found += [f"{room} must not import {other}" for other in sorted(imports[room] - allowed(room, numbers))]
+def faults(places, imports):
+    "What breaks the plan, as sentences; `places` {room: Place}, `imports` {room: set of rooms}."
+    found = [f"{room}: {place} belongs to no family" for room, place in places.items() if family_of(place) is None]
     for room, others in imports.items():
-        for other in others & numbers.keys():
-            a, b = numbers[room], numbers[other]
-            if b >= a: found.append(f"{room} ({a}) imports {other} ({b}): imports point to smaller numbers")
-            if a <= 64 and b >= 70: found.append(f"{room} ({a}) imports {other} ({b}): what computes must not know what shows")
-            if 40 <= a <= 44 and 40 <= b <= 44: found.append(f"{room} imports {other}: rooms 40-44 do not know each other")
-            if room.startswith("methods.") and other.startswith("methods.") and other != "methods.base": found.append(f"{room} imports its sibling {other}")
+        for other in sorted(others - {room}):
+            why = fault_between(room, other, places) if other in places else "there is no such room"
+            if why:
+                found.append(f"{room} imports {other}: {why}")
     return sorted(found)
 
 
 def read_rooms():
-    "({room: number}, {room: set of rooms it imports}) of the package as it stands."
+    "({room: Place}, {room: set of rooms it imports}) of the package as it stands."
     modules = {room_of(p): p for p in sorted((ROOT / PACKAGE).rglob("*.py")) if source_notebook(p, ROOT)}
-    numbers = {room: number_of(source_notebook(p, ROOT)) for room, p in modules.items()}
-    return numbers, {room: set(imported_rooms(p.read_text(encoding="utf-8"), room, set(modules) | set(ROOMS))) for room, p in modules.items()}
+    places = {room: place_of(source_notebook(p, ROOT)) for room, p in modules.items()}
+    imports = {room: set(imported_rooms(p.read_text(encoding="utf-8"), room, set(modules))) for room, p in modules.items()}
+    return places, imports
 
 
 def test_rooms__import_only_what_the_table_allows():
-    numbers, imports = read_rooms()
-    assert numbers and not faults(numbers, imports), "\n".join(faults(numbers, imports))
+    places, imports = read_rooms()
+    assert places and not faults(places, imports), "\n".join(faults(places, imports))
 
 
 def test_rooms__notebook_and_module_have_one_name():
     for path in sorted((ROOT / PACKAGE).rglob("*.py")):
         notebook = source_notebook(path, ROOT)
-        if notebook: assert notebook == f"nbs/{number_of(notebook):02d}_{room_of(path)}.ipynb"
+        name = "command" if path.stem == "__main__" else path.stem
+        assert not notebook or notebook.endswith(f"_{name}.ipynb"), f"{notebook} exports {path.name}"
 
 
-NUMBERS = {"core": 0, "views": 20, "model": 30, "density": 40, "bank": 41, "methods.base": 50, "methods.supervised": 51, "methods.dgcl": 53,
-           "metrics": 60, "snapshots": 62, "config": 63, "train": 65, "plots": 70, "report": 78}
+PLACES = {
+    "core": Place("", 0), "data.splits": Place("data", 0), "data.digits": Place("data", 1), "views": Place("", 20), "model": Place("", 30),
+    "density": Place("", 40), "bank": Place("", 41), "cells": Place("", 46), "methods.protocol": Place("methods", 0),
+    "methods.supervised": Place("methods", 1), "methods.dgcl": Place("methods", 3), "metrics": Place("", 60), "snapshots": Place("", 62),
+    "config": Place("", 64), "train": Place("commands", 0), "looking.figures": Place("looking", 0), "report": Place("looking", 30),
+}
 
 
 @pytest.mark.parametrize("room, source, message", [
-    ("bank", "from .density import multi_scale_density", "rooms 40-44 do not know each other"),
-    ("methods.dgcl", "from .supervised import Supervised", "imports its sibling methods.supervised"),
-    ("methods.dgcl", "from ..metrics import SegScore", "methods.dgcl must not import metrics"),
-    ("model", "from dgcl_nb.views import weak_view", "model must not import views"),
-    ("train", "from .plots import show", "train must not import plots"),
-    ("snapshots", "def f():\n    import dgcl_nb.plots", "what computes must not know what shows"),
-    ("snapshots", "importlib.import_module('dgcl_nb.report')", "snapshots must not import report"),
-    ("core", "from dgcl_nb import model", "imports point to smaller numbers"),
-    ("plots", "from .nowhere import x", "plots must not import nowhere"),
+    ("bank", "from .density import multi_scale_density", "rooms of the family 'parts' do not know each other"),
+    ("methods.dgcl", "from .supervised import Supervised", "rooms of the family 'methods' do not know each other"),
+    ("methods.dgcl", "from ..metrics import SegScore", "the family 'methods' must not know 'run'"),
+    ("model", "from dgcl_nb.views import weak_view", "the family 'networks' must not know 'views'"),
+    ("train", "from .looking.figures import show", "the family 'commands' must not know 'looking'"),
+    ("snapshots", "def f():\n    import dgcl_nb.looking.figures", "the family 'run' must not know 'looking'"),
+    ("snapshots", "importlib.import_module('dgcl_nb.report')", "the family 'run' must not know 'looking'"),
+    ("report", "from .config import Run", "the family 'looking' must not know 'run'"),
+    ("report", "from .methods.dgcl import DGCL", "the family 'looking' must not know 'methods'"),
+    ("core", "from dgcl_nb import model", "the family 'base' must not know 'networks'"),
+    ("data.splits", "from .digits import SceneSet", "imports point to smaller numbers"),
+    ("looking.figures", "from .nowhere import x", "there is no such room"),
 ])
 def test_faults__are_found(room, source, message):
-    imports = {r: set() for r in NUMBERS} | {room: set(imported_rooms(source, room, set(ROOMS)))}
-    assert any(message in f for f in faults(NUMBERS, imports))
+    imports = {r: set() for r in PLACES} | {room: set(imported_rooms(source, room, set(PLACES)))}
+    assert any(message in f for f in faults(PLACES, imports))
 
 
 @pytest.mark.parametrize("room, source", [
     ("core", "import torch.nn as nn\nfrom dgcl_nb import __version__"),
-    ("methods.dgcl", "from .base import Method\nfrom ..density import multi_scale_density\nfrom dgcl_nb.bank import MemoryBank"),
+    ("methods.dgcl", "from .protocol import Method\nfrom ..density import multi_scale_density\nfrom dgcl_nb.bank import MemoryBank"),
+    ("cells", "from .density import multi_scale_density\nfrom .bank import MemoryBank"),
     ("config", "from .methods.dgcl import DGCLConfig\nfrom .snapshots import Snapshot"),
-    ("report", "from .plots import show\nfrom .snapshots import load_snapshot"),
+    ("report", "from .looking.figures import show\nfrom .snapshots import load_snapshot"),
 ])
 def test_faults__none_in_what_is_allowed(room, source):
-    imports = {r: set() for r in NUMBERS} | {room: set(imported_rooms(source, room, set(ROOMS)))}
-    assert faults(NUMBERS, imports) == []
+    imports = {r: set() for r in PLACES} | {room: set(imported_rooms(source, room, set(PLACES)))}
+    assert faults(PLACES, imports) == []
 
 
 def test_faults__a_room_outside_the_table():
-    assert faults({"utils": 45}, {"utils": set()}) == ["utils is not in the table of rooms"]
+    assert faults({"utils": Place("", 50)}, {"utils": set()}) == ["utils: Place(folder='', number=50) belongs to no family"]
 
 
 def test_index__links_every_room_and_nothing_that_is_not_there():

@@ -7,7 +7,7 @@ import torch
 from dgcl_nb.bank import BankConfig, MemoryBank
 from dgcl_nb.core import IGNORE_INDEX
 from dgcl_nb.density import multi_scale_density
-from dgcl_nb.methods.base import Losses
+from dgcl_nb.methods.protocol import Losses
 from dgcl_nb.methods.dgcl import ClassPlan, DGCLConfig, Pixels, few_of_each, measure_density, note_truth, plan_classes, remember, rows_to_rank
 from dgcl_nb.sampling import SamplingConfig
 

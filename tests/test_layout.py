@@ -10,9 +10,9 @@ import pytest
 import torch
 from helpers import clean_environment
 
-from dgcl_nb import layout
+from dgcl_nb.looking import layout
 from dgcl_nb.core import InputError
-from dgcl_nb.layout import (align, carry_over, follow_layout, joint_layout, knn_graph, link_graph, match_rows, movement, normalise, pca_layout, place_new, spread,
+from dgcl_nb.looking.layout import (align, carry_over, follow_layout, joint_layout, knn_graph, link_graph, match_rows, movement, normalise, pca_layout, place_new, spread,
                             time_links, umap_layout)
 
 
@@ -109,7 +109,7 @@ def test_umap__leaves_its_start_as_it_was():
 @pytest.mark.parametrize("feats, why", [(FEATS[:4], r"4 points are too few \(at least 5\)"), (np.ones((40, 3)), "the network has collapsed"),
                                         (np.zeros((40, 3)), "the network has collapsed")])
 def test_umap__says_why_it_shows_the_start(caplog, feats, why):
-    with caplog.at_level(logging.WARNING, logger="dgcl_nb.layout"):
+    with caplog.at_level(logging.WARNING, logger="dgcl_nb.looking.layout"):
         np.testing.assert_array_equal(umap_layout(feats), pca_layout(feats))
         assert len(joint_layout([feats[:2], feats[2:]])) == 2
     assert [bool(re.search(why, r.getMessage())) for r in caplog.records] == [True, True]
@@ -191,10 +191,10 @@ def test_movement__is_free_of_size_and_nan_where_nothing_is_common():
 
 MISSING = """
 import sys
-import numpy as np, dgcl_nb.layout
+import numpy as np, dgcl_nb.looking.layout
 print([m for m in ("umap", "numba", "plotly") if m in sys.modules])                             # imported late
 sys.modules["umap"] = None
-from dgcl_nb.layout import joint_layout, pca_layout, umap_layout, umap_problem, umap_ready, warm_umap
+from dgcl_nb.looking.layout import joint_layout, pca_layout, umap_layout, umap_problem, umap_ready, warm_umap
 feats = np.random.default_rng(0).normal(0, 1, (20, 3))
 warm_umap().join(); print(umap_ready(), umap_problem())
 for lay_out in (umap_layout, lambda f: joint_layout([f])):
@@ -219,5 +219,5 @@ def test_warm__failure_is_kept_as_a_sentence(monkeypatch, caplog):
 
 
 def test_warm__does_not_hold_up_the_end_of_a_process():
-    code = "import time; from dgcl_nb.layout import warm_umap; warm_umap(); time.sleep(.2)"
+    code = "import time; from dgcl_nb.looking.layout import warm_umap; warm_umap(); time.sleep(.2)"
     assert subprocess.run([sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True, timeout=60).returncode == 0

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dgcl_nb import plots
+from dgcl_nb.looking import figures as plots
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.metrics import ClusterScores
-from dgcl_nb.plots import (CURVE_COLOURS, THEMES, Halves, axis_range, clusters_side_by_side, colour_labels, confidence_density, curves, density_histograms, find_browser, go,
+from dgcl_nb.looking.figures import (CURVE_COLOURS, THEMES, Halves, axis_range, clusters_side_by_side, colour_labels, confidence_density, curves, density_histograms, find_browser, go,
                            matched_halves, picture_of, predictions_side_by_side, ranges_by_image, save_figure, scatter, series, set_theme, show, split_halves,
                            update_curves, verdict_line)
 

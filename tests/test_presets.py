@@ -12,7 +12,7 @@ from dgcl_nb.config import METHODS, OptimConfig, parse_run, preset_layers, run_c
 from dgcl_nb.core import InputError
 from dgcl_nb.data.sets import open_data
 from dgcl_nb.engine import make_optimizer
-from dgcl_nb.methods.base import param_groups
+from dgcl_nb.methods.protocol import param_groups
 from dgcl_nb.model import SegNetwork
 from dgcl_nb.train import main
 

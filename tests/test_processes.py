@@ -17,7 +17,7 @@ from helpers import Toy, ToyConfig, clean_environment, equal_states, few_images,
 from dgcl_nb import config, engine, train
 from dgcl_nb.core import RunFolder, gather_rows, is_whole, read_torch
 from dgcl_nb.engine import Control, Stopped, checkpoints_of, fit
-from dgcl_nb.methods.base import Losses, Method, SupervisedConfig, add_supervised
+from dgcl_nb.methods.protocol import Losses, Method, SupervisedConfig, add_supervised
 from dgcl_nb.views import Views
 
 STEPS = 20

@@ -19,7 +19,7 @@ import numpy as np
 from bench_density import machine, save, table
 from sklearn.manifold import trustworthiness
 
-from dgcl_nb.layout import follow_layout, joint_layout, movement, pca_layout, umap_layout
+from dgcl_nb.looking.layout import follow_layout, joint_layout, movement, pca_layout, umap_layout
 from dgcl_nb.snapshots import list_snapshots, load_snapshot
 
 SIZES, DIM, CLASSES = (2000, 5000, 10_000), 64, 11
@@ -29,7 +29,7 @@ ONE_PROCESS = """
 import json, sys, time
 start = time.perf_counter()
 import numpy as np, torch
-from dgcl_nb.layout import FIRST_EPOCHS, knn_graph, umap_layout
+from dgcl_nb.looking.layout import FIRST_EPOCHS, knn_graph, umap_layout
 n, dim, classes, own_search = map(int, sys.argv[1:])
 rng = np.random.default_rng(0)
 feats = (rng.normal(0, 1, (classes, dim))[rng.integers(0, classes, n)] + rng.normal(0, .6, (n, dim))).astype(np.float32)
@@ -87,7 +87,7 @@ def measure_run(folder):
 
 def demo_run(folder):
     "A run folder without training, to measure where no run is given."
-    from dgcl_nb.runs import make_demo_run
+    from dgcl_nb.looking.runs import make_demo_run
     make_demo_run(folder)
     return folder
 
