@@ -459,7 +459,8 @@ def cluster_figure(
 )->Figure:
     "The feature clusters of two runs in one layout, with the scores of each."
     from dgcl_nb.looking.layout import joint_layout
-    from dgcl_nb.looking.figures import ClusterScores, clusters_side_by_side
+    from dgcl_nb.looking.figures import clusters_side_by_side
+    from dgcl_nb.metrics import ClusterScores
     snaps, names = last_of_both(a, b), ("silhouette", "calinski_harabasz", "davies_bouldin")
     xys = joint_layout([s.feats.astype(np.float32) for s in snaps], kind=layout)
     found = [[scores_of(r)[n] for n in names] for r in (a, b)]
