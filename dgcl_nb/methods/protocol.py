@@ -112,6 +112,9 @@ class Method(nn.Module):
     def networks(self)->dict[str, nn.Module]: return {"student": self.student}
     def predictor(self)->nn.Module: return self.student
     def trained(self, phase:str)->list[SegNetwork]: return [self.student]
+    def scored(self)->dict[str, nn.Module]: return dict(student=self.student)
+    def labeller(self)->nn.Module: return next(iter(self.scored().values()))
+    def param_groups(self, phase:str, by_layer:bool=False)->dict[str, list[nn.Parameter]]: return param_groups(self.trained(phase), by_layer)
     def forward(self, batch:Batch, progress:Progress, phase:str="main")->Losses: raise NotImplementedError(f"{type(self).__name__}.forward")
     def after_phase(self, phase:str, batch:Batch, progress:Progress)->None: "Called when the phase's optimiser has stepped."
     def after_step(self, batch:Batch, progress:Progress)->None: "Called once a step: running means, banks, prototypes."
@@ -232,6 +235,7 @@ class SelfTrainingFrame(Method):
 
     def networks(self): return {"student": self.student, "teacher": self.teacher}
     def predictor(self): return self.teacher
+    def scored(self): return dict(teacher=self.teacher, student=self.student)
     def clean_views(self, batch:Batch)->list[Tensor]: return []
     def add_terms(self, losses, batch, outs, out_t, pseudo, mix, progress)->None: "Further losses of a method."
 
