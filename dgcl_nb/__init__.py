@@ -5,13 +5,16 @@ Modules:
 - `dgcl_nb.bank`: One ring of remembered pixels per class: what density is measured against, and where positives from other images come from.
 - `dgcl_nb.batches`: Which images a step sees, and what it holds of them: a pure function of the seed and the step, so that nothing has to be remembered.
 - `dgcl_nb.bench`: One command trains every method with every seed and writes one table: `python -m dgcl_nb.bench`.
+- `dgcl_nb.cells`: A batch as rows: one for each cell of the feature maps, sorted by class, with everything that a method with a memory bank asks of it.
 - `dgcl_nb.config`: A whole run as one frozen object, and the presets that a researcher edits.
+- `dgcl_nb.contrast`: Sparse cells are pulled to the dense middle of their class, and pushed away from other classes: the third term, for all classes of a step at once.
 - `dgcl_nb.core`: The few things that every room needs: the words and letters of the code, seeds, errors, one collective, and the run folder.
 - `dgcl_nb.data.digits`: The embedded data set: real handwriting over real photographs, rendered in seconds, the same on every machine that runs the same libraries.
 - `dgcl_nb.data.files`: PASCAL VOC, Cityscapes, or a folder of your own: read, checked, and never guessed.
 - `dgcl_nb.data.sets`: One setting names the data set; everything behind it is the same for all.
 - `dgcl_nb.data.splits`: Which images are labelled, which are not, and on which we score: lists that are read, made, checked and recognised.
 - `dgcl_nb.density`: How crowded is the place in feature space where a pixel lies? Exact multi-scale nearest-neighbour density, at little more than the price of one matrix product.
+- `dgcl_nb.device`: What crosses between the processor that gives orders and the device that computes, without either waiting for the other.
 - `dgcl_nb.engine`: The loop: fetch, losses, step, after_step; once in a while it evaluates, shows itself and saves.
 - `dgcl_nb.evaluate`: A run scored again, by any protocol and on any data of its classes: `python -m dgcl_nb.evaluate RUN`.
 - `dgcl_nb.evaluation`: Whole images or sliding windows, several sizes and mirror images on request, always at the original resolution; every image once, and the protocol stands in the output.

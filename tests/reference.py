@@ -2,6 +2,7 @@
 
 Written from a description of what that code computes; it shares no line with it, nor with the package. Tests compare the package's `released` settings with it.
 """
+
 import numpy as np
 
 IGNORE = 255
@@ -25,7 +26,11 @@ def released_density(feats, bank, num_neighbors=NUM_NEIGHBORS):
 
 def released_class_density(feats, bank, num_neighbors=NUM_NEIGHBORS):
     "As `released_density`, but 1 for all where the batch holds no more pixels than the largest k."
-    return np.ones(len(feats)) if len(feats) <= max(num_neighbors) else released_density(feats, bank, num_neighbors)
+    return (
+        np.ones(len(feats))
+        if len(feats) <= max(num_neighbors)
+        else released_density(feats, bank, num_neighbors)
+    )
 
 
 def released_selection(density, stored_density, num_anchors=200, num_positives=50, num_bank=50):
@@ -52,14 +57,19 @@ def released_contrast_term(feats, proj, labels, banks, num_negatives=512, skip_b
     no more than `num_negatives` may exist, as the released code would draw among them."""
     labels, losses = np.asarray(labels), []
     for c in np.unique(labels):
-        if c == IGNORE or (skip_background and c == 0): continue
+        if c == IGNORE or (skip_background and c == 0):
+            continue
         mine = np.flatnonzero(labels == c)
         others = np.flatnonzero((labels != c) & (labels != IGNORE))
         assert len(others) <= num_negatives, "the reference cannot draw"
         bank_feats, bank_proj, bank_density = banks[c]
         density = released_class_density(feats[mine], bank_feats)
         anchors, positives, stored = released_selection(density, bank_density)
-        losses.append(released_contrastive_loss(proj[mine][anchors], np.concatenate([proj[mine][positives], bank_proj[stored]]), proj[others]))
+        losses.append(
+            released_contrastive_loss(
+                proj[mine][anchors], np.concatenate([proj[mine][positives], bank_proj[stored]]), proj[others]
+            )
+        )
     return np.mean(losses) if losses else 0.0
 
 
@@ -106,7 +116,9 @@ def released_unsupervised_loss(logits, pseudo_labels):
     return np.asarray(pseudo_labels).size / kept * cross_entropy(logits, pseudo_labels).sum() / kept
 
 
-def released_drop_for_labels(epoch, epochs, first): return 20 * (1 - (epoch - first) / (epochs - first))
+def released_drop_for_labels(epoch, epochs, first):
+    return 20 * (1 - (epoch - first) / (epochs - first))
 
 
-def released_drop_for_contrast(epoch, epochs, first): return max(80 * (1 - (epoch - first) / (epochs - first)), 10)
+def released_drop_for_contrast(epoch, epochs, first):
+    return max(80 * (1 - (epoch - first) / (epochs - first)), 10)

@@ -1,4 +1,5 @@
 """`--variant released` sets what the released code computes with, on top of any preset and for each method that shares a part of it."""
+
 import pytest
 from sync_gate import ROOT
 
@@ -7,19 +8,35 @@ from dgcl_nb.methods.dgcl import contrast_weight_at
 from dgcl_nb.pseudo_labels import RELEASED_CONTRAST, RELEASED_LABELS, drop_for_contrast, drop_for_labels
 from dgcl_nb.sampling import RELEASED
 
-HERE = ROOT/"tests"                                                    # no settings.ini of its own
+HERE = ROOT / "tests"  # no settings.ini of its own
 
 
 @pytest.fixture(scope="module")
-def run(): return parse_run(["--variant", "released"], HERE)
+def run():
+    return parse_run(["--variant", "released"], HERE)
 
 
 def test_released__self_training_part(run):
     d = run.dgcl
     assert run.variant == "released"
-    assert (d.unsup_weight, d.rescale, d.ema_decay, d.ema_buffers, d.teacher_mode, d.teacher_start) == (.5, True, .999, "own", "train", "unsup")
+    assert (d.unsup_weight, d.rescale, d.ema_decay, d.ema_buffers, d.teacher_mode, d.teacher_start) == (
+        0.5,
+        True,
+        0.999,
+        "own",
+        "train",
+        "unsup",
+    )
     same = parse_run(["--variant", "released", "--method", "self_training"], HERE).self_training
-    for name in ("unsup_weight", "rescale", "ema_decay", "ema_buffers", "teacher_mode", "teacher_start", "filter"):
+    for name in (
+        "unsup_weight",
+        "rescale",
+        "ema_decay",
+        "ema_buffers",
+        "teacher_mode",
+        "teacher_start",
+        "filter",
+    ):
         assert getattr(same, name) == getattr(d, name)
 
 
@@ -27,19 +44,38 @@ def test_released__filters_and_schedules(run):
     labels, contrast = run.dgcl.filter, run.dgcl.contrast_filter
     for cfg, released in ((labels, RELEASED_LABELS), (contrast, RELEASED_CONTRAST)):
         assert {k: getattr(cfg, k) for k in released} == released
-    assert [drop_for_labels(s, labels.drop_start) for s in (0, .5, 1)] == [20, 10, 0]
-    assert [drop_for_contrast(s, contrast.drop_start, contrast.drop_floor) for s in (0, .5, .9, 1)] == pytest.approx([80, 40, 10, 10])
+    assert [drop_for_labels(s, labels.drop_start) for s in (0, 0.5, 1)] == [20, 10, 0]
+    assert [
+        drop_for_contrast(s, contrast.drop_start, contrast.drop_floor) for s in (0, 0.5, 0.9, 1)
+    ] == pytest.approx([80, 40, 10, 10])
 
 
 def test_released__contrast(run):
     d = run.dgcl
-    assert (d.contrast_view, d.bank_source, d.num_neighbors, d.temperature, d.grid_labels) == ("clean", "student", (8, 16, 32), .5, "nearest")
-    assert [contrast_weight_at(d, s) for s in (0., .5, 1.)] == [.5, .5, .5]
+    assert (d.contrast_view, d.bank_source, d.num_neighbors, d.temperature, d.grid_labels) == (
+        "clean",
+        "student",
+        (8, 16, 32),
+        0.5,
+        "nearest",
+    )
+    assert [contrast_weight_at(d, s) for s in (0.0, 0.5, 1.0)] == [0.5, 0.5, 0.5]
     assert {k: getattr(d.sampling, k) for k in RELEASED} == RELEASED
-    assert (d.bank.size, d.bank.min_fill, d.bank.max_new_per_class, d.bank.refresh) == (10_000, 10_000, 1000, "none")
+    assert (d.bank.size, d.bank.min_fill, d.bank.max_new_per_class, d.bank.refresh) == (
+        10_000,
+        10_000,
+        1000,
+        "none",
+    )
 
 
 def test_released__on_top_of_a_preset_and_under_the_flags(tmp_path):
-    (tmp_path/"settings.ini").write_text("[mine]\ninherit = digits\nsteps = 44\ndgcl.temperature = 0.1\n")
+    (tmp_path / "settings.ini").write_text("[mine]\ninherit = digits\nsteps = 44\ndgcl.temperature = 0.1\n")
     run = parse_run(["--preset", "mine", "--variant", "released", "--dgcl.ema_decay", "0.5"], tmp_path)
-    assert (run.steps, run.dgcl.temperature, run.dgcl.ema_decay, run.dgcl.unsup_weight, run.data.num_labelled) == (44, .5, .5, .5, 250)
+    assert (
+        run.steps,
+        run.dgcl.temperature,
+        run.dgcl.ema_decay,
+        run.dgcl.unsup_weight,
+        run.data.num_labelled,
+    ) == (44, 0.5, 0.5, 0.5, 250)

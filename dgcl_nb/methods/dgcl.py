@@ -25,323 +25,500 @@ from ..bank import BankConfig, MemoryBank, refresh_density, take_per_class
 from ..core import IGNORE_INDEX, InputError, gather_rows, unknown_name
 from ..density import density_in_groups, density_per_scale, multi_scale_density
 from ..losses import average_terms, contrastive_losses
-from .protocol import Losses, Progress, SelfTrainingConfig, SelfTrainingFrame, density_maps, look_at, section
+from dgcl_nb.methods.protocol import (
+    Losses,
+    Progress,
+    SelfTrainingConfig,
+    SelfTrainingFrame,
+    density_maps,
+    look_at,
+    section,
+)
 from ..model import SegOutput
-from ..pseudo_labels import FilterConfig, PseudoLabels, drop_labels, keep_mask, linear_ramp, pseudo_label, shrink_targets
-from ..sampling import ClassSample, SamplingConfig, contrast_classes, negative_counts, sample_bank_negatives, sample_class, sample_negatives
+from dgcl_nb.pseudo_labels import (
+    FilterConfig,
+    PseudoLabels,
+    drop_labels,
+    keep_mask,
+    linear_ramp,
+    pseudo_label,
+    shrink_targets,
+)
+from dgcl_nb.sampling import (
+    ClassSample,
+    SamplingConfig,
+    contrast_classes,
+    negative_counts,
+    sample_bank_negatives,
+    sample_class,
+    sample_negatives,
+)
 from ..views import CutMix, ViewConfig
 
 # %% ../../nbs/methods/03_dgcl.ipynb #dc354c5d
 @dataclass(frozen=True, kw_only=True)
 class DGCLConfig(SelfTrainingConfig):
     "Settings of DGCL."
-    contrast_weight:float=0.1 # weight of the contrastive loss (released: 0.5)
-    contrast_start:float=0.0 # share of the self-training part after which the contrast begins (released: 0)
-    contrast_ramp:float=0.0 # share of the self-training part over which its weight rises linearly from 0 (released: 0)
-    contrast_view:str="clean" # unlabelled images that the contrast sees: clean (an extra student pass; released) or mixed (the strong mixed views, no extra pass)
-    bank_source:str="student" # whose features density is computed on and the bank keeps: student (released) or teacher
-    num_neighbors:tuple[int, ...]=(8, 16, 32) # neighbours of each density scale (released: 8 16 32)
-    temperature:float=0.5 # divides the cosines of the contrastive loss (released: 0.5)
-    new_density_at:int=64 # a class's new entries get a density at once if its bank holds as many (released: 1001; before, they stay at 0)
-    grid_labels:str="nearest-exact" # which pixel's label a feature cell gets: nearest-exact (its centre) or nearest (its corner; released)
-    contrast_filter:FilterConfig=FilterConfig(drop_start=80., drop_floor=10.) # unlabelled pixels left out of the contrast (released: 80 to 10 per cent)
-    sampling:SamplingConfig=SamplingConfig() # anchors, positives, negatives
-    bank:BankConfig=BankConfig() # the memory
+
+    contrast_weight: float = 0.1  # weight of the contrastive loss (released: 0.5)
+    contrast_start: float = (
+        0.0  # share of the self-training part after which the contrast begins (released: 0)
+    )
+    contrast_ramp: float = (
+        0.0  # share of the self-training part over which its weight rises linearly from 0 (released: 0)
+    )
+    contrast_view: str = "clean"  # unlabelled images that the contrast sees: clean (an extra student pass; released) or mixed (the strong mixed views, no extra pass)
+    bank_source: str = (
+        "student"  # whose features density is computed on and the bank keeps: student (released) or teacher
+    )
+    num_neighbors: tuple[int, ...] = (8, 16, 32)  # neighbours of each density scale (released: 8 16 32)
+    temperature: float = 0.5  # divides the cosines of the contrastive loss (released: 0.5)
+    new_density_at: int = 64  # a class's new entries get a density at once if its bank holds as many (released: 1001; before, they stay at 0)
+    grid_labels: str = "nearest-exact"  # which pixel's label a feature cell gets: nearest-exact (its centre) or nearest (its corner; released)
+    contrast_filter: FilterConfig = FilterConfig(
+        drop_start=80.0, drop_floor=10.0
+    )  # unlabelled pixels left out of the contrast (released: 80 to 10 per cent)
+    sampling: SamplingConfig = SamplingConfig()  # anchors, positives, negatives
+    bank: BankConfig = BankConfig()  # the memory
 
     def __post_init__(self):
         super().__post_init__()
-        for name, values in dict(contrast_view=("clean", "mixed"), bank_source=("student", "teacher"), grid_labels=("nearest-exact", "nearest")).items():
-            if getattr(self, name) not in values: raise unknown_name(f"dgcl.{name}", getattr(self, name), values)
+        for name, values in dict(
+            contrast_view=("clean", "mixed"),
+            bank_source=("student", "teacher"),
+            grid_labels=("nearest-exact", "nearest"),
+        ).items():
+            if getattr(self, name) not in values:
+                raise unknown_name(f"dgcl.{name}", getattr(self, name), values)
         if self.contrast_view == "mixed" and self.bank_source == "teacher":
-            raise InputError("dgcl.contrast_view 'mixed' has no teacher features, as the teacher sees clean images only; set dgcl.bank_source student or dgcl.contrast_view clean")
-        if self.contrast_weight < 0: raise InputError(f"dgcl.contrast_weight is {self.contrast_weight}; allowed: 0 or more")
+            raise InputError(
+                "dgcl.contrast_view 'mixed' has no teacher features, as the teacher sees clean images only; set dgcl.bank_source student or dgcl.contrast_view clean"
+            )
+        if self.contrast_weight < 0:
+            raise InputError(f"dgcl.contrast_weight is {self.contrast_weight}; allowed: 0 or more")
         if not (0 <= self.contrast_start <= 1 and 0 <= self.contrast_ramp <= 1):
-            raise InputError("dgcl.contrast_start and dgcl.contrast_ramp are shares of the self-training part, between 0 and 1")
-        if self.temperature <= 0: raise InputError(f"dgcl.temperature is {self.temperature}; allowed: above 0")
+            raise InputError(
+                "dgcl.contrast_start and dgcl.contrast_ramp are shares of the self-training part, between 0 and 1"
+            )
+        if self.temperature <= 0:
+            raise InputError(f"dgcl.temperature is {self.temperature}; allowed: above 0")
 
 # %% ../../nbs/methods/03_dgcl.ipynb #61ddc299
 def contrast_weight_at(
-    cfg:DGCLConfig, # start, ramp, final weight
-    unsup_fraction:float, # s in [0, 1]
-)->float:
+    cfg: DGCLConfig,  # start, ramp, final weight
+    unsup_fraction: float,  # s in [0, 1]
+) -> float:
     "The weight of the contrastive loss at a moment of self-training."
-    if unsup_fraction < cfg.contrast_start: return 0.
-    risen = (unsup_fraction - cfg.contrast_start) / cfg.contrast_ramp if cfg.contrast_ramp else 1.
-    return linear_ramp(risen, 0., cfg.contrast_weight)
+    if unsup_fraction < cfg.contrast_start:
+        return 0.0
+    risen = (unsup_fraction - cfg.contrast_start) / cfg.contrast_ramp if cfg.contrast_ramp else 1.0
+    return linear_ramp(risen, 0.0, cfg.contrast_weight)
 
 # %% ../../nbs/methods/03_dgcl.ipynb #8f007872
 class Pixels(NamedTuple):
     "Feature cells of a batch, flattened: N rows."
-    feats:Tensor # (N, D) float, detached: density is computed on these
-    keys:Tensor # (N, P) float, detached: projections that are pulled towards, pushed away from, and remembered
-    proj:Tensor # (N, P) float, with gradient: the student's projections
-    labels:Tensor # (N,) int64, IGNORE_INDEX where nobody knows or the filter drops
-    confidence:Tensor # (N,) float in [0, 1]
-    truth:Tensor # (N,) int64 true class for the log only, IGNORE_INDEX where the data set does not tell
-    density:Tensor|None = None # (N,) float32 among the bank entries of the row's class, NaN where it was not measured
-    groups:dict[int, Tensor]|None = None # class -> (n,) its rows in random order
+
+    feats: Tensor  # (N, D) float, detached: density is computed on these
+    keys: Tensor  # (N, P) float, detached: projections that are pulled towards, pushed away from, and remembered
+    proj: Tensor  # (N, P) float, with gradient: the student's projections
+    labels: Tensor  # (N,) int64, IGNORE_INDEX where nobody knows or the filter drops
+    confidence: Tensor  # (N,) float in [0, 1]
+    truth: Tensor  # (N,) int64 true class for the log only, IGNORE_INDEX where the data set does not tell
+    density: Tensor | None = (
+        None  # (N,) float32 among the bank entries of the row's class, NaN where it was not measured
+    )
+    groups: dict[int, Tensor] | None = None  # class -> (n,) its rows in random order
 
 # %% ../../nbs/methods/03_dgcl.ipynb #b4355872
 def rows_of(
-    maps:Tensor, # (B, C, h, w)
-)->Tensor: # (N, C), free of cost when the map is channels_last
+    maps: Tensor,  # (B, C, h, w)
+) -> Tensor:  # (N, C), free of cost when the map is channels_last
     "A map as rows, one a cell."
     return maps.permute(0, 2, 3, 1).flatten(0, 2)
 
 # %% ../../nbs/methods/03_dgcl.ipynb #bba2f50c
 def make_pixels(
-    student:SegOutput, # the student on some images
-    keys:SegOutput, # the same images by the network that feeds the bank (may be the student's output itself)
-    labels:Tensor, # (B, h, w) int64
-    confidence:Tensor, # (B, h, w) float
-    truth:Tensor, # (B, h, w) int64
-)->Pixels: # without densities
+    student: SegOutput,  # the student on some images
+    keys: SegOutput,  # the same images by the network that feeds the bank (may be the student's output itself)
+    labels: Tensor,  # (B, h, w) int64
+    confidence: Tensor,  # (B, h, w) float
+    truth: Tensor,  # (B, h, w) int64
+) -> Pixels:  # without densities
     "The feature cells of some images as rows."
-    return Pixels(rows_of(keys.feats).detach(), rows_of(keys.proj).detach(), rows_of(student.proj), labels.flatten(), confidence.flatten(), truth.flatten())
+    return Pixels(
+        rows_of(keys.feats).detach(),
+        rows_of(keys.proj).detach(),
+        rows_of(student.proj),
+        labels.flatten(),
+        confidence.flatten(),
+        truth.flatten(),
+    )
 
 # %% ../../nbs/methods/03_dgcl.ipynb #320106b9
 def ranked_classes(
-    bank:MemoryBank, # of all classes
-    cfg:DGCLConfig, # whether background takes part
-)->range:
+    bank: MemoryBank,  # of all classes
+    cfg: DGCLConfig,  # whether background takes part
+) -> range:
     "The classes whose densities somebody asks for."
     return range(0 if cfg.sampling.background else 1, bank.num_classes)
 
 # %% ../../nbs/methods/03_dgcl.ipynb #614a9978
 @torch.no_grad()
 def measure_density(
-    pixels:Pixels, # all feature cells of the batch
-    bank:MemoryBank, # what they are measured against
-    cfg:DGCLConfig, # the scales
-)->Pixels: # with `groups`, and the multi-scale `density` of each row among the bank entries of its own class
+    pixels: Pixels,  # all feature cells of the batch
+    bank: MemoryBank,  # what they are measured against
+    cfg: DGCLConfig,  # the scales
+) -> (
+    Pixels
+):  # with `groups`, and the multi-scale `density` of each row among the bank entries of its own class
     "Sort the rows out by class, and measure the densities that somebody asks for."
-    groups, density = take_per_class(pixels.labels, len(pixels.labels)), pixels.feats.new_full((len(pixels.labels),), torch.nan, dtype=torch.float32)
+    groups, density = (
+        take_per_class(pixels.labels, len(pixels.labels)),
+        pixels.feats.new_full((len(pixels.labels),), torch.nan, dtype=torch.float32),
+    )
     ready, ranked = bank.ready(min(cfg.bank.min_fill, cfg.new_density_at)).tolist(), ranked_classes(bank, cfg)
-    wanted = {c: rows[:cfg.sampling.max_pixels] for c, rows in groups.items() if c in ranked and ready[c]}
+    wanted = {c: rows[: cfg.sampling.max_pixels] for c, rows in groups.items() if c in ranked and ready[c]}
     if wanted:
         held, rows = bank.filled.tolist(), torch.cat(list(wanted.values()))
-        banks = [bank.feats[c, :held[c]] for c in wanted]
-        density[rows] = density_in_groups(pixels.feats.index_select(0, rows), [*map(len, wanted.values())], banks, cfg.num_neighbors)
+        banks = [bank.feats[c, : held[c]] for c in wanted]
+        density[rows] = density_in_groups(
+            pixels.feats.index_select(0, rows), [*map(len, wanted.values())], banks, cfg.num_neighbors
+        )
     return pixels._replace(groups=groups, density=density)
-
 
 # %% ../../nbs/methods/03_dgcl.ipynb #6f85b351
 class ClassPlan(NamedTuple):
     "What the contrast of one class compares."
-    anchors: Tensor # (A,) int64, rows of the batch's pixels
-    positives: Tensor # (n,) int64, rows of the batch's pixels
-    bank_positives: Tensor # (m, P) float
-    negatives: Tensor # (M, P) float, of other classes
+
+    anchors: Tensor  # (A,) int64, rows of the batch's pixels
+    positives: Tensor  # (n,) int64, rows of the batch's pixels
+    bank_positives: Tensor  # (m, P) float
+    negatives: Tensor  # (M, P) float, of other classes
 
 # %% ../../nbs/methods/03_dgcl.ipynb #b0adcfe6
 def rows_to_rank(
-    pixels:Pixels, # all feature cells of the batch, with their groups
-    class_id:int, # the class
-    cfg:SamplingConfig, # how many at most
-)->Tensor: # (n,) int64 rows
+    pixels: Pixels,  # all feature cells of the batch, with their groups
+    class_id: int,  # the class
+    cfg: SamplingConfig,  # how many at most
+) -> Tensor:  # (n,) int64 rows
     "The rows of a class that the sampler ranks: a random `max_pixels` of them, the same whose density is measured."
-    return pixels.groups.get(class_id, pixels.labels.new_empty(0))[:cfg.max_pixels]
-
+    return pixels.groups.get(class_id, pixels.labels.new_empty(0))[: cfg.max_pixels]
 
 # %% ../../nbs/methods/03_dgcl.ipynb #69b52776
 def plan_classes(
-    pixels:Pixels, # all feature cells of the batch, with their groups and densities
-    class_ids:list[int], # the classes
-    bank:MemoryBank, # their memories
-    cfg:DGCLConfig, # how to choose
-    generator:torch.Generator|None=None, # breaks ties, draws negatives
-)->list[ClassPlan]: # one a class
+    pixels: Pixels,  # all feature cells of the batch, with their groups and densities
+    class_ids: list[int],  # the classes
+    bank: MemoryBank,  # their memories
+    cfg: DGCLConfig,  # how to choose
+    generator: torch.Generator | None = None,  # breaks ties, draws negatives
+) -> list[ClassPlan]:  # one a class
     "Choose the anchors, positives and negatives of some classes."
     s, plans = cfg.sampling, []
     from_batch, from_bank = negative_counts(s)
-    stored = sample_bank_negatives(bank.filled, class_ids, from_bank, generator) if from_bank else [None] * len(class_ids)
+    stored = (
+        sample_bank_negatives(bank.filled, class_ids, from_bank, generator)
+        if from_bank
+        else [None] * len(class_ids)
+    )
     for c, of_bank in zip(class_ids, stored):
         rows, queue, negatives = rows_to_rank(pixels, c, s), bank.queue(c), []
         density = pixels.density.index_select(0, rows) if s.strategy == "density" else None
-        chosen = sample_class(density, pixels.confidence.index_select(0, rows), queue.density, queue.confidence, s, generator)
-        if from_batch: negatives.append(pixels.keys.index_select(0, sample_negatives(pixels.labels, c, from_batch, generator)))
-        if from_bank: negatives.append(bank.proj.flatten(0, 1).index_select(0, of_bank[0] * bank.size + of_bank[1]))
+        chosen = sample_class(
+            density, pixels.confidence.index_select(0, rows), queue.density, queue.confidence, s, generator
+        )
+        if from_batch:
+            negatives.append(
+                pixels.keys.index_select(0, sample_negatives(pixels.labels, c, from_batch, generator))
+            )
+        if from_bank:
+            negatives.append(bank.proj.flatten(0, 1).index_select(0, of_bank[0] * bank.size + of_bank[1]))
         anchors, positives = (rows.index_select(0, r) for r in (chosen.anchors, chosen.positives))
-        plans.append(ClassPlan(anchors, positives, queue.proj.index_select(0, chosen.bank_positives), torch.cat(negatives)))
+        plans.append(
+            ClassPlan(
+                anchors, positives, queue.proj.index_select(0, chosen.bank_positives), torch.cat(negatives)
+            )
+        )
     return plans
-
 
 # %% ../../nbs/methods/03_dgcl.ipynb #f13489a0
 def class_losses(
-    pixels:Pixels, # whose projections are compared
-    plans:list[ClassPlan], # one a class
-    temperature:float, # divides the cosines
-)->list[Tensor]: # () each
+    pixels: Pixels,  # whose projections are compared
+    plans: list[ClassPlan],  # one a class
+    temperature: float,  # divides the cosines
+) -> list[Tensor]:  # () each
     "The contrastive loss of each class."
-    if not plans: return []
+    if not plans:
+        return []
     targets = [torch.cat([pixels.keys.index_select(0, p.positives), p.bank_positives]) for p in plans]
     anchors = pixels.proj.index_select(0, torch.cat([p.anchors for p in plans]))
-    return list(contrastive_losses(anchors, [len(p.anchors) for p in plans], targets, [p.negatives for p in plans], temperature))
-
+    return list(
+        contrastive_losses(
+            anchors, [len(p.anchors) for p in plans], targets, [p.negatives for p in plans], temperature
+        )
+    )
 
 # %% ../../nbs/methods/03_dgcl.ipynb #ea51a120
 def note_truth(
-    losses:Losses, # gets `anchor_accuracy` and `positive_accuracy`, where the truth is known
-    pixels:Pixels, # whose labels are checked
-    plans:list[ClassPlan], # what was chosen
-)->None:
+    losses: Losses,  # gets `anchor_accuracy` and `positive_accuracy`, where the truth is known
+    pixels: Pixels,  # whose labels are checked
+    plans: list[ClassPlan],  # what was chosen
+) -> None:
     "Note how many of the chosen anchors, and of the positives of the batch, really belong to their class."
     for name, rows in (("anchor", [p.anchors for p in plans]), ("positive", [p.positives for p in plans])):
-        chosen = torch.cat([pixels.labels.new_empty(0), *rows]); known = chosen[pixels.truth[chosen] != IGNORE_INDEX]
-        if len(known): losses.note(**{f"{name}_accuracy": (pixels.labels[known] == pixels.truth[known]).float().mean()})
+        chosen = torch.cat([pixels.labels.new_empty(0), *rows])
+        known = chosen[pixels.truth[chosen] != IGNORE_INDEX]
+        if len(known):
+            losses.note(**{f"{name}_accuracy": (pixels.labels[known] == pixels.truth[known]).float().mean()})
 
 # %% ../../nbs/methods/03_dgcl.ipynb #047b4a47
 def contrast_term(
-    losses:Losses, # gets `loss_contrast`, and which classes are waiting
-    pixels:Pixels, # all feature cells of the batch, with their densities
-    bank:MemoryBank, # the memory of all classes
-    cfg:DGCLConfig, # how to choose
-    weight:float, # of the term now
-    generator:torch.Generator|None=None, # breaks ties, draws negatives
-)->None:
+    losses: Losses,  # gets `loss_contrast`, and which classes are waiting
+    pixels: Pixels,  # all feature cells of the batch, with their densities
+    bank: MemoryBank,  # the memory of all classes
+    cfg: DGCLConfig,  # how to choose
+    weight: float,  # of the term now
+    generator: torch.Generator | None = None,  # breaks ties, draws negatives
+) -> None:
     "Add the contrastive loss, averaged over the classes that take part."
     choice = contrast_classes(pixels.labels, bank.ready(cfg.bank.min_fill), cfg.sampling)
-    if weight == 0: losses.skip("loss_contrast", f"its weight is 0 until {cfg.contrast_start:.0%} of self-training")
-    elif not choice.active: losses.skip("loss_contrast", f"no class of the batch has {cfg.bank.min_fill} bank entries yet")
-    elif choice.waiting: losses.skip("loss_contrast of classes " + " ".join(map(str, choice.waiting)), f"their banks hold under {cfg.bank.min_fill} entries")
+    if weight == 0:
+        losses.skip("loss_contrast", f"its weight is 0 until {cfg.contrast_start:.0%} of self-training")
+    elif not choice.active:
+        losses.skip("loss_contrast", f"no class of the batch has {cfg.bank.min_fill} bank entries yet")
+    elif choice.waiting:
+        losses.skip(
+            "loss_contrast of classes " + " ".join(map(str, choice.waiting)),
+            f"their banks hold under {cfg.bank.min_fill} entries",
+        )
     plans = plan_classes(pixels, choice.active, bank, cfg, generator) if weight else []
-    losses.add("loss_contrast", average_terms(class_losses(pixels, plans, cfg.temperature), pixels.proj), weight)
-    losses.note(contrast_classes=float(len(plans))); note_truth(losses, pixels, plans)
+    losses.add(
+        "loss_contrast", average_terms(class_losses(pixels, plans, cfg.temperature), pixels.proj), weight
+    )
+    losses.note(contrast_classes=float(len(plans)))
+    note_truth(losses, pixels, plans)
 
 # %% ../../nbs/methods/03_dgcl.ipynb #69913066
 def few_of_each(
-    pixels:Pixels, # of this process, with their densities
-    max_per_class:int, # rows of a class at most
-)->Tensor: # (n, D + P + 3) float32: features, keys, label, confidence, density
+    pixels: Pixels,  # of this process, with their densities
+    max_per_class: int,  # rows of a class at most
+) -> Tensor:  # (n, D + P + 3) float32: features, keys, label, confidence, density
     "A random few rows of each class in one matrix, ready to be gathered."
     rows = torch.cat([pixels.labels.new_empty(0), *(r[:max_per_class] for r in pixels.groups.values())])
-    columns = [pixels.feats[rows], pixels.keys[rows], pixels.labels[rows, None], pixels.confidence[rows, None], pixels.density[rows, None]]
+    columns = [
+        pixels.feats[rows],
+        pixels.keys[rows],
+        pixels.labels[rows, None],
+        pixels.confidence[rows, None],
+        pixels.density[rows, None],
+    ]
     return torch.cat([c.float() for c in columns], 1)
 
 # %% ../../nbs/methods/03_dgcl.ipynb #50c87e14
 @torch.no_grad()
 def remember(
-    bank:MemoryBank, # changed in place
-    rows:Tensor, # (n, D + P + 3) of all processes, as `few_of_each` makes them
-    cfg:DGCLConfig, # how many, how fresh
-    step:int, # now
-    generator:torch.Generator, # the same on every rank
-)->None:
+    bank: MemoryBank,  # changed in place
+    rows: Tensor,  # (n, D + P + 3) of all processes, as `few_of_each` makes them
+    cfg: DGCLConfig,  # how many, how fresh
+    step: int,  # now
+    generator: torch.Generator,  # the same on every rank
+) -> None:
     "Put new pixels into the bank and refresh the stalest densities."
-    feats, keys, labels, confidence, density = rows.split([bank.feats.shape[-1], bank.proj.shape[-1], 1, 1, 1], 1)
-    density_of = lambda x, entries, own=False: multi_scale_density(x, entries, cfg.num_neighbors, exclude_self=own, normalized=True)
-    ranked, labels, confidence, density = ranked_classes(bank, cfg), labels[:, 0].long(), confidence[:, 0], density[:, 0]
-    if (labels.bincount() > cfg.bank.max_new_per_class).any():                 # several processes or passes brought their few
+    feats, keys, labels, confidence, density = rows.split(
+        [bank.feats.shape[-1], bank.proj.shape[-1], 1, 1, 1], 1
+    )
+    density_of = lambda x, entries, own=False: multi_scale_density(
+        x, entries, cfg.num_neighbors, exclude_self=own, normalized=True
+    )
+    ranked, labels, confidence, density = (
+        ranked_classes(bank, cfg),
+        labels[:, 0].long(),
+        confidence[:, 0],
+        density[:, 0],
+    )
+    if (
+        labels.bincount() > cfg.bank.max_new_per_class
+    ).any():  # several processes or passes brought their few
         new = torch.cat([*take_per_class(labels, cfg.bank.max_new_per_class, generator).values()])
-        feats, keys, labels, confidence, density = (x.index_select(0, new) for x in (feats, keys, labels, confidence, density))
+        feats, keys, labels, confidence, density = (
+            x.index_select(0, new) for x in (feats, keys, labels, confidence, density)
+        )
     may = bank.ready(cfg.new_density_at)[labels] & (labels >= ranked.start)
     for c in labels[may & density.isnan()].unique().tolist():
-        missing = density.isnan() & (labels == c); density[missing] = density_of(feats[missing], bank.queue(c).feats)
+        missing = density.isnan() & (labels == c)
+        density[missing] = density_of(feats[missing], bank.queue(c).feats)
     bank.add(labels, feats, keys, density.masked_fill(~may, torch.nan), confidence, step)
-    for c in bank.due(cfg.bank, step, ranked.start): refresh_density(bank, c, cfg.bank.num_refresh, step, density_of)
+    for c in bank.due(cfg.bank, step, ranked.start):
+        refresh_density(bank, c, cfg.bank.num_refresh, step, density_of)
 
 # %% ../../nbs/methods/03_dgcl.ipynb #686d5fa9
 def clean_labels(
-    out_t:SegOutput, # the teacher on the clean views
-    valid:Tensor, # (B, H, W) bool, True inside the image
-    cfg:DGCLConfig, # the filter
-    unsup_fraction:float, # s in [0, 1]
-)->tuple[Tensor, Tensor]: # labels (B, h, w) int64 with IGNORE_INDEX, confidence (B, h, w)
+    out_t: SegOutput,  # the teacher on the clean views
+    valid: Tensor,  # (B, H, W) bool, True inside the image
+    cfg: DGCLConfig,  # the filter
+    unsup_fraction: float,  # s in [0, 1]
+) -> tuple[Tensor, Tensor]:  # labels (B, h, w) int64 with IGNORE_INDEX, confidence (B, h, w)
     "Labels of clean unlabelled images on the feature grid, for the contrast."
     found = pseudo_label(out_t.logits)
-    kept = keep_mask(found, shrink_targets(valid, out_t.logits.shape[-2:], cfg.grid_labels).bool(), cfg.contrast_filter, unsup_fraction)
+    kept = keep_mask(
+        found,
+        shrink_targets(valid, out_t.logits.shape[-2:], cfg.grid_labels).bool(),
+        cfg.contrast_filter,
+        unsup_fraction,
+    )
     return drop_labels(found.labels, kept), found.confidence
 
 # %% ../../nbs/methods/03_dgcl.ipynb #05509bc8
 def mixed_labels(
-    pseudo:PseudoLabels, # the teacher's, at full resolution (B, H, W)
-    valid:Tensor, # (B, H, W) bool, True inside the image
-    mix:CutMix, # the boxes that the images were mixed with
-    size:tuple[int, int], # (h, w) of the feature grid
-    cfg:DGCLConfig, # the filter
-    unsup_fraction:float, # s in [0, 1]
-)->tuple[Tensor, Tensor]: # labels (B, h, w) int64 with IGNORE_INDEX, confidence (B, h, w)
+    pseudo: PseudoLabels,  # the teacher's, at full resolution (B, H, W)
+    valid: Tensor,  # (B, H, W) bool, True inside the image
+    mix: CutMix,  # the boxes that the images were mixed with
+    size: tuple[int, int],  # (h, w) of the feature grid
+    cfg: DGCLConfig,  # the filter
+    unsup_fraction: float,  # s in [0, 1]
+) -> tuple[Tensor, Tensor]:  # labels (B, h, w) int64 with IGNORE_INDEX, confidence (B, h, w)
     "Labels of mixed unlabelled images on the feature grid, for the contrast."
-    labels = mix.mix(drop_labels(pseudo.labels, keep_mask(pseudo, valid, cfg.contrast_filter, unsup_fraction)))
+    labels = mix.mix(
+        drop_labels(pseudo.labels, keep_mask(pseudo, valid, cfg.contrast_filter, unsup_fraction))
+    )
     confidence = F.interpolate(mix.mix(pseudo.confidence)[:, None], size=size, mode="nearest-exact")[:, 0]
     return shrink_targets(labels, size, cfg.grid_labels), confidence
 
 # %% ../../nbs/methods/03_dgcl.ipynb #3e94ea2d
 class DGCL(SelfTrainingFrame):
     "Self-training with density-guided contrast; the memory bank is part of the state."
+
     needs_projection = True
 
-    def __init__(self, build_network, num_classes, cfg:DGCLConfig, view_cfg=ViewConfig()):
+    def __init__(self, build_network, num_classes, cfg: DGCLConfig, view_cfg=ViewConfig()):
         super().__init__(build_network, num_classes, cfg, view_cfg)
-        self.bank = MemoryBank(num_classes, cfg.bank.size, self.student.cfg.decoder_channels, self.student.cfg.proj_dim)
-        self.new_rows = []               # what this step will remember; after_step empties it, so it is no state
+        self.bank = MemoryBank(
+            num_classes, cfg.bank.size, self.student.cfg.decoder_channels, self.student.cfg.proj_dim
+        )
+        self.new_rows = []  # what this step will remember; after_step empties it, so it is no state
 
-    def clean_views(self, batch): return [batch.images_u_w] if self.cfg.contrast_view == "clean" else []
+    def clean_views(self, batch):
+        return [batch.images_u_w] if self.cfg.contrast_view == "clean" else []
 
-    def pixels(self, batch, outs, out_t, pseudo, mix, progress)->Pixels:
+    def pixels(self, batch, outs, out_t, pseudo, mix, progress) -> Pixels:
         size, s = outs[0].feats.shape[-2:], self.cfg.schedule(progress)
         on_grid = lambda labels: shrink_targets(labels, size, self.cfg.grid_labels)
-        known, truth_u = on_grid(batch.targets_l), on_grid(batch.truth_u if self.cfg.contrast_view == "clean" else mix.mix(batch.truth_u))
-        guess = clean_labels(out_t, batch.valid_u, self.cfg, s) if self.cfg.contrast_view == "clean" else mixed_labels(pseudo, batch.valid_u, mix, size, self.cfg, s)
-        keys_l, keys_u = outs[0], outs[-1]                        # the last group is the clean views, or the mixed ones if there are none
+        known, truth_u = (
+            on_grid(batch.targets_l),
+            on_grid(batch.truth_u if self.cfg.contrast_view == "clean" else mix.mix(batch.truth_u)),
+        )
+        guess = (
+            clean_labels(out_t, batch.valid_u, self.cfg, s)
+            if self.cfg.contrast_view == "clean"
+            else mixed_labels(pseudo, batch.valid_u, mix, size, self.cfg, s)
+        )
+        keys_l, keys_u = (
+            outs[0],
+            outs[-1],
+        )  # the last group is the clean views, or the mixed ones if there are none
         if self.cfg.bank_source == "teacher":
-            with torch.no_grad(): keys_l, keys_u = self.teacher(batch.images_l), out_t
-        parts = make_pixels(outs[0], keys_l, known, pseudo_label(outs[0].logits.detach()).confidence, known), make_pixels(outs[-1], keys_u, *guess, truth_u)
+            with torch.no_grad():
+                keys_l, keys_u = self.teacher(batch.images_l), out_t
+        parts = (
+            make_pixels(outs[0], keys_l, known, pseudo_label(outs[0].logits.detach()).confidence, known),
+            make_pixels(outs[-1], keys_u, *guess, truth_u),
+        )
         pixels = Pixels(*(torch.cat(pair) for pair in zip(*(p[:6] for p in parts))))
         return measure_density(pixels, self.bank, self.cfg)
 
     def add_terms(self, losses, batch, outs, out_t, pseudo, mix, progress):
         with section("density + sampling + loss"):
             pixels = self.pixels(batch, outs, out_t, pseudo, mix, progress)
-            contrast_term(losses, pixels, self.bank, self.cfg, contrast_weight_at(self.cfg, progress.unsup_fraction))
-        with section("bank"): self.new_rows.append(few_of_each(pixels, self.cfg.bank.max_new_per_class))
-        unlabelled = pixels.labels[len(pixels.labels) // (len(batch.images_l) + len(batch.images_u_w)) * len(batch.images_l):]
-        losses.note(contrast_kept=(unlabelled != IGNORE_INDEX).float().mean(), bank_fill=self.bank.fill().mean())
-        if self.bank.filled.any(): losses.note(bank_staleness=self.bank.staleness(progress.step)[ranked_classes(self.bank, self.cfg).start:].nanmean())
+            contrast_term(
+                losses, pixels, self.bank, self.cfg, contrast_weight_at(self.cfg, progress.unsup_fraction)
+            )
+        with section("bank"):
+            self.new_rows.append(few_of_each(pixels, self.cfg.bank.max_new_per_class))
+        unlabelled = pixels.labels[
+            len(pixels.labels) // (len(batch.images_l) + len(batch.images_u_w)) * len(batch.images_l) :
+        ]
+        losses.note(
+            contrast_kept=(unlabelled != IGNORE_INDEX).float().mean(), bank_fill=self.bank.fill().mean()
+        )
+        if self.bank.filled.any():
+            losses.note(
+                bank_staleness=self.bank.staleness(progress.step)[
+                    ranked_classes(self.bank, self.cfg).start :
+                ].nanmean()
+            )
 
     def after_step(self, batch, progress):
         super().after_step(batch, progress)
-        if not self.new_rows: return
+        if not self.new_rows:
+            return
         with section("bank"):
-            remember(self.bank, gather_rows(torch.cat(self.new_rows)), self.cfg, progress.step, progress.generator("bank"))
+            remember(
+                self.bank,
+                gather_rows(torch.cat(self.new_rows)),
+                self.cfg,
+                progress.step,
+                progress.generator("bank"),
+            )
         self.new_rows = []
 
-    def describe(self): return dict(bank_fill_per_class=[round(f, 4) for f in self.bank.fill().tolist()])
-    def look(self, images, progress): return look_with_bank(self, images, progress)
+    def describe(self):
+        return dict(bank_fill_per_class=[round(f, 4) for f in self.bank.fill().tolist()])
+
+    def look(self, images, progress):
+        return look_with_bank(self, images, progress)
 
 # %% ../../nbs/methods/03_dgcl.ipynb #902c35fa
 def roles_of(
-    labels:Tensor, # (B, h, w) int64, IGNORE_INDEX where the contrast drops
-    density:Tensor, # (B, h, w) float
-    confidence:Tensor, # (B, h, w) float
-    bank:MemoryBank, # for the densities of stored entries
-    cfg:DGCLConfig, # how many
-)->Tensor: # (B, h, w) uint8: 0 none, 1 anchor, 2 positive
+    labels: Tensor,  # (B, h, w) int64, IGNORE_INDEX where the contrast drops
+    density: Tensor,  # (B, h, w) float
+    confidence: Tensor,  # (B, h, w) float
+    bank: MemoryBank,  # for the densities of stored entries
+    cfg: DGCLConfig,  # how many
+) -> Tensor:  # (B, h, w) uint8: 0 none, 1 anchor, 2 positive
     "The cells that the sampler would choose."
     roles = torch.zeros(labels.numel(), dtype=torch.uint8, device=labels.device)
     flat, generator = labels.flatten(), torch.Generator().manual_seed(0)
     for c in contrast_classes(flat, bank.ready(cfg.bank.min_fill), cfg.sampling).active:
         rows, queue = (flat == c).nonzero()[:, 0], bank.queue(c)
-        chosen:ClassSample = sample_class(density.flatten()[rows], confidence.flatten()[rows], queue.density, queue.confidence, cfg.sampling, generator)
-        roles[rows[chosen.positives]] = 2; roles[rows[chosen.anchors]] = 1
+        chosen: ClassSample = sample_class(
+            density.flatten()[rows],
+            confidence.flatten()[rows],
+            queue.density,
+            queue.confidence,
+            cfg.sampling,
+            generator,
+        )
+        roles[rows[chosen.positives]] = 2
+        roles[rows[chosen.anchors]] = 1
     return roles.view_as(labels)
 
 # %% ../../nbs/methods/03_dgcl.ipynb #626605bd
 @torch.no_grad()
 def look_with_bank(
-    method:DGCL, # any mode; the same afterwards
-    images:Tensor, # (B, 3, H, W) normalised
-    progress:Progress, # where the run stands
+    method: DGCL,  # any mode; the same afterwards
+    images: Tensor,  # (B, 3, H, W) normalised
+    progress: Progress,  # where the run stands
 ):
     "What DGCL makes of some images: as `look_at`, with density against the bank and the sampler's choice."
     cfg, bank, mode = method.cfg, method.bank, method.training
     seen = look_at(method, images, cfg.filter, progress, cfg.num_neighbors)
     method.eval()
     out = (method.student if cfg.bank_source == "student" else method.teacher)(images)
-    out_t = method.teacher(images); method.train(mode)
+    out_t = method.teacher(images)
+    method.train(mode)
     found = pseudo_label(out_t.logits)
-    against = lambda c, x: density_per_scale(x, bank.queue(c).feats, cfg.num_neighbors, normalized=True) if bank.filled[c] else None
-    seen.feats, seen.density_per_k = out.feats, density_maps(out.feats, found.labels, cfg.num_neighbors, against)
-    kept = keep_mask(found, torch.ones_like(found.labels, dtype=torch.bool), cfg.contrast_filter, cfg.schedule(progress))
-    seen.roles = roles_of(drop_labels(found.labels, kept), seen.density_per_k.mean(0), found.confidence, bank, cfg)
+    against = lambda c, x: (
+        density_per_scale(x, bank.queue(c).feats, cfg.num_neighbors, normalized=True)
+        if bank.filled[c]
+        else None
+    )
+    seen.feats, seen.density_per_k = (
+        out.feats,
+        density_maps(out.feats, found.labels, cfg.num_neighbors, against),
+    )
+    kept = keep_mask(
+        found, torch.ones_like(found.labels, dtype=torch.bool), cfg.contrast_filter, cfg.schedule(progress)
+    )
+    seen.roles = roles_of(
+        drop_labels(found.labels, kept), seen.density_per_k.mean(0), found.confidence, bank, cfg
+    )
     return seen

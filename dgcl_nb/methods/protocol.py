@@ -29,107 +29,167 @@ from ..core import IGNORE_INDEX, InputError, generator_for
 from ..density import density_per_scale
 from ..losses import ohem_loss, supervised_loss, unsupervised_loss
 from ..model import SegNetwork, SegOutput, ema_decay_at, make_teacher, resize_logits, update_teacher
-from ..pseudo_labels import FilterConfig, PseudoLabels, drop_labels, keep_mask, pseudo_label, shrink_targets
+from dgcl_nb.pseudo_labels import (
+    FilterConfig,
+    PseudoLabels,
+    drop_labels,
+    keep_mask,
+    pseudo_label,
+    shrink_targets,
+)
 from ..views import ViewConfig, Views, cutmix_boxes
 
 # %% ../../nbs/methods/00_protocol.ipynb #29ecdb19
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     "Where the run stands at one step; everything is a function of the step number."
-    step:int # optimiser steps taken before this one, from 0
-    steps:int # steps of the whole run, the supervised start included
-    sup_only_steps:int=0 # steps of the supervised start
-    steps_per_epoch:int=1 # steps in one pass over the unlabelled list
-    seed:int=0 # the run's seed, for draws that must agree on all ranks
+
+    step: int  # optimiser steps taken before this one, from 0
+    steps: int  # steps of the whole run, the supervised start included
+    sup_only_steps: int = 0  # steps of the supervised start
+    steps_per_epoch: int = 1  # steps in one pass over the unlabelled list
+    seed: int = 0  # the run's seed, for draws that must agree on all ranks
 
     @property
-    def fraction(self)->float: return self.step / max(1, self.steps)
+    def fraction(self) -> float:
+        return self.step / max(1, self.steps)
+
     @property
-    def epoch(self)->int: return self.step // max(1, self.steps_per_epoch)
+    def epoch(self) -> int:
+        return self.step // max(1, self.steps_per_epoch)
+
     @property
-    def since_unsup(self)->int: return self.step - self.sup_only_steps
+    def since_unsup(self) -> int:
+        return self.step - self.sup_only_steps
+
     @property
-    def is_sup_only(self)->bool: return self.step < self.sup_only_steps
+    def is_sup_only(self) -> bool:
+        return self.step < self.sup_only_steps
+
     @property
-    def unsup_fraction(self)->float: return max(0., self.since_unsup / max(1, self.steps - self.sup_only_steps))
+    def unsup_fraction(self) -> float:
+        return max(0.0, self.since_unsup / max(1, self.steps - self.sup_only_steps))
+
     @property
-    def unsup_epoch_fraction(self)->float: # the same, standing still within an epoch
+    def unsup_epoch_fraction(self) -> float:  # the same, standing still within an epoch
         return Progress(**vars(self) | dict(step=self.epoch * self.steps_per_epoch)).unsup_fraction
-    def generator(self, *parts, device="cpu"): return generator_for(self.seed, self.step, *parts, device=device)
+
+    def generator(self, *parts, device="cpu"):
+        return generator_for(self.seed, self.step, *parts, device=device)
 
 # %% ../../nbs/methods/00_protocol.ipynb #d98637d5
 @dataclass
 class Losses:
     "The named terms of one step, with weights; figures for the log; what is inactive and why."
-    terms:dict = field(default_factory=dict) # name -> (value () float tensor, weight float)
-    notes:dict = field(default_factory=dict) # name -> float or () detached tensor, for the log
-    inactive:dict = field(default_factory=dict) # name -> the reason, in words
 
-    def add(self, name:str, value:Tensor, weight:float=1.)->None: self.terms[name] = (value, weight)
-    def note(self, **figures)->None: self.notes.update(figures)
-    def skip(self, name:str, why:str)->None: self.inactive[name] = why
-    def total(self)->Tensor: return sum(weight * value for value, weight in self.terms.values())
+    terms: dict = field(default_factory=dict)  # name -> (value () float tensor, weight float)
+    notes: dict = field(default_factory=dict)  # name -> float or () detached tensor, for the log
+    inactive: dict = field(default_factory=dict)  # name -> the reason, in words
+
+    def add(self, name: str, value: Tensor, weight: float = 1.0) -> None:
+        self.terms[name] = (value, weight)
+
+    def note(self, **figures) -> None:
+        self.notes.update(figures)
+
+    def skip(self, name: str, why: str) -> None:
+        self.inactive[name] = why
+
+    def total(self) -> Tensor:
+        return sum(weight * value for value, weight in self.terms.values())
 
 # %% ../../nbs/methods/00_protocol.ipynb #09f8d66c
-_collector:list = []                 # at most one active dictionary: name -> seconds
+_collector: list = []  # at most one active dictionary: name -> seconds
 
 # %% ../../nbs/methods/00_protocol.ipynb #042c29da
 @contextmanager
 def section(
-    name:str, # the part of a step, e.g. "teacher"
+    name: str,  # the part of a step, e.g. "teacher"
 ):
     "Add the time spent inside to the collector, if there is one."
-    if not _collector: yield; return
-    if torch.cuda.is_available(): torch.cuda.synchronize()
-    start = time.perf_counter(); yield
-    if torch.cuda.is_available(): torch.cuda.synchronize()
-    _collector[-1][name] = _collector[-1].get(name, 0.) + time.perf_counter() - start
+    if not _collector:
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    yield
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    _collector[-1][name] = _collector[-1].get(name, 0.0) + time.perf_counter() - start
 
 # %% ../../nbs/methods/00_protocol.ipynb #93603ef8
 @contextmanager
 def collect_sections():
     "Collect the seconds of every `section` run inside, as a dictionary."
     _collector.append({})
-    try: yield _collector[-1]
-    finally: _collector.pop()
+    try:
+        yield _collector[-1]
+    finally:
+        _collector.pop()
 
 # %% ../../nbs/methods/00_protocol.ipynb #a1a68690
 class Method(nn.Module):
     "What the loop trains: networks, memory and the mathematics of one step."
-    phases:tuple[str, ...] = ("main",) # one optimiser and one backward pass each, in this order
-    views:Views = Views(strong=1, cutmix=True) # what the loader prepares of an unlabelled image
-    needs_unlabelled:bool = True # a fully supervised method does not
 
-    def __init__(self,
-        build_network:Callable[[], SegNetwork], # makes one freshly initialised network
-        num_classes:int, # K, background included
-        cfg, # the method's own settings
-        view_cfg:ViewConfig=ViewConfig(), # how CutMix draws its boxes
+    phases: tuple[str, ...] = ("main",)  # one optimiser and one backward pass each, in this order
+    views: Views = Views(strong=1, cutmix=True)  # what the loader prepares of an unlabelled image
+    needs_unlabelled: bool = True  # a fully supervised method does not
+
+    def __init__(
+        self,
+        build_network: Callable[[], SegNetwork],  # makes one freshly initialised network
+        num_classes: int,  # K, background included
+        cfg,  # the method's own settings
+        view_cfg: ViewConfig = ViewConfig(),  # how CutMix draws its boxes
     ):
         super().__init__()
         self.num_classes, self.cfg, self.view_cfg = num_classes, cfg, view_cfg
 
-    def networks(self)->dict[str, nn.Module]: return {"student": self.student}
-    def predictor(self)->nn.Module: return self.student
-    def trained(self, phase:str)->list[SegNetwork]: return [self.student]
-    def scored(self)->dict[str, nn.Module]: return dict(student=self.student)
-    def labeller(self)->nn.Module: return next(iter(self.scored().values()))
-    def param_groups(self, phase:str, by_layer:bool=False)->dict[str, list[nn.Parameter]]: return param_groups(self.trained(phase), by_layer)
-    def forward(self, batch:Batch, progress:Progress, phase:str="main")->Losses: raise NotImplementedError(f"{type(self).__name__}.forward")
-    def after_phase(self, phase:str, batch:Batch, progress:Progress)->None: "Called when the phase's optimiser has stepped."
-    def after_step(self, batch:Batch, progress:Progress)->None: "Called once a step: running means, banks, prototypes."
-    def describe(self)->dict: return {}  # what a log line shall say of the method's memory, as JSON holds it
-    def look(self, images:Tensor, progress:Progress)->"Look": return look_at(self, images, getattr(self.cfg, "filter", FilterConfig(kind="none")), progress)
+    def networks(self) -> dict[str, nn.Module]:
+        return {"student": self.student}
+
+    def predictor(self) -> nn.Module:
+        return self.student
+
+    def trained(self, phase: str) -> list[SegNetwork]:
+        return [self.student]
+
+    def scored(self) -> dict[str, nn.Module]:
+        return dict(student=self.student)
+
+    def labeller(self) -> nn.Module:
+        return next(iter(self.scored().values()))
+
+    def param_groups(self, phase: str, by_layer: bool = False) -> dict[str, list[nn.Parameter]]:
+        return param_groups(self.trained(phase), by_layer)
+
+    def forward(self, batch: Batch, progress: Progress, phase: str = "main") -> Losses:
+        raise NotImplementedError(f"{type(self).__name__}.forward")
+
+    def after_phase(self, phase: str, batch: Batch, progress: Progress) -> None:
+        "Called when the phase's optimiser has stepped."
+
+    def after_step(self, batch: Batch, progress: Progress) -> None:
+        "Called once a step: running means, banks, prototypes."
+
+    def describe(self) -> dict:
+        return {}  # what a log line shall say of the method's memory, as JSON holds it
+
+    def look(self, images: Tensor, progress: Progress) -> "Look":
+        return look_at(self, images, getattr(self.cfg, "filter", FilterConfig(kind="none")), progress)
 
 # %% ../../nbs/methods/00_protocol.ipynb #161b7456
 def param_groups(
-    networks:list[SegNetwork], # the networks that one phase trains
-    by_layer:bool=False, # whether each layer of a transformer is a group of its own: "encoder.0" the last one, "encoder.1" the one below, ...
-)->dict[str, list[nn.Parameter]]: # "encoder" and "head"
+    networks: list[SegNetwork],  # the networks that one phase trains
+    by_layer: bool = False,  # whether each layer of a transformer is a group of its own: "encoder.0" the last one, "encoder.1" the one below, ...
+) -> dict[str, list[nn.Parameter]]:  # "encoder" and "head"
     "The trainable parameters of some networks, encoder and head apart."
     layers = {}
     for n in networks:
-        for below, ps in enumerate(reversed(n.encoder_layers())) if by_layer else [("", n.encoder_parameters())]:
+        for below, ps in (
+            enumerate(reversed(n.encoder_layers())) if by_layer else [("", n.encoder_parameters())]
+        ):
             layers.setdefault(f"encoder.{below}".rstrip("."), []).extend(p for p in ps if p.requires_grad)
     return layers | dict(head=[p for n in networks for p in n.head_parameters() if p.requires_grad])
 
@@ -137,60 +197,88 @@ def param_groups(
 @dataclass(frozen=True, kw_only=True)
 class SupervisedConfig:
     "Settings of the supervised term."
-    ohem:bool=False # online hard example mining instead of plain cross-entropy (the field's choice on Cityscapes)
-    ohem_thresh:float=0.7 # OHEM keeps pixels whose true-class probability is at most this, in [0, 1]
-    ohem_min_kept:int=100_000 # OHEM keeps at least this many pixels of a batch
-    aux_weight:float=0.4 # weight of the auxiliary head's loss, if the model has one
+
+    ohem: bool = (
+        False  # online hard example mining instead of plain cross-entropy (the field's choice on Cityscapes)
+    )
+    ohem_thresh: float = 0.7  # OHEM keeps pixels whose true-class probability is at most this, in [0, 1]
+    ohem_min_kept: int = 100_000  # OHEM keeps at least this many pixels of a batch
+    aux_weight: float = 0.4  # weight of the auxiliary head's loss, if the model has one
 
 # %% ../../nbs/methods/00_protocol.ipynb #31944657
 def add_supervised(
-    losses:Losses, # gets `loss_sup` and, with an auxiliary head, `loss_aux`
-    out:SegOutput, # the network's output on labelled images
-    targets:Tensor, # (B, H, W) int64, IGNORE_INDEX where unknown
-    cfg:SupervisedConfig, # which loss
-)->None:
+    losses: Losses,  # gets `loss_sup` and, with an auxiliary head, `loss_aux`
+    out: SegOutput,  # the network's output on labelled images
+    targets: Tensor,  # (B, H, W) int64, IGNORE_INDEX where unknown
+    cfg: SupervisedConfig,  # which loss
+) -> None:
     "Add the supervised terms to the losses."
+
     def loss(logits):
         logits = resize_logits(logits, targets.shape[-2:])
-        return ohem_loss(logits, targets, cfg.ohem_thresh, cfg.ohem_min_kept) if cfg.ohem else supervised_loss(logits, targets)
+        return (
+            ohem_loss(logits, targets, cfg.ohem_thresh, cfg.ohem_min_kept)
+            if cfg.ohem
+            else supervised_loss(logits, targets)
+        )
+
     losses.add("loss_sup", loss(out.logits))
-    if out.aux is not None: losses.add("loss_aux", loss(out.aux), cfg.aux_weight)
-    if not (targets != IGNORE_INDEX).any(): losses.skip("loss_sup", "no labelled pixel in the batch")
+    if out.aux is not None:
+        losses.add("loss_aux", loss(out.aux), cfg.aux_weight)
+    if not (targets != IGNORE_INDEX).any():
+        losses.skip("loss_sup", "no labelled pixel in the batch")
 
 # %% ../../nbs/methods/00_protocol.ipynb #cc542078
 @dataclass(frozen=True, kw_only=True)
 class SelfTrainingConfig(SupervisedConfig):
     "Settings of the frame that self-training methods share."
-    unsup_weight:float=1.0 # weight of the loss on pseudo-labels (released DGCL: 0.5)
-    rescale:bool=True # weigh the loss on pseudo-labels by all / kept pixels, as the released code of this family does
-    ema_decay:float=0.99 # largest decay m of the teacher's running mean (released DGCL: 0.999)
-    ema_buffers:str="average" # BatchNorm statistics of the teacher: average, copy, or own (released: own, with teacher_mode train)
-    teacher_mode:str="eval" # the teacher labels in eval or in train mode (released: train, dropout included)
-    teacher_start:str="run" # the running mean starts with the run, or the teacher equals the student until "unsup" (released)
-    schedule_by:str="step" # the filters' percentages change with every step, or with every epoch (released)
-    filter:FilterConfig=FilterConfig() # which pseudo-labels are dropped
+
+    unsup_weight: float = 1.0  # weight of the loss on pseudo-labels (released DGCL: 0.5)
+    rescale: bool = (
+        True  # weigh the loss on pseudo-labels by all / kept pixels, as the released code of this family does
+    )
+    ema_decay: float = 0.99  # largest decay m of the teacher's running mean (released DGCL: 0.999)
+    ema_buffers: str = "average"  # BatchNorm statistics of the teacher: average, copy, or own (released: own, with teacher_mode train)
+    teacher_mode: str = (
+        "eval"  # the teacher labels in eval or in train mode (released: train, dropout included)
+    )
+    teacher_start: str = "run"  # the running mean starts with the run, or the teacher equals the student until "unsup" (released)
+    schedule_by: str = (
+        "step"  # the filters' percentages change with every step, or with every epoch (released)
+    )
+    filter: FilterConfig = FilterConfig()  # which pseudo-labels are dropped
 
     def __post_init__(self):
-        allowed = dict(ema_buffers=("average", "copy", "own"), teacher_mode=("eval", "train"), teacher_start=("run", "unsup"), schedule_by=("step", "epoch"))
+        allowed = dict(
+            ema_buffers=("average", "copy", "own"),
+            teacher_mode=("eval", "train"),
+            teacher_start=("run", "unsup"),
+            schedule_by=("step", "epoch"),
+        )
         for name, values in allowed.items():
-            if getattr(self, name) not in values: raise InputError(f"{name} is '{getattr(self, name)}'; allowed: {', '.join(values)}")
-        if not 0 <= self.ema_decay < 1: raise InputError(f"ema_decay is {self.ema_decay}; allowed: at least 0 and below 1")
-        if self.unsup_weight < 0: raise InputError(f"unsup_weight is {self.unsup_weight}; allowed: 0 or more")
+            if getattr(self, name) not in values:
+                raise InputError(f"{name} is '{getattr(self, name)}'; allowed: {', '.join(values)}")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay is {self.ema_decay}; allowed: at least 0 and below 1")
+        if self.unsup_weight < 0:
+            raise InputError(f"unsup_weight is {self.unsup_weight}; allowed: 0 or more")
 
-    def schedule(self, progress:Progress)->float: # s in [0, 1]
+    def schedule(self, progress: Progress) -> float:  # s in [0, 1]
         "How far self-training is, as the filters' schedules see it."
         return progress.unsup_fraction if self.schedule_by == "step" else progress.unsup_epoch_fraction
 
 # %% ../../nbs/methods/00_protocol.ipynb #923c4def
 @torch.no_grad()
 def teacher_labels(
-    teacher:SegNetwork, # images (B, 3, H, W) -> SegOutput
-    images:Tensor, # (B, 3, H, W) weak views
-    valid:Tensor, # (B, H, W) bool, True inside the image
-    cfg:FilterConfig, # which labels are dropped
-    unsup_fraction:float, # s in [0, 1]
-    with_proj:bool=False, # whether the projection is asked for
-)->tuple[SegOutput, PseudoLabels, Tensor]: # output; labels, confidence, entropy (B, H, W); kept (B, H, W) bool
+    teacher: SegNetwork,  # images (B, 3, H, W) -> SegOutput
+    images: Tensor,  # (B, 3, H, W) weak views
+    valid: Tensor,  # (B, H, W) bool, True inside the image
+    cfg: FilterConfig,  # which labels are dropped
+    unsup_fraction: float,  # s in [0, 1]
+    with_proj: bool = False,  # whether the projection is asked for
+) -> tuple[
+    SegOutput, PseudoLabels, Tensor
+]:  # output; labels, confidence, entropy (B, H, W); kept (B, H, W) bool
     "What the teacher says of unlabelled images, and which pixels it is certain enough of."
     with section("teacher"):
         out = teacher(images, with_proj=with_proj)
@@ -200,59 +288,97 @@ def teacher_labels(
 
 # %% ../../nbs/methods/00_protocol.ipynb #d4922e66
 def joint_pass(
-    student:nn.Module, # images (B, 3, H, W) -> SegOutput
-    groups:list[Tensor], # image groups (B_i, 3, H, W)
-    with_proj:bool=False, # whether the projection is asked for
-)->list[SegOutput]: # one a group
+    student: nn.Module,  # images (B, 3, H, W) -> SegOutput
+    groups: list[Tensor],  # image groups (B_i, 3, H, W)
+    with_proj: bool = False,  # whether the projection is asked for
+) -> list[SegOutput]:  # one a group
     "One forward pass over several groups of images, split again afterwards."
-    with section("student forward"): out = student(torch.cat(groups), with_proj=with_proj)
+    with section("student forward"):
+        out = student(torch.cat(groups), with_proj=with_proj)
     sizes = [len(g) for g in groups]
     parts = [x.split(sizes) if x is not None else [None] * len(sizes) for x in out]
     return [SegOutput(*p) for p in zip(*parts)]
 
 # %% ../../nbs/methods/00_protocol.ipynb #83f72868
 def note_labels(
-    losses:Losses, # gets the notes
-    pseudo:PseudoLabels, # of the teacher, (B, H, W)
-    kept:Tensor, # (B, H, W) bool
-    batch:Batch, # for validity and, if known, the truth
-)->None:
+    losses: Losses,  # gets the notes
+    pseudo: PseudoLabels,  # of the teacher, (B, H, W)
+    kept: Tensor,  # (B, H, W) bool
+    batch: Batch,  # for validity and, if known, the truth
+) -> None:
     "Note kept ratio, mean confidence, and the accuracy of kept labels overall and off background, where the truth is known."
-    known = kept & (batch.truth_u != IGNORE_INDEX); right = known & (pseudo.labels == batch.truth_u); digits = known & (batch.truth_u != 0)
-    losses.note(kept=kept.sum() / batch.valid_u.sum().clamp(min=1), confidence=pseudo.confidence[batch.valid_u].mean() if batch.valid_u.any() else 0.)
-    if known.any(): losses.note(pseudo_accuracy=right.sum() / known.sum())
-    if digits.any(): losses.note(pseudo_accuracy_fg=(right & digits).sum() / digits.sum())
-    if not kept.any(): losses.skip("loss_unsup", "no pseudo-label was kept")
+    known = kept & (batch.truth_u != IGNORE_INDEX)
+    right = known & (pseudo.labels == batch.truth_u)
+    digits = known & (batch.truth_u != 0)
+    losses.note(
+        kept=kept.sum() / batch.valid_u.sum().clamp(min=1),
+        confidence=pseudo.confidence[batch.valid_u].mean() if batch.valid_u.any() else 0.0,
+    )
+    if known.any():
+        losses.note(pseudo_accuracy=right.sum() / known.sum())
+    if digits.any():
+        losses.note(pseudo_accuracy_fg=(right & digits).sum() / digits.sum())
+    if not kept.any():
+        losses.skip("loss_unsup", "no pseudo-label was kept")
 
 # %% ../../nbs/methods/00_protocol.ipynb #05f4a24a
 class SelfTrainingFrame(Method):
     "Student and EMA teacher, and the shared step of self-training methods."
-    needs_projection = False             # whether a method compares projections
+
+    needs_projection = False  # whether a method compares projections
 
     def __init__(self, build_network, num_classes, cfg, view_cfg=ViewConfig()):
         super().__init__(build_network, num_classes, cfg, view_cfg)
-        self.student = build_network(); self.teacher = make_teacher(self.student)
+        self.student = build_network()
+        self.teacher = make_teacher(self.student)
 
-    def networks(self): return {"student": self.student, "teacher": self.teacher}
-    def predictor(self): return self.teacher
-    def scored(self): return dict(teacher=self.teacher, student=self.student)
-    def clean_views(self, batch:Batch)->list[Tensor]: return []
-    def add_terms(self, losses, batch, outs, out_t, pseudo, mix, progress)->None: "Further losses of a method."
+    def networks(self):
+        return {"student": self.student, "teacher": self.teacher}
 
-    def train(self, mode:bool=True):
-        super().train(mode); self.teacher.train(mode and self.cfg.teacher_mode == "train"); return self
+    def predictor(self):
+        return self.teacher
+
+    def scored(self):
+        return dict(teacher=self.teacher, student=self.student)
+
+    def clean_views(self, batch: Batch) -> list[Tensor]:
+        return []
+
+    def add_terms(self, losses, batch, outs, out_t, pseudo, mix, progress) -> None:
+        "Further losses of a method."
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self.teacher.train(mode and self.cfg.teacher_mode == "train")
+        return self
 
     def forward(self, batch, progress, phase="main"):
         losses = Losses()
         if progress.is_sup_only:
             add_supervised(losses, joint_pass(self.student, [batch.images_l])[0], batch.targets_l, self.cfg)
-            losses.skip("loss_unsup", f"supervised start until step {progress.sup_only_steps}"); return losses
-        out_t, pseudo, kept = teacher_labels(self.teacher, batch.images_u_w, batch.valid_u, self.cfg.filter, self.cfg.schedule(progress), self.needs_projection)
+            losses.skip("loss_unsup", f"supervised start until step {progress.sup_only_steps}")
+            return losses
+        out_t, pseudo, kept = teacher_labels(
+            self.teacher,
+            batch.images_u_w,
+            batch.valid_u,
+            self.cfg.filter,
+            self.cfg.schedule(progress),
+            self.needs_projection,
+        )
         mix = cutmix_boxes(*kept.shape, self.view_cfg, torch.default_generator)
         labels = mix.mix(drop_labels(pseudo.labels, kept))
-        outs = joint_pass(self.student, [batch.images_l, mix.mix(batch.images_u_s[0]), *self.clean_views(batch)], self.needs_projection)
+        outs = joint_pass(
+            self.student,
+            [batch.images_l, mix.mix(batch.images_u_s[0]), *self.clean_views(batch)],
+            self.needs_projection,
+        )
         add_supervised(losses, outs[0], batch.targets_l, self.cfg)
-        losses.add("loss_unsup", unsupervised_loss(resize_logits(outs[1].logits, labels.shape[-2:]), labels, self.cfg.rescale), self.cfg.unsup_weight)
+        losses.add(
+            "loss_unsup",
+            unsupervised_loss(resize_logits(outs[1].logits, labels.shape[-2:]), labels, self.cfg.rescale),
+            self.cfg.unsup_weight,
+        )
         note_labels(losses, pseudo, kept, batch)
         self.add_terms(losses, batch, outs, out_t, pseudo, mix, progress)
         return losses
@@ -261,28 +387,35 @@ class SelfTrainingFrame(Method):
         tied = self.cfg.teacher_start == "unsup" and progress.is_sup_only
         since = progress.since_unsup if self.cfg.teacher_start == "unsup" else progress.step
         with section("EMA"):
-            update_teacher(self.teacher, self.student, 0. if tied else ema_decay_at(since, self.cfg.ema_decay), "copy" if tied else self.cfg.ema_buffers)
+            update_teacher(
+                self.teacher,
+                self.student,
+                0.0 if tied else ema_decay_at(since, self.cfg.ema_decay),
+                "copy" if tied else self.cfg.ema_buffers,
+            )
 
 # %% ../../nbs/methods/00_protocol.ipynb #2d5adf27
 @dataclass
 class Look:
     "What a method makes of some images (all detached)."
-    prediction:Tensor # (B, H, W) int64, of the predictor
-    pseudo:PseudoLabels # labels, confidence, entropy (B, H, W), of the network that makes pseudo-labels
-    kept:Tensor # (B, H, W) bool, pseudo-labels that the filter keeps now
-    feats:Tensor # (B, D, h, w), the map that density is computed on
-    density_per_k:Tensor # (S, B, h, w), one map per number of neighbours
-    num_neighbors:tuple[int, ...] # the S numbers of neighbours
-    roles:Tensor # (B, h, w) uint8: 0 none, 1 anchor, 2 positive, as the sampler would choose now
+
+    prediction: Tensor  # (B, H, W) int64, of the predictor
+    pseudo: PseudoLabels  # labels, confidence, entropy (B, H, W), of the network that makes pseudo-labels
+    kept: Tensor  # (B, H, W) bool, pseudo-labels that the filter keeps now
+    feats: Tensor  # (B, D, h, w), the map that density is computed on
+    density_per_k: Tensor  # (S, B, h, w), one map per number of neighbours
+    num_neighbors: tuple[int, ...]  # the S numbers of neighbours
+    roles: Tensor  # (B, h, w) uint8: 0 none, 1 anchor, 2 positive, as the sampler would choose now
 
 # %% ../../nbs/methods/00_protocol.ipynb #80634ed4
 def density_among(
-    feats:Tensor, # (N, D) features of one class
-    num_neighbors:tuple[int, ...], # k of each scale
-    max_keys:int=4000, # at most this many of them serve as keys (drawn with seed 0)
-)->Tensor: # (S, N) cosine similarity, one row per scale
+    feats: Tensor,  # (N, D) features of one class
+    num_neighbors: tuple[int, ...],  # k of each scale
+    max_keys: int = 4000,  # at most this many of them serve as keys (drawn with seed 0)
+) -> Tensor:  # (S, N) cosine similarity, one row per scale
     "Multi-scale density of features among themselves, each one itself left out."
-    if len(feats) <= max_keys: return density_per_scale(feats, feats, num_neighbors, exclude_self=True)
+    if len(feats) <= max_keys:
+        return density_per_scale(feats, feats, num_neighbors, exclude_self=True)
     order = torch.randperm(len(feats), generator=generator_for(0, "keys")).to(feats.device)
     keys, others = order[:max_keys], order[max_keys:]
     density = feats.new_zeros(len(num_neighbors), len(feats), dtype=torch.float32)
@@ -292,32 +425,53 @@ def density_among(
 
 # %% ../../nbs/methods/00_protocol.ipynb #3904480b
 def density_maps(
-    feats:Tensor, # (B, D, h, w)
-    labels:Tensor, # (B, h, w) int64, IGNORE_INDEX left out
-    num_neighbors:tuple[int, ...], # k of each scale
-    of_class:Callable[[int, Tensor], Tensor|None], # (class, (n, D) features) -> (S, n), or None where there is nothing to compare with
-)->Tensor: # (S, B, h, w), 0 where a pixel has no class or its class no keys
+    feats: Tensor,  # (B, D, h, w)
+    labels: Tensor,  # (B, h, w) int64, IGNORE_INDEX left out
+    num_neighbors: tuple[int, ...],  # k of each scale
+    of_class: Callable[
+        [int, Tensor], Tensor | None
+    ],  # (class, (n, D) features) -> (S, n), or None where there is nothing to compare with
+) -> Tensor:  # (S, B, h, w), 0 where a pixel has no class or its class no keys
     "Density of every pixel among the features of its own class."
-    rows = feats.permute(0, 2, 3, 1).flatten(0, 2).float(); flat = labels.flatten()
+    rows = feats.permute(0, 2, 3, 1).flatten(0, 2).float()
+    flat = labels.flatten()
     density = rows.new_zeros(len(num_neighbors), len(flat))
     for c in flat.unique().tolist():
         found = of_class(c, rows[flat == c]) if c != IGNORE_INDEX else None
-        if found is not None: density[:, flat == c] = found
+        if found is not None:
+            density[:, flat == c] = found
     return density.unflatten(1, labels.shape)
 
 # %% ../../nbs/methods/00_protocol.ipynb #20ae2c8c
 @torch.no_grad()
 def look_at(
-    method:Method, # any method
-    images:Tensor, # (B, 3, H, W) normalised
-    filter_cfg:FilterConfig, # what a self-training method keeps; a method without pseudo-labels keeps all
-    progress:Progress, # where the run stands
-    num_neighbors:tuple[int, ...]=(8, 16, 32), # k of each scale, the published set
-)->Look:
+    method: Method,  # any method
+    images: Tensor,  # (B, 3, H, W) normalised
+    filter_cfg: FilterConfig,  # what a self-training method keeps; a method without pseudo-labels keeps all
+    progress: Progress,  # where the run stands
+    num_neighbors: tuple[int, ...] = (8, 16, 32),  # k of each scale, the published set
+) -> Look:
     "What a method's predictor makes of some images; the mode of every network is as before afterwards."
     net, mode = method.predictor(), method.training
-    method.eval(); out, pseudo, kept = teacher_labels(net, images, images.new_ones(len(images), *images.shape[-2:], dtype=torch.bool), filter_cfg, progress.unsup_fraction)
+    method.eval()
+    out, pseudo, kept = teacher_labels(
+        net,
+        images,
+        images.new_ones(len(images), *images.shape[-2:], dtype=torch.bool),
+        filter_cfg,
+        progress.unsup_fraction,
+    )
     method.train(mode)
     labels = shrink_targets(pseudo.labels, out.feats.shape[-2:])
-    density = density_maps(out.feats, labels, num_neighbors, lambda c, x: density_among(x, num_neighbors) if len(x) > 1 else None)
-    return Look(pseudo.labels, pseudo, kept, out.feats, density, num_neighbors, torch.zeros_like(labels, dtype=torch.uint8))
+    density = density_maps(
+        out.feats, labels, num_neighbors, lambda c, x: density_among(x, num_neighbors) if len(x) > 1 else None
+    )
+    return Look(
+        pseudo.labels,
+        pseudo,
+        kept,
+        out.feats,
+        density,
+        num_neighbors,
+        torch.zeros_like(labels, dtype=torch.uint8),
+    )

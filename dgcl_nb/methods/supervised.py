@@ -16,14 +16,16 @@ from ..views import Views
 # %% ../../nbs/methods/01_supervised.ipynb #3cea5aa6
 class Supervised(Method):
     "Cross-entropy on labelled images; the predictor is the one network there is."
+
     views, needs_unlabelled = Views(strong=0, cutmix=False), False
 
-    def __init__(self, build_network, num_classes, cfg:SupervisedConfig, *args):
+    def __init__(self, build_network, num_classes, cfg: SupervisedConfig, *args):
         super().__init__(build_network, num_classes, cfg, *args)
         self.student = build_network()
 
     def forward(self, batch, progress, phase="main"):
         losses = Losses()
-        with section("student forward"): out = self.student(batch.images_l)
+        with section("student forward"):
+            out = self.student(batch.images_l)
         add_supervised(losses, out, batch.targets_l, self.cfg)
         return losses
