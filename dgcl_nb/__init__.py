@@ -28,10 +28,12 @@ Modules:
 - `dgcl_nb.methods.supervised`: The baseline that every other method must beat: labelled images, nothing else.
 - `dgcl_nb.metrics`: What a run is judged by: mIoU over the whole set, how tight the classes lie in feature space, and how good the pseudo-labels are.
 - `dgcl_nb.model`: From images to four maps: class scores, features, projections and, on request, auxiliary scores; and the teacher that follows.
+- `dgcl_nb.optim`: How parameters are moved: which optimiser, at which rate, and when.
 - `dgcl_nb.predict`: The network of a run, put to work on pictures of your own: label maps, overlays, confidence, and an ONNX file.
 - `dgcl_nb.pseudo_labels`: What a network believes of an unlabelled pixel, how sure it is, and how many of these beliefs may be used as labels.
 - `dgcl_nb.report`: A run on one page that needs no network, no kernel and no Python: `python -m dgcl_nb.report runs/x`.
 - `dgcl_nb.sampling`: Which pixels pull and which are pulled: anchors, positives and negatives of the contrastive loss, chosen by density, by confidence or by chance.
+- `dgcl_nb.settings`: From lines of text to a frozen object: sections of `settings.ini`, flags, and the way back from `config.json`.
 - `dgcl_nb.snapshots`: What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
 - `dgcl_nb.train`: One command trains a method and leaves a run folder: `python -m dgcl_nb.train`.
 - `dgcl_nb.views`: What a network is shown of an image: the weak view, the strong view, and CutMix - with image, target and valid mask always moved together.

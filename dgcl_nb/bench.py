@@ -27,9 +27,11 @@ from typing import Literal
 import tyro
 
 import dgcl_nb
-from .config import METHODS, Run, parse_run, run_from_dict, run_to_dict, setting_names
+from .config import METHODS, Run, parse_run, run_from_dict, run_to_dict
+from .settings import setting_names
 from .core import InputError, RunFolder, append_line, read_lines, unknown_name, write_atomic
-from .train import MAY_DIFFER, setting_of
+from .settings import setting_of
+from .train import MAY_DIFFER
 
 # %% ../nbs/commands/05_bench.ipynb #6f4fdd1f
 @dataclass(frozen=True)

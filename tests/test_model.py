@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dgcl_nb import model as room
-from dgcl_nb.config import OptimConfig
+from dgcl_nb.optim import OptimConfig
 from dgcl_nb.core import InputError, seed_everything
-from dgcl_nb.engine import make_optimizer
+from dgcl_nb.optim import make_optimizer
 from dgcl_nb.methods.protocol import param_groups
 from dgcl_nb.model import (
     ModelConfig,
