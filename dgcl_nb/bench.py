@@ -28,7 +28,8 @@ import tyro
 
 import dgcl_nb
 from .config import METHODS, Run, parse_run, run_from_dict, run_to_dict, setting_names
-from .core import InputError, RunFolder, append_line, read_lines, unknown_name, write_atomic
+from .core import InputError, unknown_name
+from .run_folder import RunFolder, append_line, read_lines, write_atomic
 from .train import MAY_DIFFER, setting_of
 
 # %% ../nbs/commands/05_bench.ipynb #6f4fdd1f

@@ -25,7 +25,8 @@ import dgcl_nb
 from . import __version__
 from .batches import BatchConfig, make_batch
 from .config import Run, describe_batch, parse_flags, parse_run, run_from_dict, run_to_dict, setting_names, share_batch
-from .core import InputError, RunFolder
+from .core import InputError
+from .run_folder import RunFolder
 from .engine import Bar, Callback, Control, RunFailed, Stopped, Training, fit, start_training, training_step
 
 log = logging.getLogger("dgcl_nb.train")

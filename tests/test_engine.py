@@ -15,7 +15,8 @@ import torch
 from helpers import ROOT, Toy, ToyConfig, clean_environment, equal_states, few_images, metrics_of, register_toy, start_child, state_of, tiny_args, tiny_run, wait_for
 
 from dgcl_nb import config, core, engine
-from dgcl_nb.core import IGNORE_INDEX, InputError, RunFolder, is_whole, read_lines, read_torch, write_torch
+from dgcl_nb.core import IGNORE_INDEX, InputError
+from dgcl_nb.run_folder import RunFolder, is_whole, read_lines, read_torch, write_torch
 from dgcl_nb.engine import Callback, Control, NonFiniteLoss, Stopped, checkpoints_of, fit, fit_async, load_checkpoint, save_checkpoint, start_training, training_step
 from dgcl_nb.methods.protocol import Losses, Method, SupervisedConfig, add_supervised
 from dgcl_nb.predict import open_trained

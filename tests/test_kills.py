@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from helpers import equal_states, metrics_of, start_child, state_of, tiny_run, wait_for
 
-from dgcl_nb import config, core
-from dgcl_nb.core import PART, RunFolder, read_lines, read_torch
+from dgcl_nb import config, run_folder
+from dgcl_nb.run_folder import PART, RunFolder, read_lines, read_torch
 from dgcl_nb.engine import Control, checkpoints_of, fit, go_back, save_checkpoint, start_training
 from dgcl_nb.snapshots import list_snapshots, load_snapshot
 
@@ -100,7 +100,7 @@ def test_kills__twenty(method, tmp_path):
 # Every point of saving
 
 def test_write_atomic__never_writes_in_place(tmp_path):
-    core.write_atomic(tmp_path/"a", "one"); os.link(tmp_path/"a", tmp_path/"b"); core.write_atomic(tmp_path/"a", "two")
+    run_folder.write_atomic(tmp_path/"a", "one"); os.link(tmp_path/"a", tmp_path/"b"); run_folder.write_atomic(tmp_path/"a", "two")
     assert (tmp_path/"b").read_text() == "one" and (tmp_path/"a").read_text() == "two"
 
 
@@ -111,7 +111,7 @@ def count_calls(stop):
         def wrapped(*args, **kwargs):
             stop(next(number)); out = call(*args, **kwargs); stop(next(number)); return out
         return wrapped
-    for place, name in ((core.tempfile, "mkstemp"), (core.os, "fsync"), (core.os, "chmod"), (core.os, "replace"), (Path, "unlink")):
+    for place, name in ((run_folder.tempfile, "mkstemp"), (run_folder.os, "fsync"), (run_folder.os, "chmod"), (run_folder.os, "replace"), (Path, "unlink")):
         setattr(place, name, heard(getattr(place, name)))
     fdopen = os.fdopen
     def half(fd, mode):
@@ -123,7 +123,7 @@ def count_calls(stop):
             def flush(self): file.flush()
             def fileno(self): return file.fileno()
         return Halved()
-    core.os.fdopen = half
+    run_folder.os.fdopen = half
 
 
 def die_at_every_point(out, answer):

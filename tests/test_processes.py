@@ -15,7 +15,8 @@ import torch
 from helpers import Toy, ToyConfig, clean_environment, equal_states, few_images, metrics_of, register_toy, start_child, start_ranks, state_of, tiny_args, tiny_run, wait_for
 
 from dgcl_nb import config, engine, train
-from dgcl_nb.core import RunFolder, gather_rows, is_whole, read_torch
+from dgcl_nb.core import gather_rows
+from dgcl_nb.run_folder import RunFolder, is_whole, read_torch
 from dgcl_nb.engine import Control, Stopped, checkpoints_of, fit
 from dgcl_nb.methods.protocol import Losses, Method, SupervisedConfig, add_supervised
 from dgcl_nb.views import Views

@@ -11,7 +11,7 @@ from helpers import TINY, few_images, metrics_of, state_of, tiny_args, tiny_run,
 import dgcl_nb
 from dgcl_nb import config, engine, train
 from dgcl_nb.config import METHODS, parse_run, run_class, setting_names
-from dgcl_nb.core import RunFolder
+from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.train import main
 
 

@@ -27,7 +27,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from ..core import InputError, mix_seed, write_atomic
+from ..core import InputError, mix_seed
+from ..run_folder import write_atomic
 from .splits import SegData, nested_split
 
 log = logging.getLogger("dgcl_nb.data")

@@ -28,7 +28,8 @@ from torchvision import tv_tensors
 from torchvision.datasets import Cityscapes, SBDataset, VOCSegmentation
 from tqdm import tqdm
 
-from ..core import IGNORE_INDEX, InputError, mix_seed, write_atomic
+from ..core import IGNORE_INDEX, InputError, mix_seed
+from ..run_folder import write_atomic
 from .splits import IMAGE_SUFFIXES, SegData, check_disjoint, image_id, known_family, line_id, nested_split, read_list, voc_palette
 
 log = logging.getLogger("dgcl_nb.data")

@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
-from ..core import InputError, mix_seed, write_atomic
+from ..core import InputError, mix_seed
+from ..run_folder import write_atomic
 
 # %% ../../nbs/data/00_splits.ipynb #ee27c33a
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
