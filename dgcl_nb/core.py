@@ -29,90 +29,112 @@ EPS = 1e-12
 # %% ../nbs/00_core.ipynb #155caaea
 class InputError(ValueError):
     "What a person gave cannot be used; the message names the value, what is allowed, and the remedy."
-    def _render_traceback_(self, *_): return [f"InputError: {self}"]    # in a notebook the sentence alone is shown
+
+    def _render_traceback_(self, *_):
+        return [f"InputError: {self}"]  # in a notebook the sentence alone is shown
 
 # %% ../nbs/00_core.ipynb #c1acf74e
 def unknown_name(
-    kind:str, # what is named, as the message shall call it ("preset", "encoder")
-    name:str, # the name that is not valid
-    valid:Iterable[str], # all valid names
-    limit:int=5, # show at most this many of the nearest
-)->InputError: # to be raised by the caller
+    kind: str,  # what is named, as the message shall call it ("preset", "encoder")
+    name: str,  # the name that is not valid
+    valid: Iterable[str],  # all valid names
+    limit: int = 5,  # show at most this many of the nearest
+) -> InputError:  # to be raised by the caller
     "The error for a name that does not exist, with the nearest valid ones."
     valid = sorted(valid)
     near = difflib.get_close_matches(name, valid, n=limit, cutoff=0.5)
-    if not near: near = [v for v in valid if name.lower() in v.lower()][:limit]
-    hint = f"did you mean {', '.join(near)}?" if near else f"valid: {', '.join(valid[:20])}{' …' if len(valid) > 20 else ''}"
+    if not near:
+        near = [v for v in valid if name.lower() in v.lower()][:limit]
+    hint = (
+        f"did you mean {', '.join(near)}?"
+        if near
+        else f"valid: {', '.join(valid[:20])}{' …' if len(valid) > 20 else ''}"
+    )
     return InputError(f"unknown {kind} '{name}'; {hint}")
 
 # %% ../nbs/00_core.ipynb #c238052c
 def mix_seed(
-    *parts:int|str, # what the draw is for, e.g. (seed, "cutmix", step)
-)->int: # in [0, 2**63)
+    *parts: int | str,  # what the draw is for, e.g. (seed, "cutmix", step)
+) -> int:  # in [0, 2**63)
     "One seed from many parts; the same parts give the same seed everywhere."
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 # %% ../nbs/00_core.ipynb #a92ef416
 def generator_for(
-    *parts:int|str, # what the draw is for
-    device:str|torch.device="cpu", # where the generator draws
-)->torch.Generator:
+    *parts: int | str,  # what the draw is for
+    device: str | torch.device = "cpu",  # where the generator draws
+) -> torch.Generator:
     "A fresh torch generator, seeded by what it is for."
     return torch.Generator(device=device).manual_seed(mix_seed(*parts))
 
 # %% ../nbs/00_core.ipynb #cb41a70d
 def seed_everything(
-    *parts:int|str, # what follows is drawn for
-)->None:
+    *parts: int | str,  # what follows is drawn for
+) -> None:
     "Seed Python's, NumPy's and torch's global generators from `parts`."
     seed = mix_seed(*parts)
-    random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 # %% ../nbs/00_core.ipynb #e830331b
 def graph_zero(
-    x:Tensor, # any tensor of the graph
-)->Tensor: # () float, 0, with a gradient of zeros
+    x: Tensor,  # any tensor of the graph
+) -> Tensor:  # () float, 0, with a gradient of zeros
     "A zero that `x` still gets a (zero) gradient from."
     return x.flatten()[:0].sum()
 
 # %% ../nbs/00_core.ipynb #158252ec
 @torch.no_grad()
 def gather_rows(
-    rows:Tensor, # (N, ...) of this process; N may differ between processes and may be 0
-)->Tensor: # (sum of N, ...), in the order of the ranks, the same on every rank
+    rows: Tensor,  # (N, ...) of this process; N may differ between processes and may be 0
+) -> Tensor:  # (sum of N, ...), in the order of the ranks, the same on every rank
     "The rows of all processes, one below the other; with one process, the rows themselves. No gradient flows."
     rows = rows.detach()
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1: return rows
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return rows
     counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(dist.get_world_size())]
     dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
     longest = max(int(c) for c in counts)
     padded = F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, longest - len(rows))).contiguous()
     parts = [torch.empty_like(padded) for _ in counts]
     dist.all_gather(parts, padded)
-    return torch.cat([p[:int(c)] for p, c in zip(parts, counts)])
+    return torch.cat([p[: int(c)] for p, c in zip(parts, counts)])
 
 # %% ../nbs/00_core.ipynb #470e7ec5
 def pick_device(
-    name:str="auto", # "auto" (cuda, else mps, else cpu) or a device's name, e.g. "cuda:1"
-)->torch.device:
+    name: str = "auto",  # "auto" (cuda, else mps, else cpu) or a device's name, e.g. "cuda:1"
+) -> torch.device:
     "The device to compute on; a device that this machine lacks is an error and never a silent CPU run."
     has = dict(cpu=True, cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available())
-    if name == "auto": return torch.device(next(d for d in ("cuda", "mps", "cpu") if has[d]))
-    if name.split(":")[0] not in has: raise unknown_name("device", name, has)
+    if name == "auto":
+        return torch.device(next(d for d in ("cuda", "mps", "cpu") if has[d]))
+    if name.split(":")[0] not in has:
+        raise unknown_name("device", name, has)
     if not has[name.split(":")[0]]:
-        raise InputError(f"device '{name}' is not available here; available: {', '.join(d for d in has if has[d])} (or leave --device auto)")
+        raise InputError(
+            f"device '{name}' is not available here; available: {', '.join(d for d in has if has[d])} (or leave --device auto)"
+        )
     return torch.device(name)
 
 # %% ../nbs/00_core.ipynb #e0673f6b
-def peak_rss_mb()->float: # MiB
+def peak_rss_mb() -> float:  # MiB
     "The largest resident memory so far of this process plus that of its largest ended child."
-    unit = 1 if os.uname().sysname == "Darwin" else 1024          # ru_maxrss: bytes on macOS, KiB on Linux
-    return sum(resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * unit / 2**20
+    unit = 1 if os.uname().sysname == "Darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
+    return (
+        sum(resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        * unit
+        / 2**20
+    )
 
 # %% ../nbs/00_core.ipynb #03ae5f5d
-def nbdev_export()->None:
+def nbdev_export() -> None:
     "Write the modules from the notebooks: nbdev's own export, under the name that users type."
-    try: from nbdev.doclinks import nbdev_export as export
-    except ImportError: raise SystemExit("nbdev_export needs nbdev, which only authors of notebooks need: pip install 'dgcl_nb[dev]'") from None
+    try:
+        from nbdev.doclinks import nbdev_export as export
+    except ImportError:
+        raise SystemExit(
+            "nbdev_export needs nbdev, which only authors of notebooks need: pip install 'dgcl_nb[dev]'"
+        ) from None
     export()

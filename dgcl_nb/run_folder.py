@@ -20,183 +20,248 @@ from .core import InputError
 
 # %% ../nbs/01_run_folder.ipynb #c156f9b1
 def sync_folder(
-    path:str|Path, # whose names - new, changed or removed ones - shall outlive a power cut
-)->None:
+    path: str | Path,  # whose names - new, changed or removed ones - shall outlive a power cut
+) -> None:
     "Flush a folder to the disk; file systems that cannot do that are left alone."
     fd = os.open(path, os.O_RDONLY)
-    try: os.fsync(fd)
+    try:
+        os.fsync(fd)
     except OSError as e:
-        if e.errno not in (errno.EINVAL, errno.ENOTSUP): raise
-    finally: os.close(fd)
+        if e.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(fd)
 
 # %% ../nbs/01_run_folder.ipynb #9d72e9b8
 PART = ".part"
 "How the names of unfinished files end."
 
+
 def write_atomic(
-    path:str|Path, # the file to write or replace
-    data:bytes|str, # its content
-)->Path: # the same path
+    path: str | Path,  # the file to write or replace
+    data: bytes | str,  # its content
+) -> Path:  # the same path
     "Write a file so that a reader, or a crash, sees the old content or the new one and never a part."
     path = Path(path)
     fd, temp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
         with os.fdopen(fd, "wb") as f:
-            f.write(data.encode() if isinstance(data, str) else data); f.flush(); os.fsync(f.fileno())
-        os.chmod(temp, 0o644); os.replace(temp, path)
+            f.write(data.encode() if isinstance(data, str) else data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.chmod(temp, 0o644)
+        os.replace(temp, path)
     except BaseException:
-        Path(temp).unlink(missing_ok=True); raise
+        Path(temp).unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
     return path
 
 # %% ../nbs/01_run_folder.ipynb #7890c46b
 def write_whole(
-    path:str|Path, # the file
-    data:bytes|str, # its content
-)->None:
+    path: str | Path,  # the file
+    data: bytes | str,  # its content
+) -> None:
     "write_atomic, with an error that says what to do when the disk is full."
-    try: write_atomic(path, data)
+    try:
+        write_atomic(path, data)
     except OSError as e:
-        raise InputError(f"cannot write {path}: {e.strerror}; what was there before is intact: free space or permissions, then --resume") from e
+        raise InputError(
+            f"cannot write {path}: {e.strerror}; what was there before is intact: free space or permissions, then --resume"
+        ) from e
 
 # %% ../nbs/01_run_folder.ipynb #7a2d546b
 SEAL = b"sha256="
 "What the checksum at a file's end begins with."
 
+
 def seal_of(
-    digest:str, # sha256 of all that stands before
-)->bytes: # the length of a zip archive's comment, and the comment
+    digest: str,  # sha256 of all that stands before
+) -> bytes:  # the length of a zip archive's comment, and the comment
     "The end of a file with a checksum."
     comment = SEAL + digest.encode()
     return len(comment).to_bytes(2, "little") + comment
 
 # %% ../nbs/01_run_folder.ipynb #89369897
 def write_torch(
-    path:str|Path, # the file
-    content:dict, # tensors and plain values
-)->None:
+    path: str | Path,  # the file
+    content: dict,  # tensors and plain values
+) -> None:
     "torch.save, whole or not at all, with a checksum."
-    buffer = io.BytesIO(); torch.save(content, buffer)
-    seal = seal_of(hashlib.sha256(buffer.getbuffer()[:-2]).hexdigest())            # an archive ends in its comment's length, 0 so far
-    buffer.seek(-2, os.SEEK_END); buffer.write(seal)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    seal = seal_of(
+        hashlib.sha256(buffer.getbuffer()[:-2]).hexdigest()
+    )  # an archive ends in its comment's length, 0 so far
+    buffer.seek(-2, os.SEEK_END)
+    buffer.write(seal)
     write_whole(path, buffer.getbuffer())
 
 # %% ../nbs/01_run_folder.ipynb #754fb669
 def is_whole(
-    path:str|Path, # a file of write_torch
-)->bool:
+    path: str | Path,  # a file of write_torch
+) -> bool:
     "Whether a file is to the bit what `write_torch` wrote; it is read in small parts."
     try:
         left, digest = os.path.getsize(path) - len(seal_of("0" * 64)), hashlib.sha256()
         with open(path, "rb") as f:
-            while left > 0 and (part := f.read(min(left, 2**20))): digest.update(part); left -= len(part)
+            while left > 0 and (part := f.read(min(left, 2**20))):
+                digest.update(part)
+                left -= len(part)
             return left == 0 and f.read() == seal_of(digest.hexdigest())
-    except OSError as e: raise InputError(f"cannot read {path}: {e.strerror}; correct the name or the permissions") from e
+    except OSError as e:
+        raise InputError(f"cannot read {path}: {e.strerror}; correct the name or the permissions") from e
 
 # %% ../nbs/01_run_folder.ipynb #b63932aa
 class DamagedFile(InputError):
     "A file that is not what was written."
 
+
 def read_torch(
-    path:str|Path, # a file of write_torch
-)->dict: # its content, on the CPU
+    path: str | Path,  # a file of write_torch
+) -> dict:  # its content, on the CPU
     "The content of a file whose checksum agrees; a damaged file, and one that holds more than data, are errors."
     if not is_whole(path):
-        raise DamagedFile(f"{path} is damaged: its checksum is missing or wrong; it was cut short, changed, or written by another program: restore it from a copy, or run again")
-    try: return torch.load(path, map_location="cpu", weights_only=True)
+        raise DamagedFile(
+            f"{path} is damaged: its checksum is missing or wrong; it was cut short, changed, or written by another program: restore it from a copy, or run again"
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
-        raise InputError(f"{path} holds more than tensors and plain values, perhaps a program; it is refused, and nothing of it was run: use a file that training wrote") from e
+        raise InputError(
+            f"{path} holds more than tensors and plain values, perhaps a program; it is refused, and nothing of it was run: use a file that training wrote"
+        ) from e
 
 # %% ../nbs/01_run_folder.ipynb #168f5f80
 class RunFolder:
     "The files of one run: where they are, and how lines are added and cut."
-    def __init__(self,
-        path:str|Path, # the folder; made on `create`
+
+    def __init__(
+        self,
+        path: str | Path,  # the folder; made on `create`
     ):
         self.path = Path(path)
-        for name in ("config.json", "result.json", "metrics.jsonl", "timings.jsonl", "report.html", "checkpoints", "snapshots"):
-            setattr(self, name.split(".")[0], self.path/name)
-        self.launch = self.path/".launch"                     # which torchrun started the run, if one did
+        for name in (
+            "config.json",
+            "result.json",
+            "metrics.jsonl",
+            "timings.jsonl",
+            "report.html",
+            "checkpoints",
+            "snapshots",
+        ):
+            setattr(self, name.split(".")[0], self.path / name)
+        self.launch = self.path / ".launch"  # which torchrun started the run, if one did
 
-    def __repr__(self): return f"RunFolder('{self.path}')"
-    def is_used(self)->bool: return self.path.is_dir() and any(self.path.iterdir())
+    def __repr__(self):
+        return f"RunFolder('{self.path}')"
 
-    def sweep(self)->None:
+    def is_used(self) -> bool:
+        return self.path.is_dir() and any(self.path.iterdir())
+
+    def sweep(self) -> None:
         "Remove unfinished files of a process that was killed."
         for d in (self.path, self.checkpoints, self.snapshots):
             for p in d.glob(f".*{PART}"):
-                if not p.name.startswith(".report"): p.unlink(missing_ok=True)          # that one is written by a process of its own
+                if not p.name.startswith(".report"):
+                    p.unlink(missing_ok=True)  # that one is written by a process of its own
 
-    def remove_empty(self)->None:
+    def remove_empty(self) -> None:
         "Take the folder back if nothing was written to it, so that the corrected command can use it."
-        if self.is_used() and {p.name for p in self.path.iterdir()} <= {"checkpoints", "snapshots", ".launch"}: self.launch.unlink(missing_ok=True)
+        if self.is_used() and {p.name for p in self.path.iterdir()} <= {
+            "checkpoints",
+            "snapshots",
+            ".launch",
+        }:
+            self.launch.unlink(missing_ok=True)
         for d in (self.checkpoints, self.snapshots, self.path):
-            try: d.rmdir()
-            except OSError: pass
+            try:
+                d.rmdir()
+            except OSError:
+                pass
 
-    def create(self)->"RunFolder":
+    def create(self) -> "RunFolder":
         "Make the folder and prove that it can be written."
         try:
-            for d in (self.checkpoints, self.snapshots): d.mkdir(parents=True, exist_ok=True)
-            write_atomic(trial := self.path/f".writable{PART}", ""); trial.unlink()
+            for d in (self.checkpoints, self.snapshots):
+                d.mkdir(parents=True, exist_ok=True)
+            write_atomic(trial := self.path / f".writable{PART}", "")
+            trial.unlink()
         except OSError as e:
-            raise InputError(f"cannot write the run folder {self.path}: {e.strerror}; name another with --out, or free space") from e
+            raise InputError(
+                f"cannot write the run folder {self.path}: {e.strerror}; name another with --out, or free space"
+            ) from e
         return self
 
 # %% ../nbs/01_run_folder.ipynb #9deaab9e
 def append_line(
-    path:str|Path, # a .jsonl file
-    record:dict, # one line; must hold "step"
-)->None:
+    path: str | Path,  # a .jsonl file
+    record: dict,  # one line; must hold "step"
+) -> None:
     "Add one JSON line."
     try:
-        with open(path, "a", encoding="utf-8") as f: f.write(json.dumps(record) + "\n")
-    except OSError as e: raise InputError(f"cannot write {path}: {e.strerror}; free space or permissions, then --resume") from e
+        with open(path, "a", encoding="utf-8") as f:
+            f.write(json.dumps(record) + "\n")
+    except OSError as e:
+        raise InputError(
+            f"cannot write {path}: {e.strerror}; free space or permissions, then --resume"
+        ) from e
 
 # %% ../nbs/01_run_folder.ipynb #2ed18b57
 def sync_file(
-    path:str|Path, # a file that lines were added to; a missing one is nothing
-)->None:
+    path: str | Path,  # a file that lines were added to; a missing one is nothing
+) -> None:
     "Flush what was added to a file to the disk."
-    if not Path(path).exists(): return
+    if not Path(path).exists():
+        return
     try:
-        with open(path, "rb") as f: os.fsync(f.fileno())
-    except OSError as e: raise InputError(f"cannot write {path}: {e.strerror}; what was there before is intact: free space or permissions, then --resume") from e
+        with open(path, "rb") as f:
+            os.fsync(f.fileno())
+    except OSError as e:
+        raise InputError(
+            f"cannot write {path}: {e.strerror}; what was there before is intact: free space or permissions, then --resume"
+        ) from e
 
 # %% ../nbs/01_run_folder.ipynb #409cc0ee
 def read_lines(
-    path:str|Path, # a .jsonl file; a missing one is empty
-)->list[dict]:
+    path: str | Path,  # a .jsonl file; a missing one is empty
+) -> list[dict]:
     "All whole lines of a log; a last line that is still being written is left out."
     path = Path(path)
-    if not path.exists(): return []
+    if not path.exists():
+        return []
     text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 # %% ../nbs/01_run_folder.ipynb #86a30120
 def cut_lines_after(
-    path:str|Path, # a .jsonl file; a missing one stays missing
-    step:int, # lines of a later step are removed
-)->None:
+    path: str | Path,  # a .jsonl file; a missing one stays missing
+    step: int,  # lines of a later step are removed
+) -> None:
     "Remove what was logged after `step`, as those steps will be taken again."
-    if not Path(path).exists(): return
+    if not Path(path).exists():
+        return
     kept = [json.dumps(r) for r in read_lines(path) if r["step"] <= step]
     write_atomic(path, "".join(line + "\n" for line in kept))
 
 # %% ../nbs/01_run_folder.ipynb #c29953c4
 def choose_run_folder(
-    out:str|Path|None, # the folder named by the user, or None for the next free default
-    default:str|Path, # e.g. runs/digits-dgcl-s0
-    resume:bool=False, # go on in the named folder
-)->RunFolder:
+    out: str | Path | None,  # the folder named by the user, or None for the next free default
+    default: str | Path,  # e.g. runs/digits-dgcl-s0
+    resume: bool = False,  # go on in the named folder
+) -> RunFolder:
     "The folder that a run writes to. Raises InputError if it holds a run and `resume` is off."
     if out is not None:
         run = RunFolder(out)
-        if run.path.exists() and not run.path.is_dir(): raise InputError(f"--out {out} is a file; name a folder")
+        if run.path.exists() and not run.path.is_dir():
+            raise InputError(f"--out {out} is a file; name a folder")
         if run.is_used() and not resume:
             raise InputError(f"--out {out} is not empty; go on with it by --resume, or name another folder")
         return run
-    if resume: return RunFolder(default)
+    if resume:
+        return RunFolder(default)
     run, n = RunFolder(default), 1
-    while run.is_used(): n += 1; run = RunFolder(f"{default}-{n}")
+    while run.is_used():
+        n += 1
+        run = RunFolder(f"{default}-{n}")
     return run
