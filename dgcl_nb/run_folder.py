@@ -27,6 +27,7 @@ def sync_folder(
     try:
         os.fsync(fd)
     except OSError as e:
+        # some network file systems know no flush of a folder
         if e.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
@@ -43,19 +44,26 @@ def write_atomic(
 ) -> Path:  # the same path
     "Write a file so that a reader, or a crash, sees the old content or the new one and never a part."
     path = Path(path)
-    fd, temp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+    content = data.encode() if isinstance(data, str) else data
+    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
-        with os.fdopen(fd, "wb") as f:
-            f.write(data.encode() if isinstance(data, str) else data)
+        with os.fdopen(handle, "wb") as f:
+            f.write(content)
             f.flush()
             os.fsync(f.fileno())
-        os.chmod(temp, 0o644)
-        os.replace(temp, path)
+        os.chmod(unfinished, 0o644)  # mkstemp lets the owner alone read it
+        os.replace(unfinished, path)
     except BaseException:
-        Path(temp).unlink(missing_ok=True)
+        Path(unfinished).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
     return path
+
+# %% ../nbs/01_run_folder.ipynb #23f8bddf
+def _no_writing(path: str | Path, error: OSError) -> InputError:
+    "The error of a file of a run that cannot be replaced: what was there before is not lost."
+    intact = "what was there before is intact: free space or permissions, then --resume"
+    return InputError(f"cannot write {path}: {error.strerror}; {intact}")
 
 # %% ../nbs/01_run_folder.ipynb #7890c46b
 def write_whole(
@@ -66,9 +74,7 @@ def write_whole(
     try:
         write_atomic(path, data)
     except OSError as e:
-        raise InputError(
-            f"cannot write {path}: {e.strerror}; what was there before is intact: free space or permissions, then --resume"
-        ) from e
+        raise _no_writing(path, e) from e
 
 # %% ../nbs/01_run_folder.ipynb #7a2d546b
 SEAL = b"sha256="
@@ -90,11 +96,10 @@ def write_torch(
     "torch.save, whole or not at all, with a checksum."
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    seal = seal_of(
-        hashlib.sha256(buffer.getbuffer()[:-2]).hexdigest()
-    )  # an archive ends in its comment's length, 0 so far
+    # an archive ends in two bytes, the length of its comment, which is 0 so far: the seal takes their place
+    digest = hashlib.sha256(buffer.getbuffer()[:-2]).hexdigest()
     buffer.seek(-2, os.SEEK_END)
-    buffer.write(seal)
+    buffer.write(seal_of(digest))
     write_whole(path, buffer.getbuffer())
 
 # %% ../nbs/01_run_folder.ipynb #754fb669
@@ -102,8 +107,9 @@ def is_whole(
     path: str | Path,  # a file of write_torch
 ) -> bool:
     "Whether a file is to the bit what `write_torch` wrote; it is read in small parts."
+    digest = hashlib.sha256()
     try:
-        left, digest = os.path.getsize(path) - len(seal_of("0" * 64)), hashlib.sha256()
+        left = os.path.getsize(path) - len(seal_of("0" * 64))
         with open(path, "rb") as f:
             while left > 0 and (part := f.read(min(left, 2**20))):
                 digest.update(part)
@@ -120,16 +126,18 @@ class DamagedFile(InputError):
 def read_torch(
     path: str | Path,  # a file of write_torch
 ) -> dict:  # its content, on the CPU
-    "The content of a file whose checksum agrees; a damaged file, and one that holds more than data, are errors."
+    "The content of a file whose checksum agrees; a damaged file, and one that holds programs, are errors."
     if not is_whole(path):
         raise DamagedFile(
-            f"{path} is damaged: its checksum is missing or wrong; it was cut short, changed, or written by another program: restore it from a copy, or run again"
+            f"{path} is damaged: its checksum is missing or wrong; it was cut short, changed, "
+            "or written by another program: restore it from a copy, or run again"
         )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
         raise InputError(
-            f"{path} holds more than tensors and plain values, perhaps a program; it is refused, and nothing of it was run: use a file that training wrote"
+            f"{path} holds more than tensors and plain values, perhaps a program; it is refused, "
+            "and nothing of it was run: use a file that training wrote"
         ) from e
 
 # %% ../nbs/01_run_folder.ipynb #168f5f80
@@ -141,16 +149,13 @@ class RunFolder:
         path: str | Path,  # the folder; made on `create`
     ):
         self.path = Path(path)
-        for name in (
-            "config.json",
-            "result.json",
-            "metrics.jsonl",
-            "timings.jsonl",
-            "report.html",
-            "checkpoints",
-            "snapshots",
-        ):
-            setattr(self, name.split(".")[0], self.path / name)
+        self.config = self.path / "config.json"
+        self.result = self.path / "result.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.timings = self.path / "timings.jsonl"
+        self.report = self.path / "report.html"
+        self.checkpoints = self.path / "checkpoints"
+        self.snapshots = self.path / "snapshots"
         self.launch = self.path / ".launch"  # which torchrun started the run, if one did
 
     def __repr__(self):
@@ -161,35 +166,35 @@ class RunFolder:
 
     def sweep(self) -> None:
         "Remove unfinished files of a process that was killed."
-        for d in (self.path, self.checkpoints, self.snapshots):
-            for p in d.glob(f".*{PART}"):
-                if not p.name.startswith(".report"):
-                    p.unlink(missing_ok=True)  # that one is written by a process of its own
+        for folder in (self.path, self.checkpoints, self.snapshots):
+            for path in folder.glob(f".*{PART}"):
+                # the report is written by a process of its own, which may be at it
+                if not path.name.startswith(".report"):
+                    path.unlink(missing_ok=True)
 
     def remove_empty(self) -> None:
         "Take the folder back if nothing was written to it, so that the corrected command can use it."
-        if self.is_used() and {p.name for p in self.path.iterdir()} <= {
-            "checkpoints",
-            "snapshots",
-            ".launch",
-        }:
+        of_every_run = {self.checkpoints.name, self.snapshots.name, self.launch.name}
+        if self.is_used() and {p.name for p in self.path.iterdir()} <= of_every_run:
             self.launch.unlink(missing_ok=True)
-        for d in (self.checkpoints, self.snapshots, self.path):
+        for folder in (self.checkpoints, self.snapshots, self.path):
             try:
-                d.rmdir()
-            except OSError:
+                folder.rmdir()
+            except OSError:  # it is not empty, or not there
                 pass
 
     def create(self) -> "RunFolder":
         "Make the folder and prove that it can be written."
+        trial = self.path / f".writable{PART}"
         try:
-            for d in (self.checkpoints, self.snapshots):
-                d.mkdir(parents=True, exist_ok=True)
-            write_atomic(trial := self.path / f".writable{PART}", "")
+            for folder in (self.checkpoints, self.snapshots):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(trial, "")
             trial.unlink()
         except OSError as e:
             raise InputError(
-                f"cannot write the run folder {self.path}: {e.strerror}; name another with --out, or free space"
+                f"cannot write the run folder {self.path}: {e.strerror}; "
+                "name another with --out, or free space"
             ) from e
         return self
 
@@ -218,9 +223,7 @@ def sync_file(
         with open(path, "rb") as f:
             os.fsync(f.fileno())
     except OSError as e:
-        raise InputError(
-            f"cannot write {path}: {e.strerror}; what was there before is intact: free space or permissions, then --resume"
-        ) from e
+        raise _no_writing(path, e) from e
 
 # %% ../nbs/01_run_folder.ipynb #409cc0ee
 def read_lines(
@@ -231,7 +234,8 @@ def read_lines(
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    end = text.rfind("\n") + 1
+    return [json.loads(line) for line in text[:end].splitlines()]
 
 # %% ../nbs/01_run_folder.ipynb #86a30120
 def cut_lines_after(
@@ -258,10 +262,9 @@ def choose_run_folder(
         if run.is_used() and not resume:
             raise InputError(f"--out {out} is not empty; go on with it by --resume, or name another folder")
         return run
-    if resume:
-        return RunFolder(default)
-    run, n = RunFolder(default), 1
-    while run.is_used():
-        n += 1
-        run = RunFolder(f"{default}-{n}")
+    run = RunFolder(default)
+    number = 1
+    while run.is_used() and not resume:
+        number += 1
+        run = RunFolder(f"{default}-{number}")
     return run

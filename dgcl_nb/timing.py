@@ -34,7 +34,7 @@ def section(
     if not _collectors:
         yield
         return
-    _wait_for_device()
+    _wait_for_device()  # what was asked before belongs to another part
     start = time.perf_counter()
     yield
     _wait_for_device()
