@@ -8,7 +8,7 @@ Modules:
 - `dgcl_nb.cells`: A batch as rows: one for each cell of the feature maps, sorted by class, with everything that a method with a memory bank asks of it.
 - `dgcl_nb.config`: A whole run as one frozen object, and the presets that a researcher edits.
 - `dgcl_nb.contrast`: Sparse cells are pulled to the dense middle of their class, and pushed away from other classes: the third term, for all classes of a step at once.
-- `dgcl_nb.core`: The few things that every room needs: the words and letters of the code, seeds, errors, one collective, and the run folder.
+- `dgcl_nb.core`: The few things that every room needs: the words and letters of the code, errors, seeds, one collective, and what the machine has.
 - `dgcl_nb.data.digits`: The embedded data set: real handwriting over real photographs, rendered in seconds, the same on every machine that runs the same libraries.
 - `dgcl_nb.data.files`: PASCAL VOC, Cityscapes, or a folder of your own: read, checked, and never guessed.
 - `dgcl_nb.data.sets`: One setting names the data set; everything behind it is the same for all.
@@ -32,9 +32,11 @@ Modules:
 - `dgcl_nb.predict`: The network of a run, put to work on pictures of your own: label maps, overlays, confidence, and an ONNX file.
 - `dgcl_nb.pseudo_labels`: What a network believes of an unlabelled pixel, how sure it is, and how many of these beliefs may be used as labels.
 - `dgcl_nb.report`: A run on one page that needs no network, no kernel and no Python: `python -m dgcl_nb.report runs/x`.
+- `dgcl_nb.run_folder`: Files that are whole or absent, sealed with a checksum, and the folder in which a run keeps them.
 - `dgcl_nb.sampling`: Which pixels pull and which are pulled: anchors, positives and negatives of the contrastive loss, chosen by density, by confidence or by chance.
 - `dgcl_nb.settings`: From lines of text to a frozen object: sections of `settings.ini`, flags, and the way back from `config.json`.
 - `dgcl_nb.snapshots`: What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
+- `dgcl_nb.timing`: Named parts of a step, timed where they happen, and free where nobody asks.
 - `dgcl_nb.train`: One command trains a method and leaves a run folder: `python -m dgcl_nb.train`.
 - `dgcl_nb.views`: What a network is shown of an image: the weak view, the strong view, and CutMix - with image, target and valid mask always moved together.
 - `dgcl_nb.widgets.explorer`: Pixel features as a picture to be asked: sliders for density and confidence, neighbours, a lasso that marks pixels in their images, and clusters seen forming.

@@ -29,7 +29,8 @@ import tyro
 import dgcl_nb
 from .config import METHODS, Run, parse_run, run_from_dict, run_to_dict
 from .settings import setting_names
-from .core import InputError, RunFolder, append_line, read_lines, unknown_name, write_atomic
+from .core import InputError, unknown_name
+from .run_folder import RunFolder, append_line, read_lines, write_atomic
 from .settings import setting_of
 from .train import MAY_DIFFER
 

@@ -30,22 +30,10 @@ from torch import Tensor, nn
 
 from .batches import Batch, make_loader
 from .config import Run, build_data, build_method, environment, run_to_dict, share_batch
-from dgcl_nb.core import (
-    IGNORE_INDEX,
-    InputError,
-    RunFolder,
-    append_line,
-    choose_run_folder,
-    cut_lines_after,
-    is_whole,
-    peak_rss_mb,
-    pick_device,
-    read_lines,
-    read_torch,
-    seed_everything,
-    sync_file,
-    write_torch,
-    write_whole,
+from .core import IGNORE_INDEX, InputError, peak_rss_mb, pick_device, seed_everything
+from dgcl_nb.run_folder import (
+    RunFolder, append_line, choose_run_folder, cut_lines_after, is_whole, read_lines, read_torch,
+    sync_file, write_torch, write_whole,
 )
 from .data.splits import SegData
 from .evaluation import EvalResult, evaluate

@@ -25,7 +25,8 @@ import torch
 import tyro
 
 from .config import Run, environment
-from .core import InputError, RunFolder, write_atomic
+from .core import InputError
+from .run_folder import RunFolder, write_atomic
 from .data.sets import DataConfig, open_data
 from .data.splits import SegData, known_family, split_hash
 from .engine import CLUSTER_PIXELS, cluster_columns, first_decides, is_dead_line, make_accelerator

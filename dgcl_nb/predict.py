@@ -35,7 +35,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .config import Run, build_method, run_from_dict
-from .core import PART, InputError, RunFolder, generator_for, pick_device, read_torch, unknown_name, write_atomic
+from .core import InputError, generator_for, pick_device, unknown_name
+from .run_folder import PART, RunFolder, read_torch, write_atomic
 from .data.files import read_image
 from .data.splits import IMAGE_SUFFIXES, voc_palette
 from .engine import checkpoints_of, predictor_name

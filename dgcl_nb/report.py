@@ -36,7 +36,8 @@ import numpy as np
 import tyro
 
 from . import __version__
-from .core import IGNORE_INDEX, InputError, RunFolder, write_atomic
+from .core import IGNORE_INDEX, InputError
+from .run_folder import RunFolder, write_atomic
 from .looking.runs import RunView, duration, open_run
 from .snapshots import SMALLEST_SIDE, Snapshot, keep_pixels, shrink_probes
 

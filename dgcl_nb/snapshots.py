@@ -28,7 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .core import IGNORE_INDEX, InputError, write_atomic
+from .core import IGNORE_INDEX, InputError
+from .run_folder import write_atomic
 
 # %% ../nbs/62_snapshots.ipynb #f35eca39
 SNAPSHOT_VERSION = 1

@@ -32,7 +32,8 @@ from dgcl_nb.config import (
     run_to_dict,
     share_batch,
 )
-from .core import InputError, RunFolder
+from .core import InputError
+from .run_folder import RunFolder
 from dgcl_nb.engine import (
     Bar,
     Callback,

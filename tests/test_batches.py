@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dgcl_nb.batches import Batch, BatchConfig, draw_indices, make_batch, make_loader
-from dgcl_nb.core import IGNORE_INDEX, InputError, generator_for, read_torch, write_torch
+from dgcl_nb.core import IGNORE_INDEX, InputError, generator_for
+from dgcl_nb.run_folder import read_torch, write_torch
 from dgcl_nb.views import CutMix, ViewConfig, Views, cutmix_boxes
 
 

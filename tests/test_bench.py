@@ -12,7 +12,8 @@ from helpers import DGCL, TINY, flags
 from dgcl_nb import bench
 from dgcl_nb.bench import ABLATION, Bench, Job, bench_all, best_baseline, check_folder, collect, main, plan_jobs, rows_of, run_jobs
 from dgcl_nb.config import run_to_dict
-from dgcl_nb.core import InputError, RunFolder, read_lines
+from dgcl_nb.core import InputError
+from dgcl_nb.run_folder import RunFolder, read_lines
 
 SETTINGS = flags({k: v for k, v in (TINY | DGCL).items() if k != "steps"})     # of real runs, behind the --
 

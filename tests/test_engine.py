@@ -30,7 +30,8 @@ from helpers import (
 )
 
 from dgcl_nb import config, core, engine
-from dgcl_nb.core import IGNORE_INDEX, InputError, RunFolder, is_whole, read_lines, read_torch, write_torch
+from dgcl_nb.core import IGNORE_INDEX, InputError
+from dgcl_nb.run_folder import RunFolder, is_whole, read_lines, read_torch, write_torch
 from dgcl_nb.engine import (
     Callback,
     Control,

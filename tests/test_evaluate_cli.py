@@ -16,7 +16,7 @@ from PIL import Image
 
 from dgcl_nb import engine, evaluate
 from dgcl_nb.config import build_data
-from dgcl_nb.core import RunFolder
+from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.data.digits import CLASS_NAMES
 from dgcl_nb.data.sets import DataConfig
 from dgcl_nb.engine import fit

@@ -18,7 +18,8 @@ from torch.utils.data import Dataset
 
 from dgcl_nb import engine, predict
 from dgcl_nb.config import build_method, run_from_dict
-from dgcl_nb.core import InputError, RunFolder, write_torch
+from dgcl_nb.core import InputError
+from dgcl_nb.run_folder import RunFolder, write_torch
 from dgcl_nb.engine import fit
 from dgcl_nb.evaluation import EvalConfig, mean_of_passes, predict_labels, to_network
 from dgcl_nb.predict import (KINDS, OnnxFailed, export_onnx, images_below, main, name_pictures, open_trained, predict_files, run_onnx)

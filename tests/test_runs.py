@@ -8,7 +8,8 @@ import pytest
 from helpers import few_images, tiny_run
 
 from dgcl_nb import engine
-from dgcl_nb.core import InputError, RunFolder, append_line, cut_lines_after
+from dgcl_nb.core import InputError
+from dgcl_nb.run_folder import RunFolder, append_line, cut_lines_after
 from dgcl_nb.engine import fit
 from dgcl_nb.looking.runs import LogTail, RunView, describe_run, duration, idle_seconds, list_runs, make_demo_run, open_run, seconds_left
 from dgcl_nb.snapshots import MAX_BYTES, load_snapshot, save_snapshot

@@ -13,7 +13,7 @@ import dgcl_nb
 from dgcl_nb import config, engine, train
 from dgcl_nb.config import METHODS, parse_run, run_class
 from dgcl_nb.settings import setting_names
-from dgcl_nb.core import RunFolder
+from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.train import main
 
 

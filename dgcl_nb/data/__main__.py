@@ -23,265 +23,432 @@ import numpy as np
 import tyro
 
 from ..core import IGNORE_INDEX, InputError
-from .files import (NUM_TRAIN_AUG, Found, ImageMaskFiles, check_sizes, download_voc, find_cityscapes, find_folder, find_voc, read_all, read_image,
-                                voc_folder)
+from dgcl_nb.data.files import (
+    NUM_TRAIN_AUG,
+    Found,
+    ImageMaskFiles,
+    check_sizes,
+    download_voc,
+    find_cityscapes,
+    find_folder,
+    find_voc,
+    read_all,
+    read_image,
+    voc_folder,
+)
 from .sets import DataConfig, open_data
-from .splits import LIST_FILES, NUM_FINE, check_disjoint, compare_lists, how_many, known_family, read_list, write_list
+from dgcl_nb.data.splits import (
+    LIST_FILES,
+    NUM_FINE,
+    check_disjoint,
+    compare_lists,
+    how_many,
+    known_family,
+    read_list,
+    write_list,
+)
 
 # %% ../../nbs/data/09_command.ipynb #8f9db4f1
 FINDERS = dict(voc=find_voc, cityscapes=find_cityscapes, folder=find_folder)
 "How the files of each data set are found."
 
+
 def kind_of(
-    root:str|Path, # a folder
-)->str: # a key of FINDERS
+    root: str | Path,  # a folder
+) -> str:  # a key of FINDERS
     "The kind of data set that a folder holds."
-    try: voc_folder(root); return "voc"
-    except InputError: pass
-    if (Path(root)/"leftImg8bit").is_dir(): return "cityscapes"
-    if (Path(root)/"images").is_dir(): return "folder"
-    if not Path(root).is_dir(): raise InputError(f"there is no folder {root}; name the folder of a data set")
-    raise InputError(f"{root} is no data set that is known: expected VOCdevkit/VOC2012/ (voc), leftImg8bit/ (cityscapes) or images/ (a folder of your own); see data/README.md")
+    try:
+        voc_folder(root)
+        return "voc"
+    except InputError:
+        pass
+    if (Path(root) / "leftImg8bit").is_dir():
+        return "cityscapes"
+    if (Path(root) / "images").is_dir():
+        return "folder"
+    if not Path(root).is_dir():
+        raise InputError(f"there is no folder {root}; name the folder of a data set")
+    raise InputError(
+        f"{root} is no data set that is known: expected VOCdevkit/VOC2012/ (voc), leftImg8bit/ (cityscapes) or images/ (a folder of your own); see data/README.md"
+    )
 
 # %% ../../nbs/data/09_command.ipynb #56a2df58
 @dataclass
 class Look:
     "What one image and its mask are like."
-    size:tuple[int, int]|None=None # (width, height); None: the image cannot be read
-    pixels:np.ndarray|None=None # (K + 1,) how many pixels each class has, ignored ones last; None: no mask, or a bad one
-    faults:list[str]=field(default_factory=list) # messages
+
+    size: tuple[int, int] | None = None  # (width, height); None: the image cannot be read
+    pixels: np.ndarray | None = (
+        None  # (K + 1,) how many pixels each class has, ignored ones last; None: no mask, or a bad one
+    )
+    faults: list[str] = field(default_factory=list)  # messages
+
 
 def look_at(
-    files:ImageMaskFiles, # the data set
-    name:str, # an id
-)->Look:
+    files: ImageMaskFiles,  # the data set
+    name: str,  # an id
+) -> Look:
     "Read one image and its mask and note what is wrong."
     look, image, target = Look(), None, None
-    try: image = read_image(files.image_of[name]); look.size = image.shape[1::-1]
-    except InputError as e: look.faults.append(str(e))
-    try: target = files.read_target(name)
-    except InputError as e: look.faults.append(str(e))
     try:
-        if image is not None and target is not None: check_sizes(image, target, files.image_of[name], files.mask_of[name])
-    except InputError as e: look.faults.append(str(e)); return look
-    if target is not None: look.pixels = np.bincount(np.where(target == IGNORE_INDEX, files.num_classes, target).ravel(), minlength=files.num_classes + 1)
+        image = read_image(files.image_of[name])
+        look.size = image.shape[1::-1]
+    except InputError as e:
+        look.faults.append(str(e))
+    try:
+        target = files.read_target(name)
+    except InputError as e:
+        look.faults.append(str(e))
+    try:
+        if image is not None and target is not None:
+            check_sizes(image, target, files.image_of[name], files.mask_of[name])
+    except InputError as e:
+        look.faults.append(str(e))
+        return look
+    if target is not None:
+        look.pixels = np.bincount(
+            np.where(target == IGNORE_INDEX, files.num_classes, target).ravel(),
+            minlength=files.num_classes + 1,
+        )
     return look
 
 # %% ../../nbs/data/09_command.ipynb #4f7576de
 @dataclass
 class Health:
     "What a data set is like: what is there, what is missing, what is bad."
-    name:str # a key of FINDERS
-    root:str # its folder
-    class_names:tuple[str, ...]=() # K names
-    there:list[str]=field(default_factory=list) # facts
-    missing:list[str]=field(default_factory=list) # what ought to be there and is not
-    bad:list[str]=field(default_factory=list) # messages that name a file
-    notes:list[str]=field(default_factory=list) # what is no fault but good to know
-    sizes:Counter=field(default_factory=Counter) # (width, height) -> images
-    pixels:np.ndarray|None=None # (K + 1,) pixels of each class, ignored ones last
-    images:np.ndarray|None=None # (K,) images that show each class
+
+    name: str  # a key of FINDERS
+    root: str  # its folder
+    class_names: tuple[str, ...] = ()  # K names
+    there: list[str] = field(default_factory=list)  # facts
+    missing: list[str] = field(default_factory=list)  # what ought to be there and is not
+    bad: list[str] = field(default_factory=list)  # messages that name a file
+    notes: list[str] = field(default_factory=list)  # what is no fault but good to know
+    sizes: Counter = field(default_factory=Counter)  # (width, height) -> images
+    pixels: np.ndarray | None = None  # (K + 1,) pixels of each class, ignored ones last
+    images: np.ndarray | None = None  # (K,) images that show each class
 
     @property
-    def is_good(self)->bool: return not (self.missing or self.bad)
+    def is_good(self) -> bool:
+        return not (self.missing or self.bad)
 
 # %% ../../nbs/data/09_command.ipynb #5171c11e
 def look_at_all(
-    health:Health, # to be filled
-    found:Found, # the files
-    ids:Sequence[str], # which images
-)->None:
+    health: Health,  # to be filled
+    found: Found,  # the files
+    ids: Sequence[str],  # which images
+) -> None:
     "Read all these images and masks; sizes, class frequencies and faults go to `health`."
-    gone = {str(path) for paths in (found.image_of, found.mask_of) for path in paths.values() if not path.exists()}
+    gone = {
+        str(path) for paths in (found.image_of, found.mask_of) for path in paths.values() if not path.exists()
+    }
     health.bad += [f"{path} leads nowhere; restore the file that this link names" for path in sorted(gone)]
-    image_of, mask_of = ({i: p for i, p in paths.items() if str(p) not in gone} for paths in (found.image_of, found.mask_of))
+    image_of, mask_of = (
+        {i: p for i, p in paths.items() if str(p) not in gone} for paths in (found.image_of, found.mask_of)
+    )
     files = replace(found, image_of=image_of, mask_of=mask_of).files([i for i in ids if i in image_of])
     looks = read_all(lambda i: look_at(files, i), files.ids, "looking")
     health.bad += [fault for look in looks for fault in look.faults]
     health.sizes = Counter(look.size for look in looks if look.size)
-    counted = np.array([look.pixels for look in looks if look.pixels is not None]).reshape(-1, len(found.class_names) + 1)
+    counted = np.array([look.pixels for look in looks if look.pixels is not None]).reshape(
+        -1, len(found.class_names) + 1
+    )
     health.pixels, health.images = counted.sum(0), (counted[:, :-1] > 0).sum(0)
 
 # %% ../../nbs/data/09_command.ipynb #6631b183
 def look_at_lists(
-    health:Health, # to be filled
-    found:Found, # the files
-    paths:Sequence[Path], # list files
-)->None:
+    health: Health,  # to be filled
+    found: Found,  # the files
+    paths: Sequence[Path],  # list files
+) -> None:
     "Read lists, name their families, and note images that are not there."
     kind_of_file, together = {file: kind for kind, files in LIST_FILES.items() for file in files}, {}
     for path in paths:
-        try: ids = read_list(path)
-        except InputError as e: health.bad.append(str(e)); continue
-        if path.name in kind_of_file: together.setdefault(path.parent, {})[kind_of_file[path.name]] = ids
-        health.there.append(f"{path.relative_to(health.root)}: {len(ids)} images, {known_family(ids) or 'not a published list'}")
+        try:
+            ids = read_list(path)
+        except InputError as e:
+            health.bad.append(str(e))
+            continue
+        if path.name in kind_of_file:
+            together.setdefault(path.parent, {})[kind_of_file[path.name]] = ids
+        health.there.append(
+            f"{path.relative_to(health.root)}: {len(ids)} images, {known_family(ids) or 'not a published list'}"
+        )
         needs_mask = not path.name.startswith("unlab") and "unlabel" not in path.name
         for kind, known in dict(image=found.image_of, mask=found.mask_of).items():
             lost = [i for i in ids if i not in known] if kind == "image" or needs_mask else []
-            if lost: health.missing.append(f"{path} names {len(lost)} images that have no {kind} here: {_first(lost)}")
+            if lost:
+                health.missing.append(
+                    f"{path} names {len(lost)} images that have no {kind} here: {_first(lost)}"
+                )
     for place, lists in together.items():
-        try: check_disjoint(lists.get("labelled", ()), lists.get("unlabelled", ()), val=lists.get("val", ()))
-        except InputError as e: health.bad.append(f"the lists in {place}: {e}")
+        try:
+            check_disjoint(lists.get("labelled", ()), lists.get("unlabelled", ()), val=lists.get("val", ()))
+        except InputError as e:
+            health.bad.append(f"the lists in {place}: {e}")
 
-def _first(ids:Sequence[str], limit:int=5)->str: return ", ".join(i[:80] for i in ids[:limit]) + (" …" if len(ids) > limit else "")
+
+def _first(ids: Sequence[str], limit: int = 5) -> str:
+    return ", ".join(i[:80] for i in ids[:limit]) + (" …" if len(ids) > limit else "")
 
 # %% ../../nbs/data/09_command.ipynb #908b55fc
-KNOWN_NUMBERS = dict(voc={"fine training images": NUM_FINE, "val images": 1449}, cityscapes={"training images": 2975, "val images": 500})
+KNOWN_NUMBERS = dict(
+    voc={"fine training images": NUM_FINE, "val images": 1449},
+    cityscapes={"training images": 2975, "val images": 500},
+)
 "How many images a published data set has."
 
+
 def compare_with_known(
-    health:Health, # to be filled
-    found:Found, # the files
-)->None:
+    health: Health,  # to be filled
+    found: Found,  # the files
+) -> None:
     "Note how the numbers of a published data set differ from the known ones, and whether VOC and SBD are whole."
-    here = {"fine training images": sum(i in (found.fine or ()) for i in found.train), "training images": len(found.train), "val images": len(found.val)}
+    here = {
+        "fine training images": sum(i in (found.fine or ()) for i in found.train),
+        "training images": len(found.train),
+        "val images": len(found.val),
+    }
     for what, right in KNOWN_NUMBERS.get(health.name, {}).items():
-        (health.there if here[what] == right else health.missing).append(f"{what}: {here[what]}" + ("" if here[what] == right else f", and not {right}"))
+        (health.there if here[what] == right else health.missing).append(
+            f"{what}: {here[what]}" + ("" if here[what] == right else f", and not {right}")
+        )
     if health.name == "cityscapes":
         lacking = [i for i in (*found.train, *found.val) if i not in found.mask_of]
-        if lacking: health.missing.append(f"{len(lacking)} images have no label file: {_first(lacking)}")
+        if lacking:
+            health.missing.append(f"{len(lacking)} images have no label file: {_first(lacking)}")
     if health.name == "voc":
         health.missing += found.notes
-        if set(found.train) <= set(found.fine): health.notes.append(f"SBD is not there; with it, VOC has {NUM_TRAIN_AUG} training images (python -m dgcl_nb.data download)")
-        elif not found.notes: health.there.append(f"VOC and SBD merged: the {NUM_TRAIN_AUG} training images, known by their fingerprint")
+        if set(found.train) <= set(found.fine):
+            health.notes.append(
+                f"SBD is not there; with it, VOC has {NUM_TRAIN_AUG} training images (python -m dgcl_nb.data download)"
+            )
+        elif not found.notes:
+            health.there.append(
+                f"VOC and SBD merged: the {NUM_TRAIN_AUG} training images, known by their fingerprint"
+            )
+
 
 def look_at_classes(
-    health:Health, # with its counts; to be filled
-    found:Found, # the files
-)->None:
+    health: Health,  # with its counts; to be filled
+    found: Found,  # the files
+) -> None:
     "Note classes that no mask shows, and masks that seem to say 255 for a class."
     never = [n for n, k in zip(found.class_names, health.images) if not k]
     ignored = health.pixels[-1] / max(1, health.pixels.sum())
     if len(found.class_names) == 2 and never == [found.class_names[1]] and ignored:
-        health.missing.append(f"no mask shows class 1 ({never[0]}), yet {ignored:.0%} of all pixels are {IGNORE_INDEX}, which means ignored: "
-                              f"save masks of 0 and {IGNORE_INDEX} as 0 and 1")
-    elif never and health.pixels.sum(): health.notes.append(f"no mask shows: {', '.join(never)}")
+        health.missing.append(
+            f"no mask shows class 1 ({never[0]}), yet {ignored:.0%} of all pixels are {IGNORE_INDEX}, which means ignored: "
+            f"save masks of 0 and {IGNORE_INDEX} as 0 and 1"
+        )
+    elif never and health.pixels.sum():
+        health.notes.append(f"no mask shows: {', '.join(never)}")
 
 # %% ../../nbs/data/09_command.ipynb #c532bf34
 def check_data(
-    root:str|Path, # of a data set
-    name:str="auto", # voc, cityscapes, folder; auto: what the folder holds
-)->Health:
+    root: str | Path,  # of a data set
+    name: str = "auto",  # voc, cityscapes, folder; auto: what the folder holds
+) -> Health:
     "Look at everything in a data set."
     name = kind_of(root) if name == "auto" else name
     health, faults = Health(name, str(root)), []
-    try: found = FINDERS[name](root, faults)
-    except InputError as e: health.missing.append(str(e)); return health
+    try:
+        found = FINDERS[name](root, faults)
+    except InputError as e:
+        health.missing.append(str(e))
+        return health
     health.class_names, health.bad = found.class_names, [message for _, message in faults]
-    look_at_all(health, found, list(found.image_of) if name != "voc" else [i for i in found.image_of if i in found.mask_of])
-    masked, alone = [i for i in found.image_of if i in found.mask_of], [i for i in found.mask_of if i not in found.image_of]
+    look_at_all(
+        health,
+        found,
+        list(found.image_of) if name != "voc" else [i for i in found.image_of if i in found.mask_of],
+    )
+    masked, alone = (
+        [i for i in found.image_of if i in found.mask_of],
+        [i for i in found.mask_of if i not in found.image_of],
+    )
     health.there.append(f"{len(found.image_of)} images, {len(masked)} with a mask")
-    if not masked: health.missing.append("no image has a mask; labelled and scored images need one")
-    if alone: health.notes.append(f"{len(alone)} masks have no image: {_first(alone)}")
-    compare_with_known(health, found); look_at_classes(health, found)
-    single = [Path(root)/file for files in LIST_FILES.values() for file in files] if name == "folder" else []
-    look_at_lists(health, found, [p for p in single if p.exists()] + sorted((Path(root)/"splits").rglob("*.txt")))
+    if not masked:
+        health.missing.append("no image has a mask; labelled and scored images need one")
+    if alone:
+        health.notes.append(f"{len(alone)} masks have no image: {_first(alone)}")
+    compare_with_known(health, found)
+    look_at_classes(health, found)
+    single = (
+        [Path(root) / file for files in LIST_FILES.values() for file in files] if name == "folder" else []
+    )
+    look_at_lists(
+        health, found, [p for p in single if p.exists()] + sorted((Path(root) / "splits").rglob("*.txt"))
+    )
     return health
 
 # %% ../../nbs/data/09_command.ipynb #367ca463
 def format_health(
-    health:Health, # as check_data gives it
-    show:int=100, # at most this many bad files
-)->str:
+    health: Health,  # as check_data gives it
+    show: int = 100,  # at most this many bad files
+) -> str:
     "What `check` prints."
     lines = [f"{health.name} in {health.root}"]
-    for title, said in dict(there=health.there, note=health.notes, MISSING=health.missing).items(): lines += [f"  {title:8} {s}" for s in said]
+    for title, said in dict(there=health.there, note=health.notes, MISSING=health.missing).items():
+        lines += [f"  {title:8} {s}" for s in said]
     if health.sizes:
         common, by_area = health.sizes.most_common(1)[0], sorted(health.sizes, key=lambda s: (s[0] * s[1], s))
         size = lambda s: f"{s[0]}x{s[1]}"
-        lines.append(f"  sizes    {len(by_area)} different, from {size(by_area[0])} to {size(by_area[-1])}; most often {size(common[0])} ({common[1]} images)")
+        lines.append(
+            f"  sizes    {len(by_area)} different, from {size(by_area[0])} to {size(by_area[-1])}; most often {size(common[0])} ({common[1]} images)"
+        )
     if health.pixels is not None and health.pixels.sum():
         share = lambda n: f"{100 * n / health.pixels.sum():8.3f}"
         lines += ["", f"{'class':>4}  {'':20} {'images':>7} {'pixels %':>8}"]
-        lines += [f"{k:>4}   {name:20} {images:>7} {share(n)}" for k, (name, images, n) in enumerate(zip(health.class_names, health.images, health.pixels))]
+        lines += [
+            f"{k:>4}   {name:20} {images:>7} {share(n)}"
+            for k, (name, images, n) in enumerate(zip(health.class_names, health.images, health.pixels))
+        ]
         lines += [f"{IGNORE_INDEX:>4}   {'(ignored)':20} {'':7} {share(health.pixels[-1])}"]
-    if health.bad: lines += ["", f"bad files: {len(health.bad)}", *(f"  {b}" for b in health.bad[:show])]
-    if len(health.bad) > show: lines.append(f"  … and {len(health.bad) - show} more (--show)")
-    return "\n".join([*lines, "", "all is well" if health.is_good else f"{len(health.missing)} missing, {len(health.bad)} bad"])
+    if health.bad:
+        lines += ["", f"bad files: {len(health.bad)}", *(f"  {b}" for b in health.bad[:show])]
+    if len(health.bad) > show:
+        lines.append(f"  … and {len(health.bad) - show} more (--show)")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "all is well" if health.is_good else f"{len(health.missing)} missing, {len(health.bad)} bad",
+        ]
+    )
 
 # %% ../../nbs/data/09_command.ipynb #c099bc17
 Kind = Literal["auto", "voc", "cityscapes", "folder"]
 
+
 @dataclass(frozen=True, kw_only=True)
 class Check:
     "Say what is in a data set, what is missing, how often each class occurs, and which files are bad."
-    root:tyro.conf.Positional[str] # folder of the data set
-    name:Kind="auto" # which data set it is; auto: what the folder holds
-    show:int=100 # at most this many bad files are listed
+
+    root: tyro.conf.Positional[str]  # folder of the data set
+    name: Kind = "auto"  # which data set it is; auto: what the folder holds
+    show: int = 100  # at most this many bad files are listed
+
 
 @dataclass(frozen=True, kw_only=True)
 class Make:
     "Draw lists of labelled images (seeded, nested, class-balanced) and write them to ROOT/splits/own/seedN/NUMBER/."
-    root:tyro.conf.Positional[str] # folder of the data set
-    name:Kind="auto" # which data set it is; auto: what the folder holds
-    num_labelled:tuple[str, ...]=("1/16", "1/8", "1/4", "1/2") # how many are labelled: numbers, or shares of the training images
-    seed:int=0 # of the draw; another seed, other lists
-    val:str|None=None # file that lists the scored images; without it, the data set's own
+
+    root: tyro.conf.Positional[str]  # folder of the data set
+    name: Kind = "auto"  # which data set it is; auto: what the folder holds
+    num_labelled: tuple[str, ...] = (
+        "1/16",
+        "1/8",
+        "1/4",
+        "1/2",
+    )  # how many are labelled: numbers, or shares of the training images
+    seed: int = 0  # of the draw; another seed, other lists
+    val: str | None = None  # file that lists the scored images; without it, the data set's own
+
 
 @dataclass(frozen=True, kw_only=True)
 class Describe:
     "Say what lists are: counts, overlaps, nestedness, fine labels, published family."
-    lists:tyro.conf.Positional[tuple[str, ...]] # list files
-    fine:str|None=None # file that lists the finely annotated images, e.g. VOC's ImageSets/Segmentation/train.txt
+
+    lists: tyro.conf.Positional[tuple[str, ...]]  # list files
+    fine: str | None = (
+        None  # file that lists the finely annotated images, e.g. VOC's ImageSets/Segmentation/train.txt
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
     "Fetch PASCAL VOC 2012 and SBD (3.4 GB) and merge them."
-    root:tyro.conf.Positional[str] # folder that will hold VOCdevkit/
+
+    root: tyro.conf.Positional[str]  # folder that will hold VOCdevkit/
 
 # %% ../../nbs/data/09_command.ipynb #733bf250
 def make_lists(
-    ask:Make, # what is wanted
-)->list[Path]: # folders, each with labelled.txt, unlabelled.txt and val.txt
+    ask: Make,  # what is wanted
+) -> list[Path]:  # folders, each with labelled.txt, unlabelled.txt and val.txt
     "Draw and write lists; a list that is there and differs is not overwritten."
     name = kind_of(ask.root) if ask.name == "auto" else ask.name
     cfg = DataConfig(name=name, root=ask.root, lists="make", num_labelled=1, split_seed=ask.seed, val=ask.val)
-    data = open_data(cfg); num_train, folders = len(data.labelled) + len(data.unlabelled), []
+    data = open_data(cfg)
+    num_train, folders = len(data.labelled) + len(data.unlabelled), []
     for num in sorted({how_many(share, num_train) for share in ask.num_labelled}):
-        data, folder = open_data(replace(cfg, num_labelled=num)), Path(ask.root)/"splits"/"own"/f"seed{ask.seed}"/str(num)
+        data, folder = (
+            open_data(replace(cfg, num_labelled=num)),
+            Path(ask.root) / "splits" / "own" / f"seed{ask.seed}" / str(num),
+        )
         for kind in LIST_FILES:
-            path, ids = folder/LIST_FILES[kind][0], list(getattr(data, kind).ids)
-            if not ids: continue
+            path, ids = folder / LIST_FILES[kind][0], list(getattr(data, kind).ids)
+            if not ids:
+                continue
             if path.exists() and read_list(path) != ids:
-                raise InputError(f"{path} is there and differs: the data has changed since it was drawn; remove it, or take another --seed")
-            try: write_list(path, ids)
-            except OSError as e: raise InputError(f"cannot write {path}: {e.strerror}; free space, or correct the permissions") from e
+                raise InputError(
+                    f"{path} is there and differs: the data has changed since it was drawn; remove it, or take another --seed"
+                )
+            try:
+                write_list(path, ids)
+            except OSError as e:
+                raise InputError(
+                    f"cannot write {path}: {e.strerror}; free space, or correct the permissions"
+                ) from e
         print(f"{folder}\n{data.report}\n")
         folders.append(folder)
     return folders
 
 # %% ../../nbs/data/09_command.ipynb #9d535ac8
 def run_command(
-    ask:Check|Make|Describe|Download, # what is wanted
-)->int: # exit status
+    ask: Check | Make | Describe | Download,  # what is wanted
+) -> int:  # exit status
     "Do what a command line asks for."
     if isinstance(ask, Check):
-        health = check_data(ask.root, ask.name); print(format_health(health, ask.show))
+        health = check_data(ask.root, ask.name)
+        print(format_health(health, ask.show))
         return 0 if health.is_good else 1
     if isinstance(ask, Make):
         folders = make_lists(ask)
-        print(f"train with e.g. --data.root {ask.root} --data.lists {folders[0].relative_to(Path(ask.root)/'splits')}")
+        print(
+            f"train with e.g. --data.root {ask.root} --data.lists {folders[0].relative_to(Path(ask.root) / 'splits')}"
+        )
     if isinstance(ask, Describe):
-        if not ask.lists: raise InputError("no list is named; give one or more list files")
-        above = os.path.commonpath([Path(p).absolute().parent for p in ask.lists])                     # what all paths begin with says nothing
-        print(compare_lists({os.path.relpath(p, above): read_list(p) for p in ask.lists}, None if ask.fine is None else read_list(ask.fine)))
-    if isinstance(ask, Download): print(f"VOC 2012 is in {download_voc(ask.root)}; next: python -m dgcl_nb.data check {ask.root}")
+        if not ask.lists:
+            raise InputError("no list is named; give one or more list files")
+        above = os.path.commonpath(
+            [Path(p).absolute().parent for p in ask.lists]
+        )  # what all paths begin with says nothing
+        print(
+            compare_lists(
+                {os.path.relpath(p, above): read_list(p) for p in ask.lists},
+                None if ask.fine is None else read_list(ask.fine),
+            )
+        )
+    if isinstance(ask, Download):
+        print(f"VOC 2012 is in {download_voc(ask.root)}; next: python -m dgcl_nb.data check {ask.root}")
     return 0
 
+
 def main(
-    args:Sequence[str]|None=None, # the command line; sys.argv by default
-)->None:
+    args: Sequence[str] | None = None,  # the command line; sys.argv by default
+) -> None:
     "The command: exits with 0, 1 if a check found faults, 2 for an error of the input, 130 when stopped."
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"): stream.reconfigure(errors="backslashreplace")              # a name of any bytes can be printed
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name of any bytes can be printed
     named = lambda cls: Annotated[cls, tyro.conf.subcommand(cls.__name__.lower())]
-    ask = tyro.cli(named(Check) | named(Make) | named(Describe) | named(Download), args=None if args is None else list(args), prog="python -m dgcl_nb.data",
-                   config=(tyro.conf.FlagConversionOff,))
-    try: status = run_command(ask)
-    except InputError as e: print(f"error: {e}", file=sys.stderr); status = 2
-    except KeyboardInterrupt: status = 130
+    ask = tyro.cli(
+        named(Check) | named(Make) | named(Describe) | named(Download),
+        args=None if args is None else list(args),
+        prog="python -m dgcl_nb.data",
+        config=(tyro.conf.FlagConversionOff,),
+    )
+    try:
+        status = run_command(ask)
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        status = 130
     sys.exit(status)
 
 # %% ../../nbs/data/09_command.ipynb #cad7e9b6
-if __name__ == "__main__" and "__file__" in globals(): main()
+if __name__ == "__main__" and "__file__" in globals():
+    main()

@@ -27,24 +27,29 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from ..core import InputError, mix_seed, write_atomic
+from ..core import InputError, mix_seed
+from ..run_folder import write_atomic
 from .splits import SegData, nested_split
 
 log = logging.getLogger("dgcl_nb.data")
 
 # %% ../../nbs/data/01_digits.ipynb #e91505a8
 @cache
-def digit_images()->tuple[np.ndarray, np.ndarray]: # (1797, 8, 8) float32 in [0, 1]; (1797,) int64 digits 0-9
+def digit_images() -> tuple[
+    np.ndarray, np.ndarray
+]:  # (1797, 8, 8) float32 in [0, 1]; (1797,) int64 digits 0-9
     "scikit-learn's handwritten digits (1797, 8, 8) and what they show (1797,)."
     from sklearn.datasets import load_digits
+
     data = load_digits()
     return (data.images / data.images.max()).astype(np.float32), data.target.astype(np.int64)
 
 # %% ../../nbs/data/01_digits.ipynb #ea47ae2b
 @cache
-def photographs()->tuple[np.ndarray, ...]: # two, each (427, 640, 3) uint8
+def photographs() -> tuple[np.ndarray, ...]:  # two, each (427, 640, 3) uint8
     "scikit-learn's two photographs, each (427, 640, 3)."
     from sklearn.datasets import load_sample_images
+
     return tuple(load_sample_images().images)
 
 # %% ../../nbs/data/01_digits.ipynb #356d0231
@@ -53,96 +58,123 @@ DIGIT_POOLS = {"train": (0, 1200), "val": (1200, 1797), "tune-train": (0, 900), 
 CLASS_NAMES = ("background", *"0123456789")  # class k > 0 is the digit k - 1
 
 # %% ../../nbs/data/01_digits.ipynb #d83f9225
-PALETTE = np.array([[58, 58, 58],                                                                        # background
-                    [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178],          # 0 to 4 (Okabe and Ito)
-                    [213, 94, 0], [204, 121, 167], [128, 84, 48], [127, 188, 65], [106, 61, 154]], np.uint8)    # 5 and 6; 7 to 9 (ours)
+PALETTE = np.array(
+    [
+        [58, 58, 58],  # background
+        [230, 159, 0],
+        [86, 180, 233],
+        [0, 158, 115],
+        [240, 228, 66],
+        [0, 114, 178],  # 0 to 4 (Okabe and Ito)
+        [213, 94, 0],
+        [204, 121, 167],
+        [128, 84, 48],
+        [127, 188, 65],
+        [106, 61, 154],
+    ],
+    np.uint8,
+)  # 5 and 6; 7 to 9 (ours)
 
 # %% ../../nbs/data/01_digits.ipynb #0ab4dfc9
 @dataclass(frozen=True, kw_only=True)
 class SceneConfig:
     "How a scene is rendered; the defaults are those of all tables."
-    size:int = 64 # side of a scene, in pixels
-    crop_max:float = 0.5 # largest side of the photograph's crop, as a fraction of its shorter side; the smallest is `size`
-    digits_max:int = 3 # a scene shows 1 to this many digits
-    digit_min:float = 26/64 # smallest side of a digit, as a fraction of `size`
-    digit_max:float = 40/64 # largest side of a digit, as a fraction of `size`
-    grey_start:float = 0.3 # grey value where a stroke begins to cover; below it is paper
-    grey_ramp:float = 0.3 # from there to full cover
-    opacity:float = 0.95 # cover of a full stroke
-    on_edge:float = 0.5 # a pixel belongs to the digit where the cover (before `opacity`) exceeds this
-    contrast:float = 80 # a colour has to differ by this in one channel at least from what is below (of 255)
-    tries:int = 8 # places tried for a digit; if none is free, the digit is left out
-    core:float = 0.6 # inner part of a digit's square, as a fraction of its side, that earlier digits' squares must leave free
-    core_overlap:float = 0.1 # as long as less than this share of the inner part lies in them, a place is free
-    noise:float = 4.0 # standard deviation of the noise on each channel (of 255)
+
+    size: int = 64  # side of a scene, in pixels
+    crop_max: float = 0.5  # largest side of the photograph's crop, as a fraction of its shorter side; the smallest is `size`
+    digits_max: int = 3  # a scene shows 1 to this many digits
+    digit_min: float = 26 / 64  # smallest side of a digit, as a fraction of `size`
+    digit_max: float = 40 / 64  # largest side of a digit, as a fraction of `size`
+    grey_start: float = 0.3  # grey value where a stroke begins to cover; below it is paper
+    grey_ramp: float = 0.3  # from there to full cover
+    opacity: float = 0.95  # cover of a full stroke
+    on_edge: float = 0.5  # a pixel belongs to the digit where the cover (before `opacity`) exceeds this
+    contrast: float = 80  # a colour has to differ by this in one channel at least from what is below (of 255)
+    tries: int = 8  # places tried for a digit; if none is free, the digit is left out
+    core: float = 0.6  # inner part of a digit's square, as a fraction of its side, that earlier digits' squares must leave free
+    core_overlap: float = (
+        0.1  # as long as less than this share of the inner part lies in them, a place is free
+    )
+    noise: float = 4.0  # standard deviation of the noise on each channel (of 255)
 
     def __post_init__(self):
-        if not 16 <= self.size <= 1024: raise InputError(f"data.size is {self.size}; a scene of digits has a side of 16 to 1024 pixels")
+        if not 16 <= self.size <= 1024:
+            raise InputError(f"data.size is {self.size}; a scene of digits has a side of 16 to 1024 pixels")
 
 # %% ../../nbs/data/01_digits.ipynb #04667063
 def photo_crop(
-    photo:np.ndarray, # (H, W, 3) uint8
-    cfg:SceneConfig,
-    rng:np.random.Generator, # draws side and place
-)->np.ndarray: # (size, size, 3) float32, 0-255
+    photo: np.ndarray,  # (H, W, 3) uint8
+    cfg: SceneConfig,
+    rng: np.random.Generator,  # draws side and place
+) -> np.ndarray:  # (size, size, 3) float32, 0-255
     "A random square of a photograph (H, W, 3), scaled to (size, size, 3)."
     height, width, _ = photo.shape
     largest = int(cfg.crop_max * min(height, width))
     side = int(rng.integers(min(cfg.size, largest), largest + 1))
     top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-    crop = Image.fromarray(photo[top:top + side, left:left + side])
+    crop = Image.fromarray(photo[top : top + side, left : left + side])
     return np.asarray(crop.resize((cfg.size, cfg.size), Image.Resampling.BICUBIC), dtype=np.float32)
 
 # %% ../../nbs/data/01_digits.ipynb #4425fa43
 def stroke_cover(
-    digit:np.ndarray, # (8, 8) float32 grey in [0, 1]
-    side:int, # pixels of the enlarged square
-    cfg:SceneConfig,
-)->np.ndarray: # (side, side) float32 in [0, 1]
+    digit: np.ndarray,  # (8, 8) float32 grey in [0, 1]
+    side: int,  # pixels of the enlarged square
+    cfg: SceneConfig,
+) -> np.ndarray:  # (side, side) float32 in [0, 1]
     "How much of each pixel a digit (8, 8), enlarged to (side, side), covers."
     grey = np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC))
     return np.clip((grey - cfg.grey_start) / cfg.grey_ramp, 0, 1)
 
 # %% ../../nbs/data/01_digits.ipynb #4aeacfc4
 def free_place(
-    occupied:np.ndarray, # (size, size) bool, True in the squares of earlier digits
-    side:int, # of the digit's square
-    cfg:SceneConfig,
-    rng:np.random.Generator, # draws the tries
-)->tuple[int, int]|None: # top and left in pixels, None if no try succeeded
+    occupied: np.ndarray,  # (size, size) bool, True in the squares of earlier digits
+    side: int,  # of the digit's square
+    cfg: SceneConfig,
+    rng: np.random.Generator,  # draws the tries
+) -> tuple[int, int] | None:  # top and left in pixels, None if no try succeeded
     "A place for a square whose inner part is nearly free in `occupied` (size, size)."
     margin = round((1 - cfg.core) / 2 * side)
     for _ in range(cfg.tries):
         top, left = rng.integers(cfg.size - side + 1, size=2).tolist()
-        if occupied[top + margin:top + side - margin, left + margin:left + side - margin].mean() < cfg.core_overlap: return top, left
+        if (
+            occupied[top + margin : top + side - margin, left + margin : left + side - margin].mean()
+            < cfg.core_overlap
+        ):
+            return top, left
     return None
 
 # %% ../../nbs/data/01_digits.ipynb #22fdb3ca
 def stroke_colour(
-    below:np.ndarray, # (n, 3) float32, the pixels that the stroke will cover
-    cfg:SceneConfig,
-    rng:np.random.Generator, # draws the colour
-)->np.ndarray: # (3,) float32, 0-255
+    below: np.ndarray,  # (n, 3) float32, the pixels that the stroke will cover
+    cfg: SceneConfig,
+    rng: np.random.Generator,  # draws the colour
+) -> np.ndarray:  # (3,) float32, 0-255
     "A random colour, or its complement if no channel stands out from the pixels (n, 3) below."
     colour = rng.integers(256, size=3).astype(np.float32)
     return colour if (np.abs(colour - below.mean(axis=0)) >= cfg.contrast).any() else 255 - colour
 
 # %% ../../nbs/data/01_digits.ipynb #f43cea96
 def render_scene(
-    pool:tuple[int, int], # which of the 1797 digits may be used: from, to (excluded)
-    cfg:SceneConfig,
-    seed:int, # all that is random
-)->tuple[np.ndarray, np.ndarray]: # image (size, size, 3) uint8; target (size, size) uint8, digit + 1, background 0
+    pool: tuple[int, int],  # which of the 1797 digits may be used: from, to (excluded)
+    cfg: SceneConfig,
+    seed: int,  # all that is random
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # image (size, size, 3) uint8; target (size, size) uint8, digit + 1, background 0
     "One scene: image (size, size, 3) and target (size, size), a function of its arguments alone."
     rng = np.random.default_rng(seed)
     grey, shown = digit_images()
     image = photo_crop(photographs()[rng.integers(len(photographs()))], cfg, rng)
     target, occupied = np.zeros((cfg.size, cfg.size), np.uint8), np.zeros((cfg.size, cfg.size), bool)
     for _ in range(rng.integers(1, cfg.digits_max + 1)):
-        index, side = int(rng.integers(*pool)), int(rng.integers(round(cfg.digit_min * cfg.size), round(cfg.digit_max * cfg.size) + 1))
+        index, side = (
+            int(rng.integers(*pool)),
+            int(rng.integers(round(cfg.digit_min * cfg.size), round(cfg.digit_max * cfg.size) + 1)),
+        )
         place = free_place(occupied, side, cfg, rng)
-        if place is None: continue
-        here = np.s_[place[0]:place[0] + side, place[1]:place[1] + side]
+        if place is None:
+            continue
+        here = np.s_[place[0] : place[0] + side, place[1] : place[1] + side]
         cover = stroke_cover(grey[index], side, cfg)
         inside = cover > cfg.on_edge
         alpha = cfg.opacity * cover[..., None]
@@ -153,13 +185,16 @@ def render_scene(
 
 # %% ../../nbs/data/01_digits.ipynb #257e2ecd
 def render_part(
-    part:str, # a key of DIGIT_POOLS
-    num:int, # scenes
-    cfg:SceneConfig,
-    split_seed:int=0, # another seed, other scenes
-)->tuple[Tensor, Tensor]: # images (num, 3, size, size) uint8; targets (num, size, size) uint8
+    part: str,  # a key of DIGIT_POOLS
+    num: int,  # scenes
+    cfg: SceneConfig,
+    split_seed: int = 0,  # another seed, other scenes
+) -> tuple[Tensor, Tensor]:  # images (num, 3, size, size) uint8; targets (num, size, size) uint8
     "The scenes of one part: images (num, 3, size, size) and targets (num, size, size)."
-    images, targets = torch.empty(num, 3, cfg.size, cfg.size, dtype=torch.uint8), torch.empty(num, cfg.size, cfg.size, dtype=torch.uint8)
+    images, targets = (
+        torch.empty(num, 3, cfg.size, cfg.size, dtype=torch.uint8),
+        torch.empty(num, cfg.size, cfg.size, dtype=torch.uint8),
+    )
     for i in range(num):
         image, target = render_scene(DIGIT_POOLS[part], cfg, mix_seed(split_seed, "digits", part, i))
         images[i], targets[i] = torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(target)
@@ -169,28 +204,45 @@ def render_part(
 RENDER_VERSION = 1
 "Raise it when the code above draws other pixels, so that old files are no longer found."
 
+
 def cache_path(
-    root:str|Path, # the data folder
-    part:str, num:int, cfg:SceneConfig, split_seed:int, # as of render_part
-)->Path: # root/digits/PART-HASH.npz
+    root: str | Path,  # the data folder
+    part: str,
+    num: int,
+    cfg: SceneConfig,
+    split_seed: int,  # as of render_part
+) -> Path:  # root/digits/PART-HASH.npz
     "Where the scenes of a part are kept: the name is a hash of all that they depend on."
-    key = (RENDER_VERSION, part, num, astuple(cfg), split_seed, DIGIT_POOLS[part], np.__version__, PIL.__version__, version("scikit-learn"))
-    return Path(root)/"digits"/f"{part}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.npz"
+    key = (
+        RENDER_VERSION,
+        part,
+        num,
+        astuple(cfg),
+        split_seed,
+        DIGIT_POOLS[part],
+        np.__version__,
+        PIL.__version__,
+        version("scikit-learn"),
+    )
+    return Path(root) / "digits" / f"{part}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.npz"
 
 # %% ../../nbs/data/01_digits.ipynb #ee3b9ae8
-def _read_cache(path:Path, num:int, size:int)->tuple[Tensor, Tensor]|None:
+def _read_cache(path: Path, num: int, size: int) -> tuple[Tensor, Tensor] | None:
     "The arrays of a cache file, or None if there is none that can be used."
-    if not path.exists(): return None
+    if not path.exists():
+        return None
     try:
-        with np.load(path, allow_pickle=False) as saved: images, targets = torch.from_numpy(saved["images"]), torch.from_numpy(saved["targets"])
-        if images.shape != (num, 3, size, size) or targets.shape != (num, size, size): raise ValueError("arrays of another shape")
+        with np.load(path, allow_pickle=False) as saved:
+            images, targets = torch.from_numpy(saved["images"]), torch.from_numpy(saved["targets"])
+        if images.shape != (num, 3, size, size) or targets.shape != (num, size, size):
+            raise ValueError("arrays of another shape")
         return images, targets
-    except Exception as e:       # whatever is wrong with the file: it can be made again
+    except Exception as e:  # whatever is wrong with the file: it can be made again
         log.warning("the rendered scenes in %s cannot be read (%s): rendering them again", path, e)
         return None
 
 # %% ../../nbs/data/01_digits.ipynb #46c0fa39
-def _write_cache(path:Path, images:Tensor, targets:Tensor, seconds:float)->None:
+def _write_cache(path: Path, images: Tensor, targets: Tensor, seconds: float) -> None:
     "Keep the arrays, whole or not at all; a folder that cannot be written costs a line in the log."
     buffer = io.BytesIO()
     np.savez(buffer, images=images.numpy(), targets=targets.numpy())
@@ -198,18 +250,26 @@ def _write_cache(path:Path, images:Tensor, targets:Tensor, seconds:float)->None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, buffer.getvalue())
     except OSError as e:
-        log.warning("cannot keep the rendered scenes in %s (%s): they stay in memory, and each start renders them again (%.1f s)",
-                    path.parent, e.strerror or e, seconds)
+        log.warning(
+            "cannot keep the rendered scenes in %s (%s): they stay in memory, and each start renders them again (%.1f s)",
+            path.parent,
+            e.strerror or e,
+            seconds,
+        )
 
 # %% ../../nbs/data/01_digits.ipynb #28bb3e11
 def load_part(
-    part:str, num:int, cfg:SceneConfig, split_seed:int=0, # as of render_part
-    root:str|Path="data", # the data folder; written if possible
-)->tuple[Tensor, Tensor]: # images (num, 3, size, size) uint8; targets (num, size, size) uint8
+    part: str,
+    num: int,
+    cfg: SceneConfig,
+    split_seed: int = 0,  # as of render_part
+    root: str | Path = "data",  # the data folder; written if possible
+) -> tuple[Tensor, Tensor]:  # images (num, 3, size, size) uint8; targets (num, size, size) uint8
     "The scenes of a part, from the cache or rendered now (and kept)."
     path = cache_path(root, part, num, cfg, split_seed)
     kept = _read_cache(path, num, cfg.size)
-    if kept is not None: return kept
+    if kept is not None:
+        return kept
     start = time.perf_counter()
     images, targets = render_part(part, num, cfg, split_seed)
     seconds = time.perf_counter() - start
@@ -220,41 +280,64 @@ def load_part(
 # %% ../../nbs/data/01_digits.ipynb #120c42f7
 class SceneSet(Dataset):
     "Some of the rendered scenes, as items of `image` (3, H, W) uint8, `target` (H, W) int64 and `id`."
-    def __init__(self,
-        images:Tensor, # (n, 3, H, W) uint8, of all scenes of a part
-        targets:Tensor, # (n, H, W) uint8
-        all_ids:list[str], # n ids
-        ids:list[str]|None=None, # the ids of this set, in its order; None for all
+
+    def __init__(
+        self,
+        images: Tensor,  # (n, 3, H, W) uint8, of all scenes of a part
+        targets: Tensor,  # (n, H, W) uint8
+        all_ids: list[str],  # n ids
+        ids: list[str] | None = None,  # the ids of this set, in its order; None for all
     ):
         position = {name: i for i, name in enumerate(all_ids)}
         self.images, self.targets, self.ids = images, targets, list(all_ids if ids is None else ids)
         self.rows = [position[i] for i in self.ids]
 
-    def __len__(self)->int: return len(self.ids)
+    def __len__(self) -> int:
+        return len(self.ids)
 
-    def __getitem__(self, i:int)->dict:
+    def __getitem__(self, i: int) -> dict:
         row = self.rows[i]
-        return dict(image=tv_tensors.Image(self.images[row].clone()), target=tv_tensors.Mask(self.targets[row].long()), id=self.ids[i])
+        return dict(
+            image=tv_tensors.Image(self.images[row].clone()),
+            target=tv_tensors.Mask(self.targets[row].long()),
+            id=self.ids[i],
+        )
 
 # %% ../../nbs/data/01_digits.ipynb #ca8994c6
 def open_digits(
-    tune:bool=False, # True: "digits-tune", the scenes for choosing settings
-    num_labelled:int=250, # how many training scenes keep their labels, 1 to num_train
-    size:int=64, # side of a scene in pixels
-    split_seed:int=0, # decides the scenes and which of them are labelled
-    root:str|Path="data", # where rendered scenes are kept
-    num_train:int=2000, # training scenes, labelled and unlabelled together
-    num_val:int=300, # scenes that are scored
-)->SegData:
+    tune: bool = False,  # True: "digits-tune", the scenes for choosing settings
+    num_labelled: int = 250,  # how many training scenes keep their labels, 1 to num_train
+    size: int = 64,  # side of a scene in pixels
+    split_seed: int = 0,  # decides the scenes and which of them are labelled
+    root: str | Path = "data",  # where rendered scenes are kept
+    num_train: int = 2000,  # training scenes, labelled and unlabelled together
+    num_val: int = 300,  # scenes that are scored
+) -> SegData:
     "The embedded data set: 11 classes, scenes of (3, size, size)."
     for name, value in (("num_train", num_train), ("num_val", num_val)):
-        if value < 1: raise InputError(f"{name} is {value}; at least one scene is needed")
+        if value < 1:
+            raise InputError(f"{name} is {value}; at least one scene is needed")
     if not 1 <= num_labelled <= num_train:
-        raise InputError(f"data.num_labelled is {num_labelled}; it must be from 1 to {num_train}, the number of training scenes")
+        raise InputError(
+            f"data.num_labelled is {num_labelled}; it must be from 1 to {num_train}, the number of training scenes"
+        )
     cfg, prefix = SceneConfig(size=size), "tune-" if tune else ""
-    train, val = (load_part(prefix + part, num, cfg, split_seed, root) for part, num in (("train", num_train), ("val", num_val)))
-    ids, val_ids = [f"{prefix}train-{i:05}" for i in range(num_train)], [f"{prefix}val-{i:05}" for i in range(num_val)]
+    train, val = (
+        load_part(prefix + part, num, cfg, split_seed, root)
+        for part, num in (("train", num_train), ("val", num_val))
+    )
+    ids, val_ids = (
+        [f"{prefix}train-{i:05}" for i in range(num_train)],
+        [f"{prefix}val-{i:05}" for i in range(num_val)],
+    )
     classes = [set(np.flatnonzero(np.bincount(target.flatten())).tolist()) for target in train[1].numpy()]
     labelled, unlabelled = nested_split(ids, classes, num_labelled, split_seed)
-    return SegData(name="digits-tune" if tune else "digits", labelled=SceneSet(*train, ids, labelled), unlabelled=SceneSet(*train, ids, unlabelled),
-                   val=SceneSet(*val, val_ids), num_classes=len(CLASS_NAMES), class_names=CLASS_NAMES, palette=PALETTE)
+    return SegData(
+        name="digits-tune" if tune else "digits",
+        labelled=SceneSet(*train, ids, labelled),
+        unlabelled=SceneSet(*train, ids, unlabelled),
+        val=SceneSet(*val, val_ids),
+        num_classes=len(CLASS_NAMES),
+        class_names=CLASS_NAMES,
+        palette=PALETTE,
+    )

@@ -28,129 +28,192 @@ from torchvision import tv_tensors
 from torchvision.datasets import Cityscapes, SBDataset, VOCSegmentation
 from tqdm import tqdm
 
-from ..core import IGNORE_INDEX, InputError, mix_seed, write_atomic
-from .splits import IMAGE_SUFFIXES, SegData, check_disjoint, image_id, known_family, line_id, nested_split, read_list, voc_palette
+from ..core import IGNORE_INDEX, InputError, mix_seed
+from ..run_folder import write_atomic
+from dgcl_nb.data.splits import (
+    IMAGE_SUFFIXES,
+    SegData,
+    check_disjoint,
+    image_id,
+    known_family,
+    line_id,
+    nested_split,
+    read_list,
+    voc_palette,
+)
 
 log = logging.getLogger("dgcl_nb.data")
 
 # %% ../../nbs/data/02_files.ipynb #4a08af3b
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 
+
 def read_image(
-    path:str|Path, # a file of one of the usual formats
-)->np.ndarray: # (H, W, 3) uint8, upright
+    path: str | Path,  # a file of one of the usual formats
+) -> np.ndarray:  # (H, W, 3) uint8, upright
     "A photograph as RGB (H, W, 3), turned upright by its EXIF tag."
     image = _open(path, "image")
     if image.mode.startswith(("I", "F")):
         kind = "float" if image.mode == "F" else "16- or 32-bit"
-        raise InputError(f"the image {path} has {kind} grey values (Pillow mode {image.mode}), whose range is not known; save it with 8 bits a channel")
+        raise InputError(
+            f"the image {path} has {kind} grey values (Pillow mode {image.mode}), whose range is not known; save it with 8 bits a channel"
+        )
     return np.asarray(image.convert("RGB"))
 
-def _open(path:str|Path, kind:str)->Image.Image:
+
+def _open(path: str | Path, kind: str) -> Image.Image:
     "The decoded file, upright. Whatever a decoder throws - each format has its own errors - becomes one message with the path."
     try:
-        if (path := Path(path)).exists() and not path.is_file(): raise OSError("it is a folder or a device")
+        if (path := Path(path)).exists() and not path.is_file():
+            raise OSError("it is a folder or a device")
         with Image.open(path, formats=_FORMATS) as image:
-            if image.format == "MPO" or not getattr(image, "is_animated", False): return ImageOps.exif_transpose(image)
+            if image.format == "MPO" or not getattr(image, "is_animated", False):
+                return ImageOps.exif_transpose(image)
             several = image.n_frames
-    except FileNotFoundError: raise InputError(f"the {kind} {path} does not exist; check the list and the data root") from None
+    except FileNotFoundError:
+        raise InputError(f"the {kind} {path} does not exist; check the list and the data root") from None
     except Image.DecompressionBombError:
-        raise InputError(f"the {kind} {path} has more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels, which may take all memory; cut it into smaller pictures") from None
+        raise InputError(
+            f"the {kind} {path} has more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels, which may take all memory; cut it into smaller pictures"
+        ) from None
     except Exception as e:
-        raise InputError(f"cannot read the {kind} {path} ({e}); the file is damaged, cut off or no picture: fetch it again, or take it off the list") from e
+        raise InputError(
+            f"cannot read the {kind} {path} ({e}); the file is damaged, cut off or no picture: fetch it again, or take it off the list"
+        ) from e
     raise InputError(f"the {kind} {path} holds {several} pictures in one file; save the one that is meant")
 
 # %% ../../nbs/data/02_files.ipynb #158c3d3c
 def read_mask(
-    path:str|Path, # a one-channel picture without loss (PNG, TIFF, ...), or a .mat file of SBD
-    palette:np.ndarray|None=None, # (K, 3) uint8, the colours that a palette picture must give to its numbers; None: any
-)->np.ndarray: # (H, W) int64, the stored values
+    path: str | Path,  # a one-channel picture without loss (PNG, TIFF, ...), or a .mat file of SBD
+    palette: np.ndarray
+    | None = None,  # (K, 3) uint8, the colours that a palette picture must give to its numbers; None: any
+) -> np.ndarray:  # (H, W) int64, the stored values
     "The stored label values of a mask (H, W); palettes are not applied."
     path = Path(path)
-    if path.suffix.lower() == ".mat": return _read_sbd(path)
-    if path.suffix.lower() in (".jpg", ".jpeg"): raise InputError(f"the mask {path} is a JPEG, whose compression changes label values; save masks as PNG")
+    if path.suffix.lower() == ".mat":
+        return _read_sbd(path)
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        raise InputError(
+            f"the mask {path} is a JPEG, whose compression changes label values; save masks as PNG"
+        )
     mask = _open(path, "mask")
     if mask.mode not in ("L", "P", "1") and not mask.mode.startswith("I"):
         holds = {"F": "float values", "LA": "transparency", "PA": "transparency"}.get(mask.mode, "colours")
-        raise InputError(f"the mask {path} has {holds} (Pillow mode {mask.mode}); a mask needs one channel of class numbers: save it as a grey or palette PNG")
-    if mask.mode == "P" and palette is not None: _check_palette(mask, palette, path)
+        raise InputError(
+            f"the mask {path} has {holds} (Pillow mode {mask.mode}); a mask needs one channel of class numbers: save it as a grey or palette PNG"
+        )
+    if mask.mode == "P" and palette is not None:
+        _check_palette(mask, palette, path)
     return np.asarray(mask).astype(np.int64)
 
-def _check_palette(mask:Image.Image, palette:np.ndarray, path:Path)->None:
-    stored, class_of = np.array(mask.getpalette("RGB"), np.uint8).reshape(-1, 3), {tuple(c): k for k, c in enumerate(palette.tolist())}
+
+def _check_palette(mask: Image.Image, palette: np.ndarray, path: Path) -> None:
+    stored, class_of = (
+        np.array(mask.getpalette("RGB"), np.uint8).reshape(-1, 3),
+        {tuple(c): k for k, c in enumerate(palette.tolist())},
+    )
     for _, value in mask.getcolors(256):
-        meant = class_of.get(tuple(stored[value].tolist()), value) if value < min(len(stored), len(palette)) else value
+        meant = (
+            class_of.get(tuple(stored[value].tolist()), value)
+            if value < min(len(stored), len(palette))
+            else value
+        )
         if meant != value:
-            raise InputError(f"the mask {path} shows the number {value} in the colour of class {meant}: its palette is in another order, so its numbers mean "
-                             "something else; save it with the palette of the data set, or without one")
+            raise InputError(
+                f"the mask {path} shows the number {value} in the colour of class {meant}: its palette is in another order, so its numbers mean "
+                "something else; save it with the palette of the data set, or without one"
+            )
 
 # %% ../../nbs/data/02_files.ipynb #4ec60114
-def _read_sbd(path:Path)->np.ndarray:
+def _read_sbd(path: Path) -> np.ndarray:
     "The class numbers of a file of SBD's folder cls/."
     from scipy.io import loadmat
-    try: return loadmat(path)["GTcls"][0]["Segmentation"][0].astype(np.int64)
-    except Exception as e: raise InputError(f"cannot read the mask {path} ({e}); expected a MATLAB file of SBD's folder dataset/cls") from e
+
+    try:
+        return loadmat(path)["GTcls"][0]["Segmentation"][0].astype(np.int64)
+    except Exception as e:
+        raise InputError(
+            f"cannot read the mask {path} ({e}); expected a MATLAB file of SBD's folder dataset/cls"
+        ) from e
 
 # %% ../../nbs/data/02_files.ipynb #cd291157
 def check_labels(
-    mask:np.ndarray, # (H, W) integers
-    num_classes:int, # K
-    path:str|Path, # for the message
-)->None:
+    mask: np.ndarray,  # (H, W) integers
+    num_classes: int,  # K
+    path: str | Path,  # for the message
+) -> None:
     "Raise InputError unless every value of the mask (H, W) is a class number or IGNORE_INDEX."
     wrong = ((mask < 0) | (mask >= num_classes)) & (mask != IGNORE_INDEX)
-    if not wrong.any(): return
+    if not wrong.any():
+        return
     row, column = np.argwhere(wrong)[0].tolist()
     values = np.unique(mask[wrong])[:8].tolist()
     plural = "s" if len(values) > 1 else ""
-    raise InputError(f"the mask {path} holds the label value{plural} {', '.join(map(str, values))} "
-                     f"(first at row {row}, column {column}; {int(wrong.sum())} pixels); "
-                     f"allowed are 0 to {num_classes - 1} and {IGNORE_INDEX} (ignored): correct the mask, or name all classes")
+    raise InputError(
+        f"the mask {path} holds the label value{plural} {', '.join(map(str, values))} "
+        f"(first at row {row}, column {column}; {int(wrong.sum())} pixels); "
+        f"allowed are 0 to {num_classes - 1} and {IGNORE_INDEX} (ignored): correct the mask, or name all classes"
+    )
 
 # %% ../../nbs/data/02_files.ipynb #e6e39080
 def check_sizes(
-    image:np.ndarray, # (H, W, 3)
-    mask:np.ndarray, # (H, W) if all is well
-    image_path:str|Path, # for the message
-    mask_path:str|Path, # for the message
-)->None:
+    image: np.ndarray,  # (H, W, 3)
+    mask: np.ndarray,  # (H, W) if all is well
+    image_path: str | Path,  # for the message
+    mask_path: str | Path,  # for the message
+) -> None:
     "Raise InputError unless the image (H, W, 3) and the mask (H, W) cover the same pixels."
-    if mask.shape == image.shape[:2]: return
+    if mask.shape == image.shape[:2]:
+        return
     turned = ""
-    if mask.shape == image.shape[1::-1]: turned = " (one is turned by 90 degrees: was the mask drawn without regard to the image's EXIF orientation?)"
-    raise InputError(f"the image {image_path} has {image.shape[1]}x{image.shape[0]} pixels, its mask {mask_path} {mask.shape[1]}x{mask.shape[0]}{turned}; "
-                     "both must cover the same pixels")
+    if mask.shape == image.shape[1::-1]:
+        turned = " (one is turned by 90 degrees: was the mask drawn without regard to the image's EXIF orientation?)"
+    raise InputError(
+        f"the image {image_path} has {image.shape[1]}x{image.shape[0]} pixels, its mask {mask_path} {mask.shape[1]}x{mask.shape[0]}{turned}; "
+        "both must cover the same pixels"
+    )
 
 # %% ../../nbs/data/02_files.ipynb #72bb9382
 def apply_label_map(
-    mask:np.ndarray, # (H, W) stored values
-    label_map:Mapping[int, int], # stored value -> class number or IGNORE_INDEX
-    path:str|Path, # for the message
-)->np.ndarray: # (H, W) int64
+    mask: np.ndarray,  # (H, W) stored values
+    label_map: Mapping[int, int],  # stored value -> class number or IGNORE_INDEX
+    path: str | Path,  # for the message
+) -> np.ndarray:  # (H, W) int64
     "Translate the stored values of a mask (H, W) into class numbers."
     table = np.full(max(256, max(label_map) + 1), -1)
     for stored, class_id in label_map.items():
-        if stored >= 0: table[stored] = class_id
+        if stored >= 0:
+            table[stored] = class_id
     unknown = (mask < 0) | (mask >= len(table))
     unknown = unknown | (table[np.where(unknown, 0, mask)] < 0)
     if unknown.any():
-        raise InputError(f"the mask {path} holds the label value {int(mask[unknown][0])}, which the label map does not know; "
-                         f"it knows {', '.join(map(str, sorted(k for k in label_map if k >= 0)))}")
+        raise InputError(
+            f"the mask {path} holds the label value {int(mask[unknown][0])}, which the label map does not know; "
+            f"it knows {', '.join(map(str, sorted(k for k in label_map if k >= 0)))}"
+        )
     return table[mask]
 
 # %% ../../nbs/data/02_files.ipynb #94deb433
 class ImageMaskFiles(Dataset):
     "Images with or without masks, as items of `image` (3, H, W) uint8, `target` (H, W) int64 or None, and `id`."
-    def __init__(self,
-        ids:Sequence[str], # the images of this set, in order; may be empty only for an unlabelled set
-        image_of:Mapping[str, Path], # where the image of each id lies
-        mask_of:Mapping[str, Path]|None=None, # where the masks lie; ids that it lacks have target None
-        num_classes:int=2, # K: allowed label values are 0 to K-1 and IGNORE_INDEX
-        label_map:Mapping[int, int]|None=None, # stored value -> class number; None: they are the same
-        need_masks:bool=False, # True: an id without a mask is an error (labelled and val sets)
-        stored_palette:np.ndarray|None=None, # (K, 3) uint8, the colours that palette masks must have; None: any
+
+    def __init__(
+        self,
+        ids: Sequence[str],  # the images of this set, in order; may be empty only for an unlabelled set
+        image_of: Mapping[str, Path],  # where the image of each id lies
+        mask_of: Mapping[str, Path] | None = None,  # where the masks lie; ids that it lacks have target None
+        num_classes: int = 2,  # K: allowed label values are 0 to K-1 and IGNORE_INDEX
+        label_map: Mapping[int, int] | None = None,  # stored value -> class number; None: they are the same
+        need_masks: bool = False,  # True: an id without a mask is an error (labelled and val sets)
+        stored_palette: np.ndarray
+        | None = None,  # (K, 3) uint8, the colours that palette masks must have; None: any
     ):
-        self.ids, self.num_classes, self.label_map, self.stored_palette = list(ids), num_classes, label_map, stored_palette
+        self.ids, self.num_classes, self.label_map, self.stored_palette = (
+            list(ids),
+            num_classes,
+            label_map,
+            stored_palette,
+        )
         self.image_of = {i: Path(image_of[i]) for i in self.ids if i in image_of}
         self.mask_of = {i: Path(mask_of[i]) for i in self.ids if mask_of and i in mask_of}
         for kind, known, needed in (("image", self.image_of, True), ("mask", self.mask_of, need_masks)):
@@ -158,252 +221,435 @@ class ImageMaskFiles(Dataset):
             missing += [i for i, path in known.items() if not path.exists()]
             if missing:
                 where = f", e.g. {known[missing[0]]}" if missing[0] in known else ""
-                raise InputError(f"{len(missing)} of {len(self.ids)} images have no {kind} file: {', '.join(i[:80] for i in missing[:5])}{where}; "
-                                 f"{'add the masks, or move these images to the unlabelled list' if kind == 'mask' else 'check the list and the data root'}")
+                raise InputError(
+                    f"{len(missing)} of {len(self.ids)} images have no {kind} file: {', '.join(i[:80] for i in missing[:5])}{where}; "
+                    f"{'add the masks, or move these images to the unlabelled list' if kind == 'mask' else 'check the list and the data root'}"
+                )
 
-    def __len__(self)->int: return len(self.ids)
+    def __len__(self) -> int:
+        return len(self.ids)
 
-    def read_target(self, name:str)->np.ndarray|None:
+    def read_target(self, name: str) -> np.ndarray | None:
         "The class numbers (H, W) of an id, or None if it has no mask."
         path = self.mask_of.get(name)
-        if path is None: return None
+        if path is None:
+            return None
         mask = read_mask(path, self.stored_palette)
-        if self.label_map is not None: mask = apply_label_map(mask, self.label_map, path)
+        if self.label_map is not None:
+            mask = apply_label_map(mask, self.label_map, path)
         check_labels(mask, self.num_classes, path)
         return mask
 
-    def __getitem__(self, i:int)->dict:
+    def __getitem__(self, i: int) -> dict:
         name = self.ids[i]
         image, target = read_image(self.image_of[name]), self.read_target(name)
-        if target is not None: check_sizes(image, target, self.image_of[name], self.mask_of[name])
-        return dict(image=tv_tensors.Image(torch.from_numpy(image.copy()).permute(2, 0, 1)), id=name,
-                    target=None if target is None else tv_tensors.Mask(torch.from_numpy(target)))
+        if target is not None:
+            check_sizes(image, target, self.image_of[name], self.mask_of[name])
+        return dict(
+            image=tv_tensors.Image(torch.from_numpy(image.copy()).permute(2, 0, 1)),
+            id=name,
+            target=None if target is None else tv_tensors.Mask(torch.from_numpy(target)),
+        )
 
 # %% ../../nbs/data/02_files.ipynb #60571582
-def _as_ids(ids:str|Path|Sequence[str]|None)->list[str]|None:
+def _as_ids(ids: str | Path | Sequence[str] | None) -> list[str] | None:
     "A list file is read, a sequence of ids is taken as it is."
     return ids if ids is None else read_list(ids) if isinstance(ids, (str, Path)) else list(ids)
 
 # %% ../../nbs/data/02_files.ipynb #93a2be52
-def _assemble(name:str, lists:dict[str, list[str]], found:"Found", allow_overlap:bool)->SegData:
+def _assemble(name: str, lists: dict[str, list[str]], found: "Found", allow_overlap: bool) -> SegData:
     "The three sets of a data set of files."
     for kind in ("labelled", "val"):
         if not lists[kind]:
-            raise InputError(f"the {kind} list of {name} is empty; it needs at least one image with a mask: name a list with data.{kind}, or add masks")
+            raise InputError(
+                f"the {kind} list of {name} is empty; it needs at least one image with a mask: name a list with data.{kind}, or add masks"
+            )
     check_disjoint(lists["labelled"], lists["unlabelled"], allow_overlap, lists["val"])
     sets = {kind: found.files(ids, need_masks=kind != "unlabelled") for kind, ids in lists.items()}
-    return SegData(name=name, **sets, num_classes=len(found.class_names), class_names=found.class_names, palette=found.palette, fine=found.fine, notes=found.notes)
+    return SegData(
+        name=name,
+        **sets,
+        num_classes=len(found.class_names),
+        class_names=found.class_names,
+        palette=found.palette,
+        fine=found.fine,
+        notes=found.notes,
+    )
 
 # %% ../../nbs/data/02_files.ipynb #a32473f8
-def _without(ids:Iterable[str], *others:Iterable[str])->list[str]:
+def _without(ids: Iterable[str], *others: Iterable[str]) -> list[str]:
     "The ids that are in none of the others, in order."
     used = set().union(*others)
     return [i for i in ids if i not in used]
 
-def _refuse(error:OSError): raise InputError(f"cannot look into {error.filename}: {error.strerror}; correct its permissions")
 
-def _files_below(folder:Path)->list[Path]:
+def _refuse(error: OSError):
+    raise InputError(f"cannot look into {error.filename}: {error.strerror}; correct its permissions")
+
+
+def _files_below(folder: Path) -> list[Path]:
     "All files below a folder, sorted; links to folders are followed, each folder once, and never upwards."
     start, seen, found = os.path.realpath(folder), set(), []
     for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen or start.startswith(os.path.join(real, "")): folders.clear(); continue
-        seen.add(real); found += [Path(place, n) for n in names]
+        if real in seen or start.startswith(os.path.join(real, "")):
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(place, n) for n in names]
     return sorted(found)
 
-def _by_id(folder:Path, suffixes:Sequence[str]=IMAGE_SUFFIXES, ending:str="", faults:list|None=None)->dict[str, Path]:
+
+def _by_id(
+    folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES, ending: str = "", faults: list | None = None
+) -> dict[str, Path]:
     "The pictures below a folder by id; two files of one id, or an id that no list can hold, are an error (or noted in `faults`)."
     found = {}
     for path in _files_below(folder):
-        if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.name.endswith(ending): continue
+        if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.name.endswith(ending):
+            continue
         name, fault = image_id(path), None
-        if name in found: fault = f"two files have the id '{name}': {found[name]} and {path}; rename one of them"
-        if not name or line_id(name) != name or not _is_plain(name): fault = f"the file {ascii(str(path))} has a name that no list can hold; rename it"
-        if fault is None: found[name] = path
-        elif faults is None: raise InputError(fault)
-        else: faults.append((path, fault))
+        if name in found:
+            fault = f"two files have the id '{name}': {found[name]} and {path}; rename one of them"
+        if not name or line_id(name) != name or not _is_plain(name):
+            fault = f"the file {ascii(str(path))} has a name that no list can hold; rename it"
+        if fault is None:
+            found[name] = path
+        elif faults is None:
+            raise InputError(fault)
+        else:
+            faults.append((path, fault))
     return found
 
-def _is_plain(name:str)->bool: return name.splitlines() == [name] and not any(unicodedata.category(c) in ("Cc", "Cs") for c in name)   # control, no UTF-8
+
+def _is_plain(name: str) -> bool:
+    return name.splitlines() == [name] and not any(
+        unicodedata.category(c) in ("Cc", "Cs") for c in name
+    )  # control, no UTF-8
 
 # %% ../../nbs/data/02_files.ipynb #d1b00001
 @dataclass
 class Found:
     "The files of a data set, before a list says which are labelled."
-    image_of:dict[str, Path] # where the image of each id lies
-    mask_of:dict[str, Path] # where the masks lie
-    class_names:tuple[str, ...] # K names
-    palette:np.ndarray # (K, 3) uint8
-    train:list[str] # ids that may be trained on
-    val:list[str] # ids that are scored unless a list says otherwise
-    label_map:Mapping[int, int]|None=None # stored value -> class number; None: they are the same
-    stored_palette:np.ndarray|None=None # colours that palette masks must have; None: any
-    fine:Collection[str]|None=None # ids with fine masks, where masks differ in quality
-    notes:tuple[str, ...]=() # what must be said beside a result
 
-    def files(self, ids:Sequence[str], need_masks:bool=False)->ImageMaskFiles:
+    image_of: dict[str, Path]  # where the image of each id lies
+    mask_of: dict[str, Path]  # where the masks lie
+    class_names: tuple[str, ...]  # K names
+    palette: np.ndarray  # (K, 3) uint8
+    train: list[str]  # ids that may be trained on
+    val: list[str]  # ids that are scored unless a list says otherwise
+    label_map: Mapping[int, int] | None = None  # stored value -> class number; None: they are the same
+    stored_palette: np.ndarray | None = None  # colours that palette masks must have; None: any
+    fine: Collection[str] | None = None  # ids with fine masks, where masks differ in quality
+    notes: tuple[str, ...] = ()  # what must be said beside a result
+
+    def files(self, ids: Sequence[str], need_masks: bool = False) -> ImageMaskFiles:
         "These images as a data set."
-        return ImageMaskFiles(ids, self.image_of, self.mask_of, len(self.class_names), self.label_map, need_masks, self.stored_palette)
+        return ImageMaskFiles(
+            ids,
+            self.image_of,
+            self.mask_of,
+            len(self.class_names),
+            self.label_map,
+            need_masks,
+            self.stored_palette,
+        )
 
 # %% ../../nbs/data/02_files.ipynb #d1b00004
 def read_all(
-    read:Callable[[str], object], # what to do with an id
-    ids:Sequence[str], # ids
-    title:str, # of the progress bar
-)->list: # one result an id
+    read: Callable[[str], object],  # what to do with an id
+    ids: Sequence[str],  # ids
+    title: str,  # of the progress bar
+) -> list:  # one result an id
     "Do something with the files of many ids, in threads (decoders let go of Python's lock), with a progress bar on a terminal."
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try: return list(tqdm(pool.map(read, ids), total=len(ids), desc=title, disable=None, leave=False))
-        except BaseException: pool.shutdown(cancel_futures=True); raise
+        try:
+            return list(tqdm(pool.map(read, ids), total=len(ids), desc=title, disable=None, leave=False))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
 
 def class_sets(
-    files:ImageMaskFiles, # images that all have masks
-    root:str|Path, # what was found is kept in its folder class_sets/
-)->list[set[int]]: # one an id: the class numbers that its mask shows
+    files: ImageMaskFiles,  # images that all have masks
+    root: str | Path,  # what was found is kept in its folder class_sets/
+) -> list[set[int]]:  # one an id: the class numbers that its mask shows
     "Which classes each image shows; masks are read the first time only."
     state = [(i, (s := files.mask_of[i].stat()).st_size, s.st_mtime_ns) for i in files.ids]
-    key = hashlib.sha256(json.dumps([files.num_classes, files.label_map is None, state]).encode()).hexdigest()[:16]
-    path = Path(root)/"class_sets"/f"{key}.json"
-    try: known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError): known = None
+    key = hashlib.sha256(
+        json.dumps([files.num_classes, files.label_map is None, state]).encode()
+    ).hexdigest()[:16]
+    path = Path(root) / "class_sets" / f"{key}.json"
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = None
     if not isinstance(known, list) or len(known) != len(files.ids):
         log.info("reading %d masks once, to see which classes each shows", len(files.ids))
-        known = read_all(lambda i: np.flatnonzero(np.bincount(files.read_target(i).ravel(), minlength=256)[:files.num_classes]).tolist(), files.ids, "masks")
-        try: path.parent.mkdir(exist_ok=True); write_atomic(path, json.dumps(known))
-        except OSError as e: log.warning("cannot keep %s (%s): the masks are read again at each start", path, e.strerror)
+        known = read_all(
+            lambda i: np.flatnonzero(
+                np.bincount(files.read_target(i).ravel(), minlength=256)[: files.num_classes]
+            ).tolist(),
+            files.ids,
+            "masks",
+        )
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write_atomic(path, json.dumps(known))
+        except OSError as e:
+            log.warning("cannot keep %s (%s): the masks are read again at each start", path, e.strerror)
     return [set(classes) for classes in known]
 
+
 def draw_labelled(
-    found:Found, # the files
-    ids:Iterable[str], # to choose from; those without a mask are passed over
-    draw:tuple[int, int], # how many, and the seed
-    root:str|Path, # of the data set
-)->list[str]: # labelled ids; fewer are a prefix of more
+    found: Found,  # the files
+    ids: Iterable[str],  # to choose from; those without a mask are passed over
+    draw: tuple[int, int],  # how many, and the seed
+    root: str | Path,  # of the data set
+) -> list[str]:  # labelled ids; fewer are a prefix of more
     "Choose labelled images: seeded, nested, class-balanced, and the same wherever the files lie."
     ids, (num, seed) = sorted(i for i in ids if i in found.mask_of and i in found.image_of), draw
-    if not ids: raise InputError(f"no image of {root} has a mask, so none can be labelled; add masks")
-    if not 1 <= num <= len(ids): raise InputError(f"data.num_labelled is {num}; it must be from 1 to {len(ids)}, the number of training images with a mask")
+    if not ids:
+        raise InputError(f"no image of {root} has a mask, so none can be labelled; add masks")
+    if not 1 <= num <= len(ids):
+        raise InputError(
+            f"data.num_labelled is {num}; it must be from 1 to {len(ids)}, the number of training images with a mask"
+        )
     return nested_split(ids, class_sets(found.files(ids, need_masks=True), root), num, seed)[0]
 
 # %% ../../nbs/data/02_files.ipynb #fa19af4d
 VAL_FRACTION = 0.2
 "Without a val list, this share of the images with masks is set aside for scoring."
 
+
 def hold_out(
-    ids:Sequence[str], # ids of images with masks
-)->tuple[list[str], list[str]]: # training ids and val ids, each in the given order; val is empty only if ids is
+    ids: Sequence[str],  # ids of images with masks
+) -> tuple[
+    list[str], list[str]
+]:  # training ids and val ids, each in the given order; val is empty only if ids is
     "Set a fifth of the ids aside, chosen by a hash of each id."
     by_hash = sorted(ids, key=lambda i: mix_seed("hold out", i))
-    val = set(by_hash[:max(1, round(VAL_FRACTION * len(ids)))])
+    val = set(by_hash[: max(1, round(VAL_FRACTION * len(ids)))])
     return _without(ids, val), [i for i in ids if i in val]
 
 # %% ../../nbs/data/02_files.ipynb #106bef6a
 def read_classes(
-    path:str|Path, # classes.txt: one name a line, the first is class 0
-)->tuple[str, ...]: # K names
+    path: str | Path,  # classes.txt: one name a line, the first is class 0
+) -> tuple[str, ...]:  # K names
     "The class names of a folder."
-    try: names = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError): raise InputError(f"cannot read {path}; write one class name a line, the first is class 0") from None
+    try:
+        names = [
+            line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()
+        ]
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"cannot read {path}; write one class name a line, the first is class 0") from None
     if len(names) < 2 or len(set(names)) < len(names) or len(names) > IGNORE_INDEX:
-        raise InputError(f"{path} names {len(names)} classes, {len(set(names))} different ones; it must name 2 to {IGNORE_INDEX} different classes, one a line")
+        raise InputError(
+            f"{path} names {len(names)} classes, {len(set(names))} different ones; it must name 2 to {IGNORE_INDEX} different classes, one a line"
+        )
     return tuple(names)
 
 # %% ../../nbs/data/02_files.ipynb #b75e1d26
 def find_folder(
-    root:str|Path, # a folder with images/, masks/ and classes.txt
-    faults:list|None=None, # collects (file, message) of misnamed files instead of raising
-)->Found:
+    root: str | Path,  # a folder with images/, masks/ and classes.txt
+    faults: list | None = None,  # collects (file, message) of misnamed files instead of raising
+) -> Found:
     "The files of a folder of images and masks."
     root = Path(root)
     for part in ("images", "masks"):
-        if not (root/part).is_dir(): raise InputError(f"{root} has no folder {part}/; a folder of your own needs images/, masks/ and classes.txt")
-    image_of, mask_of, names = _by_id(root/"images", faults=faults), _by_id(root/"masks", faults=faults), read_classes(root/"classes.txt")
+        if not (root / part).is_dir():
+            raise InputError(
+                f"{root} has no folder {part}/; a folder of your own needs images/, masks/ and classes.txt"
+            )
+    image_of, mask_of, names = (
+        _by_id(root / "images", faults=faults),
+        _by_id(root / "masks", faults=faults),
+        read_classes(root / "classes.txt"),
+    )
     return Found(image_of, mask_of, names, voc_palette(len(names)), train=list(image_of), val=[])
 
+
 def open_folder(
-    root:str|Path, # a folder with images/, masks/ and classes.txt
-    labelled:str|Path|Sequence[str]|None=None, # list file or ids; None: root/labelled.txt, else the images with masks that are in no list
-    unlabelled:str|Path|Sequence[str]|None=None, # list file or ids; None: root/unlabelled.txt, else all other images; they need no masks
-    val:str|Path|Sequence[str]|None=None, # list file or ids; None: root/val.txt, else a fifth of the images with masks that are in no list
-    allow_overlap:bool=False, # True: an image may be in two lists
-    draw:tuple[int, int]|None=None, # number of labelled images and seed: drawn here; root/labelled.txt and root/unlabelled.txt are not read
-)->SegData:
+    root: str | Path,  # a folder with images/, masks/ and classes.txt
+    labelled: str
+    | Path
+    | Sequence[str]
+    | None = None,  # list file or ids; None: root/labelled.txt, else the images with masks that are in no list
+    unlabelled: str
+    | Path
+    | Sequence[str]
+    | None = None,  # list file or ids; None: root/unlabelled.txt, else all other images; they need no masks
+    val: str
+    | Path
+    | Sequence[str]
+    | None = None,  # list file or ids; None: root/val.txt, else a fifth of the images with masks that are in no list
+    allow_overlap: bool = False,  # True: an image may be in two lists
+    draw: tuple[int, int]
+    | None = None,  # number of labelled images and seed: drawn here; root/labelled.txt and root/unlabelled.txt are not read
+) -> SegData:
     "A folder of images and masks as a data set; unlabelled images need no masks."
     root, found, lists = Path(root), find_folder(root), {}
     for kind, ids in dict(labelled=labelled, unlabelled=unlabelled, val=val).items():
-        lists[kind] = _as_ids(root/f"{kind}.txt" if ids is None and (root/f"{kind}.txt").exists() and not (draw and kind != "val") else ids)
-    free = _without([i for i in found.image_of if i in found.mask_of], *(ids for ids in lists.values() if ids))        # with a mask, in no list
-    if lists["val"] is None: free, lists["val"] = hold_out(free)
-    if draw: lists["labelled"] = draw_labelled(found, free, draw, root)
-    if lists["labelled"] is None: lists["labelled"] = free
-    if lists["unlabelled"] is None: lists["unlabelled"] = _without(found.image_of, lists["labelled"], lists["val"])
+        lists[kind] = _as_ids(
+            root / f"{kind}.txt"
+            if ids is None and (root / f"{kind}.txt").exists() and not (draw and kind != "val")
+            else ids
+        )
+    free = _without(
+        [i for i in found.image_of if i in found.mask_of], *(ids for ids in lists.values() if ids)
+    )  # with a mask, in no list
+    if lists["val"] is None:
+        free, lists["val"] = hold_out(free)
+    if draw:
+        lists["labelled"] = draw_labelled(found, free, draw, root)
+    if lists["labelled"] is None:
+        lists["labelled"] = free
+    if lists["unlabelled"] is None:
+        lists["unlabelled"] = _without(found.image_of, lists["labelled"], lists["val"])
     log.info("%s: %s", root, ", ".join(f"{len(ids)} {kind}" for kind, ids in lists.items()))
     return _assemble("folder", lists, found, allow_overlap)
 
 # %% ../../nbs/data/02_files.ipynb #b90a9c7a
-VOC_CLASSES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse", "motorbike",
-               "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
+VOC_CLASSES = (
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
 "The 21 classes of PASCAL VOC in the order of their numbers."
 
+
 def voc_folder(
-    root:str|Path, # VOC2012 itself, VOCdevkit, or the folder that holds it
-)->Path:
+    root: str | Path,  # VOC2012 itself, VOCdevkit, or the folder that holds it
+) -> Path:
     "Where JPEGImages lies."
-    for folder in (Path(root), Path(root)/"VOC2012", Path(root)/"VOCdevkit/VOC2012"):
-        if (folder/"JPEGImages").is_dir(): return folder
-    raise InputError(f"no VOC 2012 in {root}: expected JPEGImages/ there, in VOC2012/ or in VOCdevkit/VOC2012/ (see data/README.md); set data.root")
+    for folder in (Path(root), Path(root) / "VOC2012", Path(root) / "VOCdevkit/VOC2012"):
+        if (folder / "JPEGImages").is_dir():
+            return folder
+    raise InputError(
+        f"no VOC 2012 in {root}: expected JPEGImages/ there, in VOC2012/ or in VOCdevkit/VOC2012/ (see data/README.md); set data.root"
+    )
 
 # %% ../../nbs/data/02_files.ipynb #e6f31cf7
 NUM_TRAIN_AUG = 10582
 "Training images of VOC 2012 with a mask, once SBD is merged in."
-_VOC_MASKS = (("SBD/dataset/cls", ".mat"), ("SBD/benchmark_RELEASE/dataset/cls", ".mat"), ("SBD/cls", ".mat"), ("SegmentationClassAug", ".png"), ("SegmentationClass", ".png"))
+_VOC_MASKS = (
+    ("SBD/dataset/cls", ".mat"),
+    ("SBD/benchmark_RELEASE/dataset/cls", ".mat"),
+    ("SBD/cls", ".mat"),
+    ("SegmentationClassAug", ".png"),
+    ("SegmentationClass", ".png"),
+)
+
 
 def find_voc(
-    root:str|Path, # see voc_folder; SBD in SegmentationClassAug/, SBD/cls/ or SBD/dataset/cls/ of the same folder
-    faults:list|None=None, # collects (file, message) of misnamed files instead of raising
-)->Found:
+    root: str
+    | Path,  # see voc_folder; SBD in SegmentationClassAug/, SBD/cls/ or SBD/dataset/cls/ of the same folder
+    faults: list | None = None,  # collects (file, message) of misnamed files instead of raising
+) -> Found:
     "The files of VOC 2012 and SBD, merged: a fine mask goes before a coarse one, VOC's validation images are not trained on."
-    folder = voc_folder(root); own_lists = folder/"ImageSets"/"Segmentation"
-    image_of, mask_of, has_sbd = _by_id(folder/"JPEGImages", (".jpg",), faults=faults), {}, False
-    for masks, suffix in _VOC_MASKS:                                                                                           # the last one wins
-        there = {path.stem: path for path in sorted((folder/masks).glob(f"*{suffix}"))}
+    folder = voc_folder(root)
+    own_lists = folder / "ImageSets" / "Segmentation"
+    image_of, mask_of, has_sbd = _by_id(folder / "JPEGImages", (".jpg",), faults=faults), {}, False
+    for masks, suffix in _VOC_MASKS:  # the last one wins
+        there = {path.stem: path for path in sorted((folder / masks).glob(f"*{suffix}"))}
         mask_of, has_sbd = mask_of | there, has_sbd or bool(there) and masks != "SegmentationClass"
-    val = read_list(own_lists/"val.txt") if (own_lists/"val.txt").exists() else []
+    val = read_list(own_lists / "val.txt") if (own_lists / "val.txt").exists() else []
     train = _without([i for i in image_of if i in mask_of], val)
     fine = {i for i, path in mask_of.items() if path.parent.name == "SegmentationClass"} - set(val)
     whole = known_family(train) == f"VOC train_aug, {NUM_TRAIN_AUG}"
-    notes = (f"VOC with SBD has {NUM_TRAIN_AUG} training images with a mask, here are {len(train)}"
-             + (", but not the same ones" if len(train) == NUM_TRAIN_AUG else ""),) if has_sbd and not whole else ()
-    return Found(image_of, mask_of, VOC_CLASSES, voc_palette(len(VOC_CLASSES)), train, val, stored_palette=voc_palette(len(VOC_CLASSES)), fine=fine, notes=notes)
+    notes = (
+        (
+            f"VOC with SBD has {NUM_TRAIN_AUG} training images with a mask, here are {len(train)}"
+            + (", but not the same ones" if len(train) == NUM_TRAIN_AUG else ""),
+        )
+        if has_sbd and not whole
+        else ()
+    )
+    return Found(
+        image_of,
+        mask_of,
+        VOC_CLASSES,
+        voc_palette(len(VOC_CLASSES)),
+        train,
+        val,
+        stored_palette=voc_palette(len(VOC_CLASSES)),
+        fine=fine,
+        notes=notes,
+    )
+
 
 def open_voc(
-    root:str|Path, # see find_voc
-    labelled:str|Path|Sequence[str]|None=None, # list file or ids; None: VOC's own 1464 (ImageSets/Segmentation/train.txt)
-    unlabelled:str|Path|Sequence[str]|None=None, # list file or ids; None: all training images with a mask (the 10582, if SBD is there) that are not labelled
-    val:str|Path|Sequence[str]|None=None, # list file or ids; None: VOC's own 1449
-    allow_overlap:bool=False, # True: an image may be in two lists
-    draw:tuple[int, int]|None=None, # number of labelled images and seed: drawn here
-)->SegData:
+    root: str | Path,  # see find_voc
+    labelled: str
+    | Path
+    | Sequence[str]
+    | None = None,  # list file or ids; None: VOC's own 1464 (ImageSets/Segmentation/train.txt)
+    unlabelled: str
+    | Path
+    | Sequence[str]
+    | None = None,  # list file or ids; None: all training images with a mask (the 10582, if SBD is there) that are not labelled
+    val: str | Path | Sequence[str] | None = None,  # list file or ids; None: VOC's own 1449
+    allow_overlap: bool = False,  # True: an image may be in two lists
+    draw: tuple[int, int] | None = None,  # number of labelled images and seed: drawn here
+) -> SegData:
     "PASCAL VOC 2012: 21 classes, boundaries are ignored."
-    found, own_lists = find_voc(root), voc_folder(root)/"ImageSets"/"Segmentation"
-    lists = dict(val=_as_ids(own_lists/"val.txt" if val is None else val))
-    lists["labelled"] = draw_labelled(found, _without(found.train, lists["val"]), draw, root) if draw else _as_ids(own_lists/"train.txt" if labelled is None else labelled)
-    lists["unlabelled"] = _without(found.train, *lists.values()) if unlabelled is None else _as_ids(unlabelled)
+    found, own_lists = find_voc(root), voc_folder(root) / "ImageSets" / "Segmentation"
+    lists = dict(val=_as_ids(own_lists / "val.txt" if val is None else val))
+    lists["labelled"] = (
+        draw_labelled(found, _without(found.train, lists["val"]), draw, root)
+        if draw
+        else _as_ids(own_lists / "train.txt" if labelled is None else labelled)
+    )
+    lists["unlabelled"] = (
+        _without(found.train, *lists.values()) if unlabelled is None else _as_ids(unlabelled)
+    )
     return _assemble("voc", lists, found, allow_overlap)
 
 # %% ../../nbs/data/02_files.ipynb #d1b00012
 def download_voc(
-    root:str|Path, # VOCdevkit/VOC2012 is made there
-)->Path: # VOCdevkit/VOC2012
+    root: str | Path,  # VOCdevkit/VOC2012 is made there
+) -> Path:  # VOCdevkit/VOC2012
     "Fetch VOC 2012 and SBD with torchvision, and lay them out so that `find_voc` merges them."
-    folder = Path(root)/"VOCdevkit"/"VOC2012"
-    steps = {"VOC 2012": (folder/"JPEGImages", lambda: VOCSegmentation(root, year="2012", image_set="train", download=True)),
-             "SBD": (folder/"SBD"/"cls", lambda: SBDataset(folder/"SBD", image_set="train", mode="segmentation", download=True))}
+    folder = Path(root) / "VOCdevkit" / "VOC2012"
+    steps = {
+        "VOC 2012": (
+            folder / "JPEGImages",
+            lambda: VOCSegmentation(root, year="2012", image_set="train", download=True),
+        ),
+        "SBD": (
+            folder / "SBD" / "cls",
+            lambda: SBDataset(folder / "SBD", image_set="train", mode="segmentation", download=True),
+        ),
+    }
     for name, (place, fetch) in steps.items():
-        if place.is_dir(): log.info("%s is there: %s", name, place); continue
-        try: place.parent.mkdir(parents=True, exist_ok=True); fetch()
+        if place.is_dir():
+            log.info("%s is there: %s", name, place)
+            continue
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            fetch()
         except (OSError, RuntimeError, EOFError, tarfile.TarError) as e:
-            raise InputError(f"cannot fetch {name} ({e}); free space, try again, or fetch it by hand and lay it out as data/README.md shows") from e
+            raise InputError(
+                f"cannot fetch {name} ({e}); free space, try again, or fetch it by hand and lay it out as data/README.md shows"
+            ) from e
     return folder
 
 # %% ../../nbs/data/02_files.ipynb #513eb23a
@@ -411,39 +657,76 @@ _SCORED = sorted((c for c in Cityscapes.classes if 0 <= c.train_id < IGNORE_INDE
 CITYSCAPES_CLASSES = tuple(c.name for c in _SCORED)
 "The 19 scored classes of Cityscapes in the order of their training numbers."
 
-def cityscapes_label_map()->dict[int, int]: # 34 stored label ids and 255 -> training number 0-18, or IGNORE_INDEX
+
+def cityscapes_label_map() -> dict[
+    int, int
+]:  # 34 stored label ids and 255 -> training number 0-18, or IGNORE_INDEX
     "From Cityscapes' label ids to the numbers of the 19 scored classes."
-    return {c.id: c.train_id if c in _SCORED else IGNORE_INDEX for c in Cityscapes.classes if c.id >= 0} | {IGNORE_INDEX: IGNORE_INDEX}
+    return {c.id: c.train_id if c in _SCORED else IGNORE_INDEX for c in Cityscapes.classes if c.id >= 0} | {
+        IGNORE_INDEX: IGNORE_INDEX
+    }
 
 # %% ../../nbs/data/02_files.ipynb #b919bd00
 def find_cityscapes(
-    root:str|Path, # the folder with leftImg8bit/ and gtFine/
-    faults:list|None=None, # collects (file, message) of misnamed files instead of raising
-)->Found:
+    root: str | Path,  # the folder with leftImg8bit/ and gtFine/
+    faults: list | None = None,  # collects (file, message) of misnamed files instead of raising
+) -> Found:
     "The files of Cityscapes; label ids are mapped, or training ids taken where there are only these."
-    photos, truth = Path(root)/"leftImg8bit", Path(root)/"gtFine"
-    if not (photos/"train").is_dir():
-        raise InputError(f"no Cityscapes in {root}: expected leftImg8bit/train/ and gtFine/train/ there (see data/README.md); set data.root")
-    parts = {part: _by_id(photos/part, faults=faults) for part in ("train", "train_extra", "val") if (photos/part).is_dir()}
+    photos, truth = Path(root) / "leftImg8bit", Path(root) / "gtFine"
+    if not (photos / "train").is_dir():
+        raise InputError(
+            f"no Cityscapes in {root}: expected leftImg8bit/train/ and gtFine/train/ there (see data/README.md); set data.root"
+        )
+    parts = {
+        part: _by_id(photos / part, faults=faults)
+        for part in ("train", "train_extra", "val")
+        if (photos / part).is_dir()
+    }
     image_of = {i: path for found in parts.values() for i, path in found.items()}
-    label_ids, train_ids = (_by_id(truth, ending=f"_gtFine_{kind}.png", faults=faults) for kind in ("labelIds", "labelTrainIds"))
-    palette, label_map = np.array([c.color for c in _SCORED], np.uint8), cityscapes_label_map() if label_ids else None
-    return Found(image_of, label_ids or train_ids, CITYSCAPES_CLASSES, palette, list(parts["train"]), sorted(parts.get("val", ())), label_map)
+    label_ids, train_ids = (
+        _by_id(truth, ending=f"_gtFine_{kind}.png", faults=faults) for kind in ("labelIds", "labelTrainIds")
+    )
+    palette, label_map = (
+        np.array([c.color for c in _SCORED], np.uint8),
+        cityscapes_label_map() if label_ids else None,
+    )
+    return Found(
+        image_of,
+        label_ids or train_ids,
+        CITYSCAPES_CLASSES,
+        palette,
+        list(parts["train"]),
+        sorted(parts.get("val", ())),
+        label_map,
+    )
+
 
 def open_cityscapes(
-    root:str|Path, # the folder with leftImg8bit/ and gtFine/
-    labelled:str|Path|Sequence[str]|None=None, # list file or ids; must be given, since Cityscapes has labels for all of its training images
-    unlabelled:str|Path|Sequence[str]|None=None, # list file or ids; None: all images of train that are not labelled
-    val:str|Path|Sequence[str]|None=None, # list file or ids; None: the 500 of val
-    allow_overlap:bool=False, # True: an image may be in two lists
-    draw:tuple[int, int]|None=None, # number of labelled images and seed: drawn here
-)->SegData:
+    root: str | Path,  # the folder with leftImg8bit/ and gtFine/
+    labelled: str
+    | Path
+    | Sequence[str]
+    | None = None,  # list file or ids; must be given, since Cityscapes has labels for all of its training images
+    unlabelled: str
+    | Path
+    | Sequence[str]
+    | None = None,  # list file or ids; None: all images of train that are not labelled
+    val: str | Path | Sequence[str] | None = None,  # list file or ids; None: the 500 of val
+    allow_overlap: bool = False,  # True: an image may be in two lists
+    draw: tuple[int, int] | None = None,  # number of labelled images and seed: drawn here
+) -> SegData:
     "Cityscapes: 19 classes, label ids mapped on reading."
     found = find_cityscapes(root)
     if labelled is None and draw is None:
-        raise InputError("cityscapes needs a list of the labelled images, since all of its training images have labels; name a file with data.labelled, "
-                         "or a pair with data.lists (make draws one)")
+        raise InputError(
+            "cityscapes needs a list of the labelled images, since all of its training images have labels; name a file with data.labelled, "
+            "or a pair with data.lists (make draws one)"
+        )
     lists = dict(val=found.val if val is None else _as_ids(val))
-    lists["labelled"] = draw_labelled(found, _without(found.train, lists["val"]), draw, root) if draw else _as_ids(labelled)
-    lists["unlabelled"] = _without(found.train, *lists.values()) if unlabelled is None else _as_ids(unlabelled)
+    lists["labelled"] = (
+        draw_labelled(found, _without(found.train, lists["val"]), draw, root) if draw else _as_ids(labelled)
+    )
+    lists["unlabelled"] = (
+        _without(found.train, *lists.values()) if unlabelled is None else _as_ids(unlabelled)
+    )
     return _assemble("cityscapes", lists, found, allow_overlap)

@@ -24,59 +24,122 @@ log = logging.getLogger("dgcl_nb.data")
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     "Which images are trained on and scored."
-    name:str = "digits" # data set: digits, digits-tune (for choosing settings), voc, cityscapes, or folder (your own images)
-    root:str = "data" # folder of the data set; digits keeps its rendered scenes there
-    lists:str = "" # which images are labelled (not for digits): FAMILY/NAME of a pair below ROOT/splits, e.g. u2pl/732 or cps/662; make: our own draw; empty: the three files below
-    num_labelled:int = 250 # digits and lists=make: how many training images keep their labels (fewer are a part of more)
-    split_seed:int = 0 # digits and lists=make: decides which images are labelled (and the scenes of digits); apart from the seed of the run
-    size:int = 64 # digits only: side of a scene in pixels
-    labelled:str|None = None # file that lists the labelled images (not for digits); without it, what the data set takes as labelled by itself
-    unlabelled:str|None = None # file that lists the unlabelled images (not for digits); without it, all other training images
-    val:str|None = None # file that lists the scored images (not for digits); without it, the data set's own validation images
-    allow_overlap:bool = False # True: an image may be in two of the lists, e.g. to repeat a published pair that leaks
+
+    name: str = "digits"  # data set: digits, digits-tune (for choosing settings), voc, cityscapes, or folder (your own images)
+    root: str = "data"  # folder of the data set; digits keeps its rendered scenes there
+    lists: str = ""  # which images are labelled (not for digits): FAMILY/NAME of a pair below ROOT/splits, e.g. u2pl/732 or cps/662; make: our own draw; empty: the three files below
+    num_labelled: int = (
+        250  # digits and lists=make: how many training images keep their labels (fewer are a part of more)
+    )
+    split_seed: int = 0  # digits and lists=make: decides which images are labelled (and the scenes of digits); apart from the seed of the run
+    size: int = 64  # digits only: side of a scene in pixels
+    labelled: str | None = (
+        None  # file that lists the labelled images (not for digits); without it, what the data set takes as labelled by itself
+    )
+    unlabelled: str | None = (
+        None  # file that lists the unlabelled images (not for digits); without it, all other training images
+    )
+    val: str | None = (
+        None  # file that lists the scored images (not for digits); without it, the data set's own validation images
+    )
+    allow_overlap: bool = (
+        False  # True: an image may be in two of the lists, e.g. to repeat a published pair that leaks
+    )
 
     def __post_init__(self):
-        if self.name not in DATA_SETS: raise unknown_name("data set", self.name, DATA_SETS)
+        if self.name not in DATA_SETS:
+            raise unknown_name("data set", self.name, DATA_SETS)
         for names, why, cure in self._idle():
             for f in fields(self):
                 if f.name in names and getattr(self, f.name) != f.default:
-                    raise InputError(f"data.{f.name}={getattr(self, f.name)} has no effect {why}; leave it at {f.default}, or {cure}")
+                    raise InputError(
+                        f"data.{f.name}={getattr(self, f.name)} has no effect {why}; leave it at {f.default}, or {cure}"
+                    )
 
-    def _idle(self)->list[tuple[set[str], str, str]]:
+    def _idle(self) -> list[tuple[set[str], str, str]]:
         "Settings that have no effect beside the others, why, and what would give them one."
         here = f"on the data set '{self.name}'"
         if self.name.startswith("digits"):
-            return [({"lists", "labelled", "unlabelled", "val", "allow_overlap"}, here, "choose voc, cityscapes or folder with data.name")]
-        drawn = [] if self.lists == "make" else [({"num_labelled", "split_seed"}, f"{here} when its split is read from lists", "set data.lists to make")]
-        listed = [({"labelled", "unlabelled"}, f"beside data.lists={self.lists}", "empty data.lists (--data.lists '')")] if self.lists else []
+            return [
+                (
+                    {"lists", "labelled", "unlabelled", "val", "allow_overlap"},
+                    here,
+                    "choose voc, cityscapes or folder with data.name",
+                )
+            ]
+        drawn = (
+            []
+            if self.lists == "make"
+            else [
+                (
+                    {"num_labelled", "split_seed"},
+                    f"{here} when its split is read from lists",
+                    "set data.lists to make",
+                )
+            ]
+        )
+        listed = (
+            [
+                (
+                    {"labelled", "unlabelled"},
+                    f"beside data.lists={self.lists}",
+                    "empty data.lists (--data.lists '')",
+                )
+            ]
+            if self.lists
+            else []
+        )
         return [({"size"}, here, "choose digits with data.name"), *drawn, *listed]
 
 # %% ../../nbs/data/06_sets.ipynb #ba2f1ca0
 LISTS_INSIDE = dict(voc=("pascal", "pascal_voc"), cityscapes=("cityscapes",), folder=())
 "Where a copy of a project's folder of lists holds those of a data set."
 
-def _files(opener:Callable[..., SegData])->Callable[[DataConfig], SegData]:
+
+def _files(opener: Callable[..., SegData]) -> Callable[[DataConfig], SegData]:
     def open_with_lists(cfg):
         lists, notes, own = dict(labelled=cfg.labelled, unlabelled=cfg.unlabelled, val=cfg.val), (), ""
-        options = dict(allow_overlap=cfg.allow_overlap, draw=(cfg.num_labelled, cfg.split_seed) if cfg.lists == "make" else None)
-        if options["draw"]: own = f"own/seed{cfg.split_seed}"
+        options = dict(
+            allow_overlap=cfg.allow_overlap,
+            draw=(cfg.num_labelled, cfg.split_seed) if cfg.lists == "make" else None,
+        )
+        if options["draw"]:
+            own = f"own/seed{cfg.split_seed}"
         elif cfg.lists:
-            lists = find_lists(cfg.root, cfg.lists, LISTS_INSIDE[cfg.name]) | ({} if cfg.val is None else dict(val=cfg.val))
+            lists = find_lists(cfg.root, cfg.lists, LISTS_INSIDE[cfg.name]) | (
+                {} if cfg.val is None else dict(val=cfg.val)
+            )
             own = cfg.lists.rpartition("/")[0] if cfg.lists.startswith("own/") else ""
         data = opener(cfg.root, **lists, **options)
-        if cfg.lists and not options["draw"]: notes = name_notes(cfg.lists, data.labelled.ids)
+        if cfg.lists and not options["draw"]:
+            notes = name_notes(cfg.lists, data.labelled.ids)
         return replace(data, own=own, notes=(*data.notes, *notes))
+
     return open_with_lists
 
-def _digits(cfg:DataConfig)->SegData:
-    return open_digits(tune=cfg.name == "digits-tune", num_labelled=cfg.num_labelled, size=cfg.size, split_seed=cfg.split_seed, root=cfg.root)
 
-DATA_SETS = {"digits": _digits, "digits-tune": _digits, "voc": _files(open_voc), "cityscapes": _files(open_cityscapes), "folder": _files(open_folder)}
+def _digits(cfg: DataConfig) -> SegData:
+    return open_digits(
+        tune=cfg.name == "digits-tune",
+        num_labelled=cfg.num_labelled,
+        size=cfg.size,
+        split_seed=cfg.split_seed,
+        root=cfg.root,
+    )
+
+
+DATA_SETS = {
+    "digits": _digits,
+    "digits-tune": _digits,
+    "voc": _files(open_voc),
+    "cityscapes": _files(open_cityscapes),
+    "folder": _files(open_folder),
+}
 
 # %% ../../nbs/data/06_sets.ipynb #ee90bb58
 def open_data(
-    cfg:DataConfig,
-)->SegData: # labelled, unlabelled and val sets, classes and palette
+    cfg: DataConfig,
+) -> SegData:  # labelled, unlabelled and val sets, classes and palette
     "Open the data set that the settings name."
     data = DATA_SETS[cfg.name](cfg)
     log.info("%r\n%s", data, data.report)

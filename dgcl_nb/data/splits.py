@@ -25,29 +25,34 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
-from ..core import InputError, mix_seed, write_atomic
+from ..core import InputError, mix_seed
+from ..run_folder import write_atomic
 
 # %% ../../nbs/data/00_splits.ipynb #ee27c33a
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 "Endings that are taken off a name, and that tell a pair of paths from one path with a space in it."
 _SUFFIX = "(?:" + "|".join(re.escape(s) for s in IMAGE_SUFFIXES) + ")"
-_ENDING = re.compile(rf"(?:{_SUFFIX}|_leftImg8bit|_gtFine(?:_labelTrainIds|_labelIds|_color|_instanceIds)?)$", re.IGNORECASE)
+_ENDING = re.compile(
+    rf"(?:{_SUFFIX}|_leftImg8bit|_gtFine(?:_labelTrainIds|_labelIds|_color|_instanceIds)?)$", re.IGNORECASE
+)
 
 # %% ../../nbs/data/00_splits.ipynb #ccfc12fe
 def image_id(
-    path:str|Path, # a path or a bare id, e.g. "leftImg8bit/train/ulm/ulm_000061_000019_leftImg8bit.png"
-)->str: # e.g. "ulm_000061_000019"
+    path: str | Path,  # a path or a bare id, e.g. "leftImg8bit/train/ulm/ulm_000061_000019_leftImg8bit.png"
+) -> str:  # e.g. "ulm_000061_000019"
     "The id of an image: its file's stem, without Cityscapes' endings; the id of an id is the id."
     name = unicodedata.normalize("NFC", re.split(r"[/\\]", str(path).strip())[-1])
-    while (shorter := _ENDING.sub("", name).strip()) != name: name = shorter
+    while (shorter := _ENDING.sub("", name).strip()) != name:
+        name = shorter
     return name
 
 # %% ../../nbs/data/00_splits.ipynb #3d802eaa
 _PAIR = re.compile(rf"(.*?{_SUFFIX})\s+\S.*{_SUFFIX}$", re.IGNORECASE)
 
+
 def line_id(
-    line:str, # one line of a list
-)->str: # the image's id, "" for a blank line
+    line: str,  # one line of a list
+) -> str:  # the image's id, "" for a blank line
     "The id that a line of a list names, in any published format."
     first = line.strip().split("\t")[0].strip()
     pair = _PAIR.match(first)
@@ -55,87 +60,127 @@ def line_id(
 
 # %% ../../nbs/data/00_splits.ipynb #1469c941
 def read_list(
-    path:str|Path, # a text file, one image a line; see the table above for the formats
-)->list[str]: # ids, in the file's order
+    path: str | Path,  # a text file, one image a line; see the table above for the formats
+) -> list[str]:  # ids, in the file's order
     "The ids of a list file in any published format."
-    try: lines = _text(Path(path)).splitlines()
+    try:
+        lines = _text(Path(path)).splitlines()
     except (OSError, ValueError) as e:
-        reason = "it is not UTF-8 text" if isinstance(e, UnicodeDecodeError) else getattr(e, "strerror", None) or str(e)
-        raise InputError(f"cannot read the list {path}: {reason}; give a text file with one image a line") from e
+        reason = (
+            "it is not UTF-8 text"
+            if isinstance(e, UnicodeDecodeError)
+            else getattr(e, "strerror", None) or str(e)
+        )
+        raise InputError(
+            f"cannot read the list {path}: {reason}; give a text file with one image a line"
+        ) from e
     named = [line_id(line) for line in lines]
-    blind = [(n, line.strip()) for n, (line, name) in enumerate(zip(lines, named), 1) if line.strip() and not name]
-    if blind: raise InputError(f"the list {path} names no image in line {blind[0][0]}: '{blind[0][1][:80]}'; give one image a line")
+    blind = [
+        (n, line.strip()) for n, (line, name) in enumerate(zip(lines, named), 1) if line.strip() and not name
+    ]
+    if blind:
+        raise InputError(
+            f"the list {path} names no image in line {blind[0][0]}: '{blind[0][1][:80]}'; give one image a line"
+        )
     ids = [name for name in named if name]
-    if not ids: raise InputError(f"the list {path} is empty; it must name at least one image, one a line")
+    if not ids:
+        raise InputError(f"the list {path} is empty; it must name at least one image, one a line")
     twice = [i for i, times in Counter(ids).items() if times > 1]
-    if twice: raise InputError(f"the list {path} names {_some(twice)} more than once; keep one line for each image")
+    if twice:
+        raise InputError(f"the list {path} names {_some(twice)} more than once; keep one line for each image")
     return ids
 
-def _text(path:Path)->str:
+
+def _text(path: Path) -> str:
     "The text of a file; a pipe or a device, which might never end, is refused unopened."
-    if path.exists() and not path.is_file(): raise ValueError("it is a folder or a device")
-    if "\0" in (text := path.read_text(encoding="utf-8-sig")): raise ValueError("it holds zero bytes and is no text")
+    if path.exists() and not path.is_file():
+        raise ValueError("it is a folder or a device")
+    if "\0" in (text := path.read_text(encoding="utf-8-sig")):
+        raise ValueError("it holds zero bytes and is no text")
     return text
 
-def _some(ids:Sequence[str], limit:int=5)->str:
-    return ", ".join(i[:80] for i in list(ids)[:limit]) + (f" and {len(ids) - limit} more" if len(ids) > limit else "")
+
+def _some(ids: Sequence[str], limit: int = 5) -> str:
+    return ", ".join(i[:80] for i in list(ids)[:limit]) + (
+        f" and {len(ids) - limit} more" if len(ids) > limit else ""
+    )
 
 # %% ../../nbs/data/00_splits.ipynb #ea2dbdc6
 def write_list(
-    path:str|Path, # the file to write; its folder is made
-    ids:Sequence[str], # ids, one a line
-)->Path: # the same path
+    path: str | Path,  # the file to write; its folder is made
+    ids: Sequence[str],  # ids, one a line
+) -> Path:  # the same path
     "Write a list that `read_list` reads back, whole or not at all."
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     return write_atomic(path, "".join(f"{i}\n" for i in ids))
 
 # %% ../../nbs/data/00_splits.ipynb #41f2d34a
 def balanced_order(
-    classes_per_id:Sequence[set[int]], # n sets: the class numbers that each image shows
-    seed:int=0, # another seed, another order
-)->list[int]: # the n positions, each once
+    classes_per_id: Sequence[set[int]],  # n sets: the class numbers that each image shows
+    seed: int = 0,  # another seed, another order
+) -> list[int]:  # the n positions, each once
     "Positions of n images, ordered so that the class shown least so far comes next."
     shuffled = np.random.default_rng(mix_seed(seed, "nested split")).permutation(len(classes_per_id)).tolist()
-    waiting = {k: [i for i in reversed(shuffled) if k in classes_per_id[i]] for k in sorted(set().union(*classes_per_id))}
+    waiting = {
+        k: [i for i in reversed(shuffled) if k in classes_per_id[i]]
+        for k in sorted(set().union(*classes_per_id))
+    }
     shown, used, order = dict.fromkeys(waiting, 0), set(), []
     while waiting:
         k = min(waiting, key=shown.get)
-        while waiting[k] and waiting[k][-1] in used: waiting[k].pop()
-        if not waiting[k]: del waiting[k]; continue
-        i = waiting[k].pop(); used.add(i); order.append(i)
-        for c in classes_per_id[i]: shown[c] += 1
+        while waiting[k] and waiting[k][-1] in used:
+            waiting[k].pop()
+        if not waiting[k]:
+            del waiting[k]
+            continue
+        i = waiting[k].pop()
+        used.add(i)
+        order.append(i)
+        for c in classes_per_id[i]:
+            shown[c] += 1
     return order + [i for i in shuffled if i not in used]
 
 # %% ../../nbs/data/00_splits.ipynb #66b902ca
 def nested_split(
-    ids:Sequence[str], # n ids
-    classes_per_id:Sequence[set[int]], # n sets of class numbers, in the same order
-    num_labelled:int, # how many are labelled, 1 to n
-    seed:int=0, # the split's own seed, apart from the seed of training
-)->tuple[list[str], list[str]]: # labelled (a prefix of any longer one of the same seed), and all others in their given order
+    ids: Sequence[str],  # n ids
+    classes_per_id: Sequence[set[int]],  # n sets of class numbers, in the same order
+    num_labelled: int,  # how many are labelled, 1 to n
+    seed: int = 0,  # the split's own seed, apart from the seed of training
+) -> tuple[
+    list[str], list[str]
+]:  # labelled (a prefix of any longer one of the same seed), and all others in their given order
     "Part ids into labelled and unlabelled, class-balanced; fewer labelled ones are a prefix of more."
     assert len(ids) == len(classes_per_id)
-    if not 1 <= num_labelled <= len(ids): raise InputError(f"num_labelled is {num_labelled}; it must be from 1 to {len(ids)}, the number of training images")
+    if not 1 <= num_labelled <= len(ids):
+        raise InputError(
+            f"num_labelled is {num_labelled}; it must be from 1 to {len(ids)}, the number of training images"
+        )
     labelled = [ids[i] for i in balanced_order(classes_per_id, seed)[:num_labelled]]
     chosen = set(labelled)
     return labelled, [i for i in ids if i not in chosen]
 
 # %% ../../nbs/data/00_splits.ipynb #d1a00002
 def how_many(
-    share:str|int, # a number of images, or a share of all of them such as 1/16
-    num_images:int, # all training images
-)->int: # 1 to num_images
+    share: str | int,  # a number of images, or a share of all of them such as 1/16
+    num_images: int,  # all training images
+) -> int:  # 1 to num_images
     "A number of labelled images, given as such or as a share; shares are rounded up, as in the published lists."
     found = re.fullmatch(r"(\d+)(?:/(\d+))?", str(share).strip())
-    if not found or found[2] and not int(found[2]): raise InputError(f"'{share}' is no number of images; write a number such as 92, or a share such as 1/16")
+    if not found or found[2] and not int(found[2]):
+        raise InputError(
+            f"'{share}' is no number of images; write a number such as 92, or a share such as 1/16"
+        )
     num = math.ceil(int(found[1]) * num_images / int(found[2])) if found[2] else int(found[1])
-    if not 1 <= num <= num_images: raise InputError(f"{share} of the images are {num}; it must be from 1 to {num_images}, the number of training images")
+    if not 1 <= num <= num_images:
+        raise InputError(
+            f"{share} of the images are {num}; it must be from 1 to {num_images}, the number of training images"
+        )
     return num
 
 # %% ../../nbs/data/00_splits.ipynb #ec6c6d5b
 def split_hash(
-    ids:Sequence[str], # ids, in any order
-)->str: # 64 hexadecimal digits
+    ids: Sequence[str],  # ids, in any order
+) -> str:  # 64 hexadecimal digits
     "SHA-256 of the sorted ids, joined by newlines."
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
@@ -143,149 +188,249 @@ def split_hash(
 _FAMILIES = {
     "VOC classic, labelled (U2PL, CPS pseudoseg, UniMatch)": "92:124b0aab2fcd1767 183:79b959bccf7753cd 366:f0e702c687e2ba71",
     "VOC classic, labelled (U2PL, UniMatch)": "732:8c23014f512884b9 1464:129f1fe991729b18",
-    "VOC classic, unlabelled of 10582 (U2PL, UniMatch)":
-        "92:7ea77f8ddd7b327e 183:92513e42c678015a 366:0bee39f227c8a753 732:2080ec33c9d7155d 1464:6d42f86cb89ef37e",
+    "VOC classic, unlabelled of 10582 (U2PL, UniMatch)": "92:7ea77f8ddd7b327e 183:92513e42c678015a 366:0bee39f227c8a753 732:2080ec33c9d7155d 1464:6d42f86cb89ef37e",
     "VOC classic, labelled (CPS pseudoseg)": "732:1c27978cdf510174",
     "VOC classic, unlabelled of 1464 (CPS pseudoseg)": "92:22be7051e35a974e 183:c750fb758a95ae55 366:df65d19492044d0a 732:d65246e0d2ff2c9f",
     "VOC fine first, labelled (U2PL)": "662:feea4692738362e4 1323:23921931a21324cf 2646:d35f7cd4b4815e1d 5291:aacb97f26e9468b4",
     "VOC fine first, unlabelled (U2PL)": "662:c3164407fe1afafe 1323:30096b9cd7d52f57 2646:892d724811ae64a8 5291:85946ed6e18be17c",
     "VOC blended, labelled (CPS, UniMatch)": "662:baa85754594fcd33 1323:c9ca45b4e688d408 2646:fd0e8dca3dac524c 5291:5338f277730143e0",
     "VOC blended, unlabelled (CPS, UniMatch)": "662:c38f02fc6adc3443 1323:0ff7a0ae65046a6d 2646:dc5e8c0473850634 5291:42ae9d1941af6820",
-    "VOC train_aug": "10582:855dff350b7f447b", "VOC val": "1449:6f8edc37993764f6",
+    "VOC train_aug": "10582:855dff350b7f447b",
+    "VOC val": "1449:6f8edc37993764f6",
     "Cityscapes, labelled (U2PL)": "186:f20f7c7dea9c3a2e 372:f13edf481be983d5 744:7d0cfd6f5390d26d 1488:c6122be0439bfc0d",
     "Cityscapes, unlabelled (U2PL)": "186:d01da4f44587bee2 372:3758d38898f6a5c8 744:444217079b69829b 1488:62648790e6cdf3d5",
     "Cityscapes, labelled (CPS, DGCL, UniMatch)": "186:1e5363dd012cdc46 372:6b3b52bab110157a 744:6856046a4415296a 1488:2b3183629a3a9f1a",
     "Cityscapes, unlabelled (CPS, DGCL, UniMatch)": "186:61bcee728accc752 372:f46ba729eeb2f706 744:e4e4be16eefac6fc 1488:6f7c0b1fb101525b",
-    "Cityscapes, labelled (UniMatch)": "100:c4164038958f8c8e", "Cityscapes, unlabelled (UniMatch)": "100:2c309fca6636bad2",
-    "Cityscapes train": "2975:356596e69da79ecb", "Cityscapes val": "500:9e85f1e65cf6030b", "Cityscapes test": "1525:f3ac653e77631850",
+    "Cityscapes, labelled (UniMatch)": "100:c4164038958f8c8e",
+    "Cityscapes, unlabelled (UniMatch)": "100:2c309fca6636bad2",
+    "Cityscapes train": "2975:356596e69da79ecb",
+    "Cityscapes val": "500:9e85f1e65cf6030b",
+    "Cityscapes test": "1525:f3ac653e77631850",
 }
-_BY_HASH = {token.split(":")[1]: f"{name}, {token.split(':')[0]}" for name, tokens in _FAMILIES.items() for token in tokens.split()}
+_BY_HASH = {
+    token.split(":")[1]: f"{name}, {token.split(':')[0]}"
+    for name, tokens in _FAMILIES.items()
+    for token in tokens.split()
+}
 
 # %% ../../nbs/data/00_splits.ipynb #bb0bb1d9
 def known_family(
-    ids:Sequence[str], # ids, in any order
-)->str|None: # e.g. "VOC blended, labelled (CPS, UniMatch), 662"; None for a list that nobody published
+    ids: Sequence[str],  # ids, in any order
+) -> str | None:  # e.g. "VOC blended, labelled (CPS, UniMatch), 662"; None for a list that nobody published
     "The published list that holds exactly these ids; the number is that of its labelled images."
     return _BY_HASH.get(split_hash(ids)[:16])
 
 # %% ../../nbs/data/00_splits.ipynb #d1a00012
-_FACTS = {   # family: (short name, number: how many of VOC's 1464 fine images, the family with the same numbers, number: images in common with that one)
-    "VOC fine first, labelled (U2PL)": ("U2PL", "662:662 1323:1323 2646:1464 5291:1464", "VOC blended, labelled (CPS, UniMatch)", "662:43 1323:172 2646:666 5291:2690"),
-    "VOC blended, labelled (CPS, UniMatch)": ("CPS", "662:93 1323:193 2646:388 5291:742", "VOC fine first, labelled (U2PL)", "662:43 1323:172 2646:666 5291:2690"),
+_FACTS = {  # family: (short name, number: how many of VOC's 1464 fine images, the family with the same numbers, number: images in common with that one)
+    "VOC fine first, labelled (U2PL)": (
+        "U2PL",
+        "662:662 1323:1323 2646:1464 5291:1464",
+        "VOC blended, labelled (CPS, UniMatch)",
+        "662:43 1323:172 2646:666 5291:2690",
+    ),
+    "VOC blended, labelled (CPS, UniMatch)": (
+        "CPS",
+        "662:93 1323:193 2646:388 5291:742",
+        "VOC fine first, labelled (U2PL)",
+        "662:43 1323:172 2646:666 5291:2690",
+    ),
     "VOC classic, labelled (U2PL, CPS pseudoseg, UniMatch)": ("classic", "92:92 183:183 366:366", "", ""),
-    "VOC classic, labelled (U2PL, UniMatch)": ("U2PL", "732:732 1464:1464", "VOC classic, labelled (CPS pseudoseg)", "732:371"),
-    "VOC classic, labelled (CPS pseudoseg)": ("CPS pseudoseg", "732:732", "VOC classic, labelled (U2PL, UniMatch)", "732:371"),
-    "VOC classic, unlabelled of 10582 (U2PL, UniMatch)": ("U2PL unlabelled", "", "VOC classic, unlabelled of 1464 (CPS pseudoseg)", "92:1372 183:1281 366:1098 732:372"),
-    "VOC classic, unlabelled of 1464 (CPS pseudoseg)": ("CPS pseudoseg unlabelled", "", "VOC classic, unlabelled of 10582 (U2PL, UniMatch)", "92:1372 183:1281 366:1098 732:372"),
-    "Cityscapes, labelled (U2PL)": ("U2PL", "", "Cityscapes, labelled (CPS, DGCL, UniMatch)", "186:8 372:48 744:182 1488:720"),
-    "Cityscapes, labelled (CPS, DGCL, UniMatch)": ("CPS", "", "Cityscapes, labelled (U2PL)", "186:8 372:48 744:182 1488:720"),
+    "VOC classic, labelled (U2PL, UniMatch)": (
+        "U2PL",
+        "732:732 1464:1464",
+        "VOC classic, labelled (CPS pseudoseg)",
+        "732:371",
+    ),
+    "VOC classic, labelled (CPS pseudoseg)": (
+        "CPS pseudoseg",
+        "732:732",
+        "VOC classic, labelled (U2PL, UniMatch)",
+        "732:371",
+    ),
+    "VOC classic, unlabelled of 10582 (U2PL, UniMatch)": (
+        "U2PL unlabelled",
+        "",
+        "VOC classic, unlabelled of 1464 (CPS pseudoseg)",
+        "92:1372 183:1281 366:1098 732:372",
+    ),
+    "VOC classic, unlabelled of 1464 (CPS pseudoseg)": (
+        "CPS pseudoseg unlabelled",
+        "",
+        "VOC classic, unlabelled of 10582 (U2PL, UniMatch)",
+        "92:1372 183:1281 366:1098 732:372",
+    ),
+    "Cityscapes, labelled (U2PL)": (
+        "U2PL",
+        "",
+        "Cityscapes, labelled (CPS, DGCL, UniMatch)",
+        "186:8 372:48 744:182 1488:720",
+    ),
+    "Cityscapes, labelled (CPS, DGCL, UniMatch)": (
+        "CPS",
+        "",
+        "Cityscapes, labelled (U2PL)",
+        "186:8 372:48 744:182 1488:720",
+    ),
 }
 NUM_FINE = 1464
 "Images of PASCAL VOC's own training list, with fine masks; the other 9118 of the 10582 have SBD's coarser ones."
 
-def _count(pairs:str, number:str)->int|None: return {k: int(v) for k, v in (p.split(":") for p in pairs.split())}.get(number)
+
+def _count(pairs: str, number: str) -> int | None:
+    return {k: int(v) for k, v in (p.split(":") for p in pairs.split())}.get(number)
 
 # %% ../../nbs/data/00_splits.ipynb #d1a00013
 def family_note(
-    family:str|None, # as known_family gives it
-)->str: # empty if there is nothing to say
+    family: str | None,  # as known_family gives it
+) -> str:  # empty if there is nothing to say
     "What a published list must not be compared with, and how many of its images are fine."
     name, _, number = (family or "").rpartition(", ")
-    if name not in _FACTS: return ""
+    if name not in _FACTS:
+        return ""
     short, fine, rival, shared = _FACTS[name]
     fine, shared = _count(fine, number), _count(shared, number)
-    said = [] if fine is None else [f"all from the {NUM_FINE} fine images" if fine == int(number) else
-        f"all {NUM_FINE} fine images and {int(number) - fine} coarser ones" if fine == NUM_FINE else f"{fine} of {number} are fine images"]
-    if shared is not None: said.append(f"not comparable with {_FACTS[rival][0]} {number} ({shared} images in common)")
+    said = (
+        []
+        if fine is None
+        else [
+            f"all from the {NUM_FINE} fine images"
+            if fine == int(number)
+            else f"all {NUM_FINE} fine images and {int(number) - fine} coarser ones"
+            if fine == NUM_FINE
+            else f"{fine} of {number} are fine images"
+        ]
+    )
+    if shared is not None:
+        said.append(f"not comparable with {_FACTS[rival][0]} {number} ({shared} images in common)")
     return f"{short} {number}: {'; '.join(said)}" if said else ""
 
 # %% ../../nbs/data/00_splits.ipynb #16ce780a
 def check_disjoint(
-    labelled:Sequence[str], # ids
-    unlabelled:Sequence[str], # ids
-    allow_overlap:bool=False, # True: shared images are meant, e.g. to repeat a published pair
-    val:Sequence[str]=(), # ids that are scored; must be in neither list
-)->None:
+    labelled: Sequence[str],  # ids
+    unlabelled: Sequence[str],  # ids
+    allow_overlap: bool = False,  # True: shared images are meant, e.g. to repeat a published pair
+    val: Sequence[str] = (),  # ids that are scored; must be in neither list
+) -> None:
     "Raise InputError if an image is in two of the lists, unless `allow_overlap`."
-    if allow_overlap: return
+    if allow_overlap:
+        return
     lists = dict(labelled=labelled, unlabelled=unlabelled, val=val)
     for one, other in combinations(lists, 2):
         shared = sorted(set(lists[one]) & set(lists[other]))
-        if not shared: continue
+        if not shared:
+            continue
         are, them = ("s are", "them") if len(shared) > 1 else (" is", "it")
-        raise InputError(f"{len(shared)} image{are} in both the {one} and the {other} list: {_some(shared)}; "
-                         f"take {them} out of one list, or set data.allow_overlap to True if that is meant")
+        raise InputError(
+            f"{len(shared)} image{are} in both the {one} and the {other} list: {_some(shared)}; "
+            f"take {them} out of one list, or set data.allow_overlap to True if that is meant"
+        )
 
 # %% ../../nbs/data/00_splits.ipynb #80b8d629
 def num_shared(
-    ids:Sequence[str], # ids
-    others:Sequence[str], # ids
-)->int: # how many are in both
+    ids: Sequence[str],  # ids
+    others: Sequence[str],  # ids
+) -> int:  # how many are in both
     "How many ids two lists share."
     return len(set(ids) & set(others))
 
 # %% ../../nbs/data/00_splits.ipynb #8f59ff95
 def is_nested(
-    smaller:Sequence[str], # ids
-    larger:Sequence[str], # ids
-)->bool:
+    smaller: Sequence[str],  # ids
+    larger: Sequence[str],  # ids
+) -> bool:
     "Whether every id of the smaller list is in the larger one."
     return set(smaller) <= set(larger)
 
 # %% ../../nbs/data/00_splits.ipynb #8cece3cd
 class SplitReport(dict):
     "Facts of some lists; prints as text, saves as JSON."
-    def __str__(self)->str:
+
+    def __str__(self) -> str:
         facts = {kind: f for kind, f in self.items() if isinstance(f, dict)}
         width = max(10, *map(len, facts))
-        rows = [f"{kind:{width}} {f['num']:>6} images  {f['hash'][:16]}  {f['family'] or 'not a published list'}"
-                + ("" if f.get("fine") is None else f", {f['fine']} of {f['num']} fine") for kind, f in facts.items()]
-        if "overlap" in self: rows += [f"in both labelled and unlabelled: {self['overlap']}"]
-        if "val_overlap" in self: rows += [f"val images trained on: {self['val_overlap']}"]
+        rows = [
+            f"{kind:{width}} {f['num']:>6} images  {f['hash'][:16]}  {f['family'] or 'not a published list'}"
+            + ("" if f.get("fine") is None else f", {f['fine']} of {f['num']} fine")
+            for kind, f in facts.items()
+        ]
+        if "overlap" in self:
+            rows += [f"in both labelled and unlabelled: {self['overlap']}"]
+        if "val_overlap" in self:
+            rows += [f"val images trained on: {self['val_overlap']}"]
         return "\n".join(rows + self.get("pairs", []) + self.get("notes", []))
 
+
 def list_facts(
-    ids:Sequence[str], # ids
-    fine:Collection[str]|None=None, # ids of all finely annotated images; None: known for published lists only
-    own:str="", # what a list of our own is called, e.g. "own/seed0"
-)->dict: # num, hash, family, fine
+    ids: Sequence[str],  # ids
+    fine: Collection[str]
+    | None = None,  # ids of all finely annotated images; None: known for published lists only
+    own: str = "",  # what a list of our own is called, e.g. "own/seed0"
+) -> dict:  # num, hash, family, fine
     "Number, fingerprint, family and number of fine labels of one list."
     family = known_family(ids)
     name, _, number = (family or "").rpartition(", ")
     counted = _count(_FACTS[name][1], number) if name in _FACTS else None
-    return dict(num=len(ids), hash=split_hash(ids), family=family or own or None, fine=counted if fine is None else num_shared(ids, fine))
+    return dict(
+        num=len(ids),
+        hash=split_hash(ids),
+        family=family or own or None,
+        fine=counted if fine is None else num_shared(ids, fine),
+    )
 
 # %% ../../nbs/data/00_splits.ipynb #21b46661
 def describe(
-    labelled:Sequence[str], # ids
-    unlabelled:Sequence[str], # ids
-    val:Sequence[str]|None=None, # ids that are scored
-    fine:Collection[str]|None=None, # ids of all finely annotated images, where labels differ in quality
-    own:str="", # what lists of our own are called, e.g. "own/seed0"
-    notes:Sequence[str]=(), # further sentences
-)->SplitReport: # a dict: per list num, hash, family, fine; overlap, val_overlap, notes
+    labelled: Sequence[str],  # ids
+    unlabelled: Sequence[str],  # ids
+    val: Sequence[str] | None = None,  # ids that are scored
+    fine: Collection[str] | None = None,  # ids of all finely annotated images, where labels differ in quality
+    own: str = "",  # what lists of our own are called, e.g. "own/seed0"
+    notes: Sequence[str] = (),  # further sentences
+) -> SplitReport:  # a dict: per list num, hash, family, fine; overlap, val_overlap, notes
     "Counts, overlaps, hashes, known families and their notes, of the lists of one experiment."
     lists = dict(labelled=labelled, unlabelled=unlabelled) | ({} if val is None else dict(val=val))
-    report = SplitReport({k: list_facts(v, fine if k == "labelled" else None, own if k != "val" else "") for k, v in lists.items()})
+    report = SplitReport(
+        {
+            k: list_facts(v, fine if k == "labelled" else None, own if k != "val" else "")
+            for k, v in lists.items()
+        }
+    )
     report["overlap"] = num_shared(labelled, unlabelled)
-    if val is not None: report["val_overlap"] = num_shared(val, [*labelled, *unlabelled])
+    if val is not None:
+        report["val_overlap"] = num_shared(val, [*labelled, *unlabelled])
     families = [report[k]["family"] for k in ("labelled", "unlabelled")]
-    said = [*(family_note(f) for f in families), _odd_pair(*families), f"{own}: drawn here, not comparable with published lists" if own in families else "", *notes]
+    said = [
+        *(family_note(f) for f in families),
+        _odd_pair(*families),
+        f"{own}: drawn here, not comparable with published lists" if own in families else "",
+        *notes,
+    ]
     return SplitReport(report, notes=[s for s in said if s])
 
-def _odd_pair(labelled:str|None, unlabelled:str|None)->str:
+
+def _odd_pair(labelled: str | None, unlabelled: str | None) -> str:
     "What is to be said of two published lists that were not published as a pair."
-    if not labelled or not unlabelled or "(" not in labelled or not unlabelled.startswith(("VOC", "Cityscapes")): return ""
-    if unlabelled.startswith("VOC train_aug"): return "all 10582 images are unlabelled, the labelled ones among them: PseudoSeg's convention, to be named with every number"
-    projects = [{*re.search(r"\((.*)\)", f)[1].split(", ")} if "(" in f else set() for f in (labelled, unlabelled)]
-    if set.intersection(*projects) and labelled.rpartition(", ")[2] == unlabelled.rpartition(", ")[2]: return ""
+    if (
+        not labelled
+        or not unlabelled
+        or "(" not in labelled
+        or not unlabelled.startswith(("VOC", "Cityscapes"))
+    ):
+        return ""
+    if unlabelled.startswith("VOC train_aug"):
+        return "all 10582 images are unlabelled, the labelled ones among them: PseudoSeg's convention, to be named with every number"
+    projects = [
+        {*re.search(r"\((.*)\)", f)[1].split(", ")} if "(" in f else set() for f in (labelled, unlabelled)
+    ]
+    if set.intersection(*projects) and labelled.rpartition(", ")[2] == unlabelled.rpartition(", ")[2]:
+        return ""
     return f"these two lists were not published as a pair: '{labelled}' with '{unlabelled}'"
 
 # %% ../../nbs/data/00_splits.ipynb #d1a00022
 def compare_lists(
-    lists:Mapping[str, Sequence[str]], # name -> ids
-    fine:Collection[str]|None=None, # ids of all finely annotated images; None: known for published lists only
-)->SplitReport: # per list its facts; "pairs": a sentence for each two; "notes"
+    lists: Mapping[str, Sequence[str]],  # name -> ids
+    fine: Collection[str]
+    | None = None,  # ids of all finely annotated images; None: known for published lists only
+) -> SplitReport:  # per list its facts; "pairs": a sentence for each two; "notes"
     "Facts of any number of lists, and how each two overlap."
     report = SplitReport({name: list_facts(ids, fine) for name, ids in lists.items()})
     report["pairs"] = [_relation(a, lists[a], b, lists[b]) for a, b in combinations(lists, 2)]
@@ -294,44 +439,69 @@ def compare_lists(
     pair = sorted(lists, key=lambda name: "unlab" in f"{families[name]} {name}")
     if len(lists) == 2 and ["unlab" in f"{families[name]} {name}" for name in pair] == [False, True]:
         said.append(_odd_pair(*(families[name] for name in pair)))
-        if num_shared(*lists.values()): said.append("an image that is labelled and unlabelled at once is a leak: training refuses such a pair unless data.allow_overlap is True")
+        if num_shared(*lists.values()):
+            said.append(
+                "an image that is labelled and unlabelled at once is a leak: training refuses such a pair unless data.allow_overlap is True"
+            )
     return SplitReport(report, notes=[s for s in dict.fromkeys(said) if s])
 
-def _relation(a:str, ids:Sequence[str], b:str, others:Sequence[str])->str:
+
+def _relation(a: str, ids: Sequence[str], b: str, others: Sequence[str]) -> str:
     shared = num_shared(ids, others)
-    nested = f"{a} is nested in {b}" if is_nested(ids, others) else f"{b} is nested in {a}" if is_nested(others, ids) else "not nested"
+    nested = (
+        f"{a} is nested in {b}"
+        if is_nested(ids, others)
+        else f"{b} is nested in {a}"
+        if is_nested(others, ids)
+        else "not nested"
+    )
     how = "the same images" if shared == len(ids) == len(others) else nested
     named = f" ({', '.join(sorted(set(ids) & set(others)))})" if 0 < shared < 4 else ""
     return f"{a}, {b}: {shared or 'none'} in common{named}" + (f", {how}" if shared else "")
 
 # %% ../../nbs/data/00_splits.ipynb #d1a00032
-LIST_FILES = dict(labelled=("labelled.txt", "labeled.txt"), unlabelled=("unlabelled.txt", "unlabeled.txt"), val=("val.txt",))
+LIST_FILES = dict(
+    labelled=("labelled.txt", "labeled.txt"), unlabelled=("unlabelled.txt", "unlabeled.txt"), val=("val.txt",)
+)
 "The files of a named pair, in the spellings that are read."
 
+
 def find_lists(
-    root:str|Path, # of the data set
-    name:str, # FAMILY/NAME, e.g. "u2pl/732"
-    inside:Sequence[str]=(), # folders of a family that hold the lists of this data set, e.g. "pascal"
-)->dict[str, Path]: # labelled, unlabelled, and val if there is one
+    root: str | Path,  # of the data set
+    name: str,  # FAMILY/NAME, e.g. "u2pl/732"
+    inside: Sequence[str] = (),  # folders of a family that hold the lists of this data set, e.g. "pascal"
+) -> dict[str, Path]:  # labelled, unlabelled, and val if there is one
     "The list files of a named pair below root/splits."
     family, *rest = name.split("/")
     if not rest or not all(re.fullmatch(r"[\w-][\w.-]*", part) for part in (family, *rest)):
-        raise InputError(f"data.lists is '{name}'; allowed: make, or the FAMILY/NAME of a folder below {Path(root)/'splits'}, such as u2pl/732")
-    folders = [Path(root)/"splits"/Path(family, *sub, *rest) for sub in ((), *((i,) for i in inside))]
+        raise InputError(
+            f"data.lists is '{name}'; allowed: make, or the FAMILY/NAME of a folder below {Path(root) / 'splits'}, such as u2pl/732"
+        )
+    folders = [Path(root) / "splits" / Path(family, *sub, *rest) for sub in ((), *((i,) for i in inside))]
     for folder in folders:
-        found = {kind: next((folder/f for f in files if (folder/f).is_file()), None) for kind, files in LIST_FILES.items()}
-        if found["labelled"] and found["unlabelled"]: return {kind: path for kind, path in found.items() if path}
-    raise InputError(f"no lists '{name}': put that project's labeled.txt and unlabeled.txt in {folders[0]} (see data/README.md), "
-                     "or draw our own with --data.lists make, which are not comparable")
+        found = {
+            kind: next((folder / f for f in files if (folder / f).is_file()), None)
+            for kind, files in LIST_FILES.items()
+        }
+        if found["labelled"] and found["unlabelled"]:
+            return {kind: path for kind, path in found.items() if path}
+    raise InputError(
+        f"no lists '{name}': put that project's labeled.txt and unlabeled.txt in {folders[0]} (see data/README.md), "
+        "or draw our own with --data.lists make, which are not comparable"
+    )
 
 # %% ../../nbs/data/00_splits.ipynb #d1a00034
 def name_notes(
-    name:str, # FAMILY/NAME of a pair
-    labelled:Sequence[str], # the ids that its labelled list holds
-)->list[str]: # sentences; empty if name and content agree
+    name: str,  # FAMILY/NAME of a pair
+    labelled: Sequence[str],  # the ids that its labelled list holds
+) -> list[str]:  # sentences; empty if name and content agree
     "Where the name of a pair's folder and its content disagree."
     family, (project, *_, last) = known_family(labelled), name.split("/")
-    notes = [f"the folder of the lists is called {last}, but {len(labelled)} images are labelled"] if last.isdigit() and int(last) != len(labelled) else []
+    notes = (
+        [f"the folder of the lists is called {last}, but {len(labelled)} images are labelled"]
+        if last.isdigit() and int(last) != len(labelled)
+        else []
+    )
     if family and project.lower() in ("u2pl", "cps", "unimatch") and project.lower() not in family.lower():
         notes.append(f"the lists come from the folder '{name}', but are '{family}'")
     return notes
@@ -340,32 +510,38 @@ def name_notes(
 @dataclass
 class SegData:
     "A data set of one experiment: three sets of images, and what its classes are called."
-    name:str # as given in data.name
-    labelled:Dataset # images with targets, trained on
-    unlabelled:Dataset # images trained on without their targets; may be empty (all images labelled)
-    val:Dataset # images with targets, scored
-    num_classes:int # K, background included
-    class_names:tuple[str, ...] # K names
-    palette:np.ndarray # (K, 3) uint8, the colour of each class in pictures
-    fine:Collection[str]|None=None # ids of the finely annotated images, where labels differ in quality
-    own:str="" # what the lists are called if they were drawn here, e.g. "own/seed0"
-    notes:tuple[str, ...]=() # what else must be said beside a result
+
+    name: str  # as given in data.name
+    labelled: Dataset  # images with targets, trained on
+    unlabelled: Dataset  # images trained on without their targets; may be empty (all images labelled)
+    val: Dataset  # images with targets, scored
+    num_classes: int  # K, background included
+    class_names: tuple[str, ...]  # K names
+    palette: np.ndarray  # (K, 3) uint8, the colour of each class in pictures
+    fine: Collection[str] | None = None  # ids of the finely annotated images, where labels differ in quality
+    own: str = ""  # what the lists are called if they were drawn here, e.g. "own/seed0"
+    notes: tuple[str, ...] = ()  # what else must be said beside a result
 
     def __post_init__(self):
-        if not len(self.labelled): raise InputError(f"the labelled list of {self.name} is empty; at least one image must be labelled")
-        if not len(self.val): raise InputError(f"the val list of {self.name} is empty; at least one image must be scored")
+        if not len(self.labelled):
+            raise InputError(
+                f"the labelled list of {self.name} is empty; at least one image must be labelled"
+            )
+        if not len(self.val):
+            raise InputError(f"the val list of {self.name} is empty; at least one image must be scored")
         assert len(self.class_names) == self.num_classes and self.palette.shape == (self.num_classes, 3)
 
-    def __repr__(self)->str:
+    def __repr__(self) -> str:
         return f"SegData({self.name}: {len(self.labelled)} labelled, {len(self.unlabelled)} unlabelled, {len(self.val)} val, {self.num_classes} classes)"
 
     @property
-    def report(self)->SplitReport: return describe(self.labelled.ids, self.unlabelled.ids, self.val.ids, self.fine, self.own, self.notes)
+    def report(self) -> SplitReport:
+        return describe(self.labelled.ids, self.unlabelled.ids, self.val.ids, self.fine, self.own, self.notes)
 
 # %% ../../nbs/data/00_splits.ipynb #69188581
 def voc_palette(
-    num_classes:int, # K, at most 256
-)->np.ndarray: # (K, 3) uint8
+    num_classes: int,  # K, at most 256
+) -> np.ndarray:  # (K, 3) uint8
     "The colours of PASCAL VOC for K classes: the bits of the class number, dealt to the three channels."
     k = np.arange(num_classes)
     channels = [sum(((k >> (3 * bit + c)) & 1) << (7 - bit) for bit in range(3)) for c in range(3)]

@@ -38,7 +38,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..core import IGNORE_INDEX, InputError, unknown_name, write_atomic
+from ..core import IGNORE_INDEX, InputError, unknown_name
+from ..run_folder import write_atomic
 from ..metrics import ClusterScores, score_of
 
 try:

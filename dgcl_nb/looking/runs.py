@@ -29,7 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import InputError, RunFolder, append_line, generator_for, write_atomic
+from ..core import InputError, generator_for
+from ..run_folder import RunFolder, append_line, write_atomic
 from ..data.digits import CLASS_NAMES, PALETTE, SceneConfig, render_part
 from ..snapshots import Snapshot, at_cells, list_snapshots, load_snapshot, make_snapshot, save_snapshot
 

@@ -21,7 +21,7 @@ from bench_density import machine, save, table
 
 from dgcl_nb.batches import make_loader
 from dgcl_nb.config import environment, parse_run
-from dgcl_nb.core import RunFolder
+from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.engine import Control, start_training, training_step
 from dgcl_nb.methods.protocol import collect_sections, section
 
