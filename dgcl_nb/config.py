@@ -28,7 +28,8 @@ from .methods.protocol import Method, SelfTrainingConfig, SupervisedConfig
 from .methods.dgcl import DGCL, DGCLConfig
 from .methods.self_training import SelfTraining
 from .methods.supervised import Supervised
-from .model import ModelConfig, build_network
+from .encoders import ModelConfig
+from .weights import build_network
 from .views import ViewConfig
 
 # %% ../nbs/63_config.ipynb #c2bd4c4d

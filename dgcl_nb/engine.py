@@ -36,7 +36,7 @@ from .core import (IGNORE_INDEX, InputError, RunFolder, append_line, choose_run_
 from .data.splits import SegData
 from .evaluation import EvalResult, evaluate
 from .methods.protocol import Losses, Method, Progress, param_groups, section
-from .model import load_weights
+from .weights import load_weights
 from .snapshots import list_snapshots, make_snapshot, save_snapshot
 from .views import normalize
 
