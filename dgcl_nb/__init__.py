@@ -15,6 +15,7 @@ Modules:
 - `dgcl_nb.data.splits`: Which images are labelled, which are not, and on which we score: lists that are read, made, checked and recognised.
 - `dgcl_nb.density`: How crowded is the place in feature space where a pixel lies? Exact multi-scale nearest-neighbour density, at little more than the price of one matrix product.
 - `dgcl_nb.device`: What crosses between the processor that gives orders and the device that computes, without either waiting for the other.
+- `dgcl_nb.encoders`: From images to maps: which of timm's networks can carry a decoder, how fine their grids are, and how a plain transformer gives maps at all.
 - `dgcl_nb.engine`: The loop: fetch, losses, step, after_step; once in a while it evaluates, shows itself and saves.
 - `dgcl_nb.evaluate`: A run scored again, by any protocol and on any data of its classes: `python -m dgcl_nb.evaluate RUN`.
 - `dgcl_nb.evaluation`: Whole images or sliding windows, several sizes and mirror images on request, always at the original resolution; every image once, and the protocol stands in the output.
@@ -27,7 +28,7 @@ Modules:
 - `dgcl_nb.methods.self_training`: The baseline inside DGCL: a teacher's filtered labels on mixed images, and nothing about density.
 - `dgcl_nb.methods.supervised`: The baseline that every other method must beat: labelled images, nothing else.
 - `dgcl_nb.metrics`: What a run is judged by: mIoU over the whole set, how tight the classes lie in feature space, and how good the pseudo-labels are.
-- `dgcl_nb.model`: From images to four maps: class scores, features, projections and, on request, auxiliary scores; and the teacher that follows.
+- `dgcl_nb.model`: From images to four maps: class scores, features, projections and, on request, auxiliary scores; with a door between encoder and decoder, and the teacher that follows.
 - `dgcl_nb.optim`: How parameters are moved: which optimiser, at which rate, and when.
 - `dgcl_nb.predict`: The network of a run, put to work on pictures of your own: label maps, overlays, confidence, and an ONNX file.
 - `dgcl_nb.pseudo_labels`: What a network believes of an unlabelled pixel, how sure it is, and how many of these beliefs may be used as labels.
@@ -39,6 +40,7 @@ Modules:
 - `dgcl_nb.timing`: Named parts of a step, timed where they happen, and free where nobody asks.
 - `dgcl_nb.train`: One command trains a method and leaves a run folder: `python -m dgcl_nb.train`.
 - `dgcl_nb.views`: What a network is shown of an image: the weak view, the strong view, and CutMix - with image, target and valid mask always moved together.
+- `dgcl_nb.weights`: First weights for an encoder: read without running anything, matched with a report of what did not fit, and at hand without a network.
 - `dgcl_nb.widgets.explorer`: Pixel features as a picture to be asked: sliders for density and confidence, neighbours, a lasso that marks pixels in their images, and clusters seen forming.
 - `dgcl_nb.widgets.front`: What all views in the browser share: labelled controls, packed arrays, a colour scale, and a page that needs no kernel.
 - `dgcl_nb.widgets.monitor`: A run that is watched while it trains: curves, images and feature clusters that move, sliders that stay alive, and buttons that are obeyed within one step.

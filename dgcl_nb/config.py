@@ -27,7 +27,8 @@ from .methods.dgcl import DGCL, DGCLConfig
 from .methods.protocol import Method, SelfTrainingConfig, SupervisedConfig
 from .methods.self_training import SelfTraining
 from .methods.supervised import Supervised
-from .model import ModelConfig, build_network
+from .encoders import ModelConfig
+from .weights import build_network
 from .optim import OptimConfig
 from dgcl_nb.settings import (
     apply_settings,

@@ -38,7 +38,7 @@ from dgcl_nb.run_folder import (
 from .data.splits import SegData
 from .evaluation import EvalResult, evaluate
 from .methods.protocol import Losses, Method, Progress, param_groups, section
-from .model import load_weights
+from .weights import load_weights
 from .optim import lr_factor, make_optimizer, set_lr
 from .snapshots import list_snapshots, make_snapshot, save_snapshot
 from .views import normalize

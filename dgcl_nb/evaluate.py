@@ -39,177 +39,298 @@ log = logging.getLogger("dgcl_nb.evaluate")
 PARTS = ("val", "labelled", "unlabelled")
 "The lists of a data set that can be scored, if they have masks."
 
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
     "Score the networks of a run: IoU of each class, mIoU, cluster scores on request; works under torchrun, too."
-    run:Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] # folder of a run; it must come first
-    out:str="" # JSON file of the scores; empty: evaluation.json in the run folder, or the next free name
-    weights:Literal["all", "best", "last"]="all" # best: the predictor as it was best on val; last: all networks at the last checkpoint; all: both, as far as they are there
-    part:Literal["val", "labelled", "unlabelled"]="val" # which list of the data set is scored; its images need masks
-    clusters:bool=False # whether features are scored as well: silhouette, Calinski-Harabasz, Davies-Bouldin
-    device:str="auto" # where to compute: auto, cpu, cuda, cuda:1, mps
-    data:DataConfig=DataConfig() # what is scored on; the run's own data, unless changed here
-    eval:EvalConfig=EvalConfig() # the protocol; the run's own, unless changed here
+
+    run: Annotated[
+        str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")
+    ]  # folder of a run; it must come first
+    out: str = ""  # JSON file of the scores; empty: evaluation.json in the run folder, or the next free name
+    weights: Literal["all", "best", "last"] = (
+        "all"  # best: the predictor as it was best on val; last: all networks at the last checkpoint; all: both, as far as they are there
+    )
+    part: Literal["val", "labelled", "unlabelled"] = (
+        "val"  # which list of the data set is scored; its images need masks
+    )
+    clusters: bool = (
+        False  # whether features are scored as well: silhouette, Calinski-Harabasz, Davies-Bouldin
+    )
+    device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1, mps
+    data: DataConfig = DataConfig()  # what is scored on; the run's own data, unless changed here
+    eval: EvalConfig = EvalConfig()  # the protocol; the run's own, unless changed here
 
 # %% ../nbs/commands/04_evaluate.ipynb #3afe0049
 def data_defaults(
-    args:Sequence[str], # the command line
-    run:Run, # that is scored
-)->DataConfig:
+    args: Sequence[str],  # the command line
+    run: Run,  # that is scored
+) -> DataConfig:
     "The data settings that the command line changes: the run's, or another data set's defaults."
     words = [w for a in args for w in a.split("=", 1)]
     name = next((b for a, b in zip(words, words[1:]) if a == "--data.name"), run.data.name)
     return run.data if name == run.data.name else DataConfig(name=name)
 
+
 def parse_evaluate(
-    args:Sequence[str], # the command line, without the program
-)->Evaluate:
+    args: Sequence[str],  # the command line, without the program
+) -> Evaluate:
     "What a command line asks for."
-    return parse_words(args, Evaluate, "python -m dgcl_nb.evaluate", lambda run: dict(data=data_defaults(args, run), eval=run.eval))
+    return parse_words(
+        args,
+        Evaluate,
+        "python -m dgcl_nb.evaluate",
+        lambda run: dict(data=data_defaults(args, run), eval=run.eval),
+    )
 
 # %% ../nbs/commands/04_evaluate.ipynb #9ba865ea
 def check_classes(
-    trained:Trained, # who is scored
-    data:SegData, # on what
-)->None:
+    trained: Trained,  # who is scored
+    data: SegData,  # on what
+) -> None:
     "InputError where a network and a data set have different numbers of classes."
     mine, theirs = trained.class_names, tuple(data.class_names)
     if len(mine) != len(theirs):
-        raise InputError(f"the networks of {trained.folder} tell {len(mine)} classes apart ({_some(mine)}), the data set {data.name} has {len(theirs)} ({_some(theirs)}); "
-                         "score a run on data with its own classes: --data.name and --data.root name them")
+        raise InputError(
+            f"the networks of {trained.folder} tell {len(mine)} classes apart ({_some(mine)}), the data set {data.name} has {len(theirs)} ({_some(theirs)}); "
+            "score a run on data with its own classes: --data.name and --data.root name them"
+        )
     differ = [f"{a} / {b}" for i, (a, b) in enumerate(zip(mine, theirs)) if a not in (b, str(i))]
-    if differ: log.warning("%d classes have other names in the run and in the data: %s", len(differ), _some(differ))
+    if differ:
+        log.warning("%d classes have other names in the run and in the data: %s", len(differ), _some(differ))
 
-def _some(names:Sequence[str], limit:int=4)->str: return ", ".join(list(names)[:limit]) + (" …" if len(names) > limit else "")
+
+def _some(names: Sequence[str], limit: int = 4) -> str:
+    return ", ".join(list(names)[:limit]) + (" …" if len(names) > limit else "")
 
 # %% ../nbs/commands/04_evaluate.ipynb #a2fbb7d1
 def score_networks(
-    trained:Trained, # whose networks are scored
-    data:SegData, # for its classes
-    part:str, # one of PARTS
-    cfg:EvalConfig, # the protocol
-    clusters:bool=False, # whether the features are scored
-    rank:int=0, # of this process
-    world:int=1, # processes; all must call it
-    watch=None, # told how many images are done more
-)->dict[str, EvalResult]: # network -> scores
+    trained: Trained,  # whose networks are scored
+    data: SegData,  # for its classes
+    part: str,  # one of PARTS
+    cfg: EvalConfig,  # the protocol
+    clusters: bool = False,  # whether the features are scored
+    rank: int = 0,  # of this process
+    world: int = 1,  # processes; all must call it
+    watch=None,  # told how many images are done more
+) -> dict[str, EvalResult]:  # network -> scores
     "Score every network that the weights hold."
     run = trained.run
     with trained.autocast():
-        return {name: evaluate(network, getattr(data, part), data.num_classes, cfg, trained.device, run.views.mean, run.views.std, run.model.channels_last,
-                               CLUSTER_PIXELS if clusters else 0, rank, world, watch=watch) for name, network in trained.networks.items()}
+        return {
+            name: evaluate(
+                network,
+                getattr(data, part),
+                data.num_classes,
+                cfg,
+                trained.device,
+                run.views.mean,
+                run.views.std,
+                run.model.channels_last,
+                CLUSTER_PIXELS if clusters else 0,
+                rank,
+                world,
+                watch=watch,
+            )
+            for name, network in trained.networks.items()
+        }
 
 # %% ../nbs/commands/04_evaluate.ipynb #27219caa
 def score_row(
-    trained:Trained, # the weights
-    name:str, # of the network
-    result:EvalResult, # its scores
-)->dict: # as JSON holds it
+    trained: Trained,  # the weights
+    name: str,  # of the network
+    result: EvalResult,  # its scores
+) -> dict:  # as JSON holds it
     "The scores of one network."
     score = result.score
-    return dict(network=name, weights=trained.weights, step=trained.step, is_predictor=name == trained.predictor, miou=score.miou if score.miou == score.miou else None,
-                iou_per_class=dict(zip(trained.class_names, score.iou_per_class)), left_out=[trained.class_names[c] for c in score.left_out],
-                **cluster_columns(result.clusters), confusion=score.confusion.tolist())
+    return dict(
+        network=name,
+        weights=trained.weights,
+        step=trained.step,
+        is_predictor=name == trained.predictor,
+        miou=score.miou if score.miou == score.miou else None,
+        iou_per_class=dict(zip(trained.class_names, score.iou_per_class)),
+        left_out=[trained.class_names[c] for c in score.left_out],
+        **cluster_columns(result.clusters),
+        confusion=score.confusion.tolist(),
+    )
 
 # %% ../nbs/commands/04_evaluate.ipynb #e82e630d
 def kinds_of(
-    folder:str|Path, # of a run
-    weights:str, # all, best or last
-)->list[str]: # "best", "last"
+    folder: str | Path,  # of a run
+    weights: str,  # all, best or last
+) -> list[str]:  # "best", "last"
     "Which weights are scored; `all` means those that are there."
-    if weights != "all": return [weights]
+    if weights != "all":
+        return [weights]
     there = [find_weights(folder)[0]]
-    if there == ["last"]: return there
-    try: return there + [find_weights(folder, "last")[0]]
-    except InputError: return there
+    if there == ["last"]:
+        return there
+    try:
+        return there + [find_weights(folder, "last")[0]]
+    except InputError:
+        return there
+
 
 def evaluate_run(
-    folder:str|Path, # of a run
-    weights:str="all", # all, best or last
-    part:str="val", # one of PARTS
-    data:DataConfig|None=None, # what is scored on; None: the run's own data
-    cfg:EvalConfig|None=None, # the protocol; None: the run's own
-    clusters:bool=False, # whether the features are scored
-    device:str="auto", # where to compute
-    bar:bool=False, # whether a progress bar is shown
-)->dict: # what the command writes as JSON
+    folder: str | Path,  # of a run
+    weights: str = "all",  # all, best or last
+    part: str = "val",  # one of PARTS
+    data: DataConfig | None = None,  # what is scored on; None: the run's own data
+    cfg: EvalConfig | None = None,  # the protocol; None: the run's own
+    clusters: bool = False,  # whether the features are scored
+    device: str = "auto",  # where to compute
+    bar: bool = False,  # whether a progress bar is shown
+) -> dict:  # what the command writes as JSON
     "Score a run; with several processes each calls it, and all get the same result."
     from tqdm import tqdm
+
     run, kinds, started = read_config(folder), kinds_of(folder, weights), time.time()
-    data, cfg, plain = data or run.data, cfg or run.eval, dataclasses.replace(run.loop, precision="no", threads=0)
+    data, cfg, plain = (
+        data or run.data,
+        cfg or run.eval,
+        dataclasses.replace(run.loop, precision="no", threads=0),
+    )
     accelerator, kept = make_accelerator(dataclasses.replace(run, device=device, loop=plain)), []
-    first_decides(accelerator, lambda: kept.append(open_data(data)))                # what it renders or counts, the others find
+    first_decides(
+        accelerator, lambda: kept.append(open_data(data))
+    )  # what it renders or counts, the others find
     opened, rows = kept[0] if kept else open_data(data), []
     rank, world, images = accelerator.process_index, accelerator.num_processes, getattr(opened, part)
-    if not len(images): raise InputError(f"the {part} list of {data.name} is empty; --part val scores the validation images")
+    if not len(images):
+        raise InputError(f"the {part} list of {data.name} is empty; --part val scores the validation images")
     for kind in kinds:
-        trained = open_trained(folder, kind, str(accelerator.device)); check_classes(trained, opened)
-        with tqdm(total=len(trained.networks) * len(range(rank, len(images), world)), unit="image", desc=kind, leave=False, disable=not bar or rank > 0) as shown:
+        trained = open_trained(folder, kind, str(accelerator.device))
+        check_classes(trained, opened)
+        with tqdm(
+            total=len(trained.networks) * len(range(rank, len(images), world)),
+            unit="image",
+            desc=kind,
+            leave=False,
+            disable=not bar or rank > 0,
+        ) as shown:
             found = score_networks(trained, opened, part, cfg, clusters, rank, world, shown.update)
         rows += [score_row(trained, name, r) for name, r in found.items()]
     listed = dict(num=len(images), hash=split_hash(images.ids), family=known_family(images.ids))
-    return dict(run=Path(folder).resolve().name, method=run.method, preset=run.preset, data=dataclasses.asdict(data), part=part, list=listed, networks=rows,
-                eval=dataclasses.asdict(cfg), protocol=next(iter(found.values())).protocol, precision=trained.precision,
-                device=str(accelerator.device), processes=world, threads=torch.get_num_threads(), seconds=round(time.time() - started, 3), environment=environment())
+    return dict(
+        run=Path(folder).resolve().name,
+        method=run.method,
+        preset=run.preset,
+        data=dataclasses.asdict(data),
+        part=part,
+        list=listed,
+        networks=rows,
+        eval=dataclasses.asdict(cfg),
+        protocol=next(iter(found.values())).protocol,
+        precision=trained.precision,
+        device=str(accelerator.device),
+        processes=world,
+        threads=torch.get_num_threads(),
+        seconds=round(time.time() - started, 3),
+        environment=environment(),
+    )
 
 # %% ../nbs/commands/04_evaluate.ipynb #0531b927
 def format_scores(
-    scores:dict, # of evaluate_run
-)->str:
+    scores: dict,  # of evaluate_run
+) -> str:
     "A table with a column for each network, and under which conditions it holds."
     rows, width, first = scores["networks"], 10, 20
     line = lambda name, cells: f"{name:>{first}}  " + "  ".join(f"{c:>{width}}" for c in cells)
     show = lambda v, digits=1: "-" if v is None else f"{v:.{digits}f}"
-    lines = [line("IoU %", [r["network"] + "*" * r["is_predictor"] for r in rows]), line("", [r["weights"] for r in rows]), line("", [f"step {r['step']}" for r in rows])]
-    lines += [line(c, [show(r["iou_per_class"][c]) for r in rows]) for c in rows[0]["iou_per_class"]] + [line("mIoU", [show(r["miou"]) for r in rows])]
-    for key, name, digits in (("silhouette", "silhouette", 3), ("calinski_harabasz", "Calinski-Harabasz", 0), ("davies_bouldin", "Davies-Bouldin", 2)):
-        if any(key in r for r in rows): lines.append(line(name, [show(r.get(key), digits) for r in rows]))
-    facts = {"*": "the network whose figures the method claims", "best": "selected on the run's own val images: on these an upper bound"}
-    notes = [f"{k:>{first}}  {v}" for k, v in facts.items() if k == "*" or any(r["weights"] == k for r in rows)]
+    lines = [
+        line("IoU %", [r["network"] + "*" * r["is_predictor"] for r in rows]),
+        line("", [r["weights"] for r in rows]),
+        line("", [f"step {r['step']}" for r in rows]),
+    ]
+    lines += [line(c, [show(r["iou_per_class"][c]) for r in rows]) for c in rows[0]["iou_per_class"]] + [
+        line("mIoU", [show(r["miou"]) for r in rows])
+    ]
+    for key, name, digits in (
+        ("silhouette", "silhouette", 3),
+        ("calinski_harabasz", "Calinski-Harabasz", 0),
+        ("davies_bouldin", "Davies-Bouldin", 2),
+    ):
+        if any(key in r for r in rows):
+            lines.append(line(name, [show(r.get(key), digits) for r in rows]))
+    facts = {
+        "*": "the network whose figures the method claims",
+        "best": "selected on the run's own val images: on these an upper bound",
+    }
+    notes = [
+        f"{k:>{first}}  {v}" for k, v in facts.items() if k == "*" or any(r["weights"] == k for r in rows)
+    ]
     about, listed = scores["data"], scores["list"]
     family = f" ({listed['family']})" if listed["family"] else ""
     effort = f"{scores['seconds']:.0f} s on {scores['device']}, {scores['processes']} process{'es' if scores['processes'] > 1 else ''}, precision {scores['precision']}"
-    facts = dict(data=f"{about['name']}, {scores['part']}: {listed['num']} images{family}", protocol=scores["protocol"], time=effort)
+    facts = dict(
+        data=f"{about['name']}, {scores['part']}: {listed['num']} images{family}",
+        protocol=scores["protocol"],
+        time=effort,
+    )
     return "\n".join(lines + notes + [f"{k:>{first}}  {v}" for k, v in facts.items()])
 
 # %% ../nbs/commands/04_evaluate.ipynb #5f07757f
 def choose_file(
-    asked:Evaluate, # the run, and where to write
-)->Path: # a file that is not there, in a folder that is
+    asked: Evaluate,  # the run, and where to write
+) -> Path:  # a file that is not there, in a folder that is
     "Where the scores are written."
-    path, n = Path(asked.out) if asked.out else RunFolder(asked.run).path/"evaluation.json", 1
-    if asked.out and path.exists(): raise InputError(f"--out {path} exists; name another file")
-    while path.exists(): n += 1; path = path.with_name(f"evaluation-{n}.json")
-    try: path.parent.mkdir(parents=True, exist_ok=True); write_atomic(trial := path.with_name(f".{path.name}.part"), ""); trial.unlink()
-    except OSError as e: raise InputError(f"cannot write {path}: {e.strerror or e}; name another file with --out") from e
+    path, n = Path(asked.out) if asked.out else RunFolder(asked.run).path / "evaluation.json", 1
+    if asked.out and path.exists():
+        raise InputError(f"--out {path} exists; name another file")
+    while path.exists():
+        n += 1
+        path = path.with_name(f"evaluation-{n}.json")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(trial := path.with_name(f".{path.name}.part"), "")
+        trial.unlink()
+    except OSError as e:
+        raise InputError(f"cannot write {path}: {e.strerror or e}; name another file with --out") from e
     return path
 
+
 def evaluate_all(
-    args:Sequence[str], # the command line, without the program
-)->dict: # the scores
+    args: Sequence[str],  # the command line, without the program
+) -> dict:  # the scores
     "Parse a command line, score, print, write."
     asked = parse_evaluate(args)
     is_main = int(os.environ.get("RANK", 0)) == 0
     path = choose_file(asked) if is_main else None
-    scores = evaluate_run(asked.run, asked.weights, asked.part, asked.data, asked.eval, asked.clusters, asked.device, bar=True)
-    if not is_main: return scores
+    scores = evaluate_run(
+        asked.run, asked.weights, asked.part, asked.data, asked.eval, asked.clusters, asked.device, bar=True
+    )
+    if not is_main:
+        return scores
     print(format_scores(scores), flush=True)
-    try: write_atomic(path, json.dumps(scores, indent=1) + "\n")
-    except OSError as e: raise InputError(f"cannot write {path}: {e.strerror or e}; the scores above are all there is: free space, and name another file with --out") from e
+    try:
+        write_atomic(path, json.dumps(scores, indent=1) + "\n")
+    except OSError as e:
+        raise InputError(
+            f"cannot write {path}: {e.strerror or e}; the scores above are all there is: free space, and name another file with --out"
+        ) from e
     print(f"{'written to':>20}  {path}", flush=True)
     return scores
 
+
 def main(
-    args:Sequence[str]|None=None, # the command line; sys.argv by default
-)->None:
+    args: Sequence[str] | None = None,  # the command line; sys.argv by default
+) -> None:
     "The command: exits with 0, 1 if another process was lost, 2 for an error of the input, 130 when interrupted."
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try: evaluate_all(sys.argv[1:] if args is None else list(args))
-    except InputError as e: print(f"error: {e}", file=sys.stderr); sys.exit(2)
-    except KeyboardInterrupt: print("stopped", file=sys.stderr); sys.exit(130)
+    try:
+        evaluate_all(sys.argv[1:] if args is None else list(args))
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
     except Exception as e:
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1 and is_dead_line(e): sys.exit("error: another process has ended; what it printed says why")
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1 and is_dead_line(e):
+            sys.exit("error: another process has ended; what it printed says why")
         raise
 
 # %% ../nbs/commands/04_evaluate.ipynb #5c78493a
-if __name__ == "__main__" and "__file__" in globals(): main()
+if __name__ == "__main__" and "__file__" in globals():
+    main()

@@ -52,63 +52,90 @@ BATCH_PIXELS = 2**22
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
     "How a network is evaluated."
-    mode:str = "whole" # whole: each image at once; slide: overlapping windows, for images much larger than the training crops
-    crop:int = 0 # slide only: side of a window in pixels, usually that of the training crops
-    stride:float = 2/3 # slide only: step between windows as a fraction of the crop, in (0, 1]; 2/3 is PSPNet's
-    scales:tuple[float, ...] = (1.0,) # sizes at which an image is looked at, as multiples of its own; with several, what all say is averaged
-    flip:bool = False # True: an image is looked at mirrored, too
-    add:str = "logits" # what overlapping windows, sizes and mirror images add up: logits (U2PL, DGCL) or probs (UniMatch)
-    batch_size:int = 32 # images that go through the network together, at most; only neighbours of one size do, and few if they are large
-    workers:int = 0 # processes that read images; 0 reads in the main process
+
+    mode: str = "whole"  # whole: each image at once; slide: overlapping windows, for images much larger than the training crops
+    crop: int = 0  # slide only: side of a window in pixels, usually that of the training crops
+    stride: float = (
+        2 / 3
+    )  # slide only: step between windows as a fraction of the crop, in (0, 1]; 2/3 is PSPNet's
+    scales: tuple[float, ...] = (
+        1.0,
+    )  # sizes at which an image is looked at, as multiples of its own; with several, what all say is averaged
+    flip: bool = False  # True: an image is looked at mirrored, too
+    add: str = "logits"  # what overlapping windows, sizes and mirror images add up: logits (U2PL, DGCL) or probs (UniMatch)
+    batch_size: int = 32  # images that go through the network together, at most; only neighbours of one size do, and few if they are large
+    workers: int = 0  # processes that read images; 0 reads in the main process
 
     def __post_init__(self):
-        if self.mode not in MODES: raise unknown_name("evaluation mode", self.mode, MODES)
-        if self.add not in SUMS: raise unknown_name("sum of windows", self.add, SUMS)
+        if self.mode not in MODES:
+            raise unknown_name("evaluation mode", self.mode, MODES)
+        if self.add not in SUMS:
+            raise unknown_name("sum of windows", self.add, SUMS)
         if self.mode == "slide" and self.crop < 1:
-            raise InputError(f"eval.crop is {self.crop}; sliding windows need their side in pixels, usually that of the training crops")
+            raise InputError(
+                f"eval.crop is {self.crop}; sliding windows need their side in pixels, usually that of the training crops"
+            )
         if self.mode == "whole" and self.crop:
-            raise InputError(f"eval.crop is {self.crop}, which has no effect on whole images; set eval.mode = slide, or leave eval.crop at 0")
+            raise InputError(
+                f"eval.crop is {self.crop}, which has no effect on whole images; set eval.mode = slide, or leave eval.crop at 0"
+            )
         if not self.scales or min(self.scales) <= 0 or len(set(self.scales)) < len(self.scales):
-            raise InputError(f"eval.scales is {' '.join(f'{s:g}' for s in self.scales) or 'empty'}; allowed: one or more different numbers above 0, such as 0.75 1 1.25")
-        if not 0 < self.stride <= 1: raise InputError(f"eval.stride is {self.stride}; allowed: a fraction of the window in (0, 1], such as 2/3")
-        if self.batch_size < 1: raise InputError(f"eval.batch_size is {self.batch_size}; allowed: 1 or more")
-        if self.workers < 0: raise InputError(f"eval.workers is {self.workers}; allowed: 0 or more")
+            raise InputError(
+                f"eval.scales is {' '.join(f'{s:g}' for s in self.scales) or 'empty'}; allowed: one or more different numbers above 0, such as 0.75 1 1.25"
+            )
+        if not 0 < self.stride <= 1:
+            raise InputError(
+                f"eval.stride is {self.stride}; allowed: a fraction of the window in (0, 1], such as 2/3"
+            )
+        if self.batch_size < 1:
+            raise InputError(f"eval.batch_size is {self.batch_size}; allowed: 1 or more")
+        if self.workers < 0:
+            raise InputError(f"eval.workers is {self.workers}; allowed: 0 or more")
 
 # %% ../nbs/61_evaluation.ipynb #8459d91e
 def window_starts(
-    length:int, # pixels along one axis
-    crop:int, # side of a window
-    stride:float, # step as a fraction of the crop, (0, 1]
-)->list[int]: # first pixel of each window, ascending
+    length: int,  # pixels along one axis
+    crop: int,  # side of a window
+    stride: float,  # step as a fraction of the crop, (0, 1]
+) -> list[int]:  # first pixel of each window, ascending
     "Where windows begin along an axis, so that all are whole and every pixel is covered."
-    if length <= crop: return [0]
+    if length <= crop:
+        return [0]
     step = math.ceil(crop * stride)
     return [min(i * step, length - crop) for i in range(math.ceil((length - crop) / step) + 1)]
 
 # %% ../nbs/61_evaluation.ipynb #028f5f6e
 def windows_of(
-    height:int, # H, pixels
-    width:int, # W, pixels
-    cfg:EvalConfig, # mode, crop, stride
-)->list[tuple[slice, slice]]: # rows and columns of each window, row by row
+    height: int,  # H, pixels
+    width: int,  # W, pixels
+    cfg: EvalConfig,  # mode, crop, stride
+) -> list[tuple[slice, slice]]:  # rows and columns of each window, row by row
     "The windows in which an image goes through the network: one for mode whole."
-    if cfg.mode == "whole": return [(slice(0, height), slice(0, width))]
+    if cfg.mode == "whole":
+        return [(slice(0, height), slice(0, width))]
     rows, cols = (window_starts(n, cfg.crop, cfg.stride) for n in (height, width))
-    return [(slice(r, min(r + cfg.crop, height)), slice(c, min(c + cfg.crop, width))) for r in rows for c in cols]
+    return [
+        (slice(r, min(r + cfg.crop, height)), slice(c, min(c + cfg.crop, width))) for r in rows for c in cols
+    ]
 
 # %% ../nbs/61_evaluation.ipynb #0cdd04db
 def upsample(
-    logits:Tensor, # (B, K, h, w) float
-    size:tuple[int, int], # (H, W), pixels
-)->Tensor: # (B, K, H, W) float32
+    logits: Tensor,  # (B, K, h, w) float
+    size: tuple[int, int],  # (H, W), pixels
+) -> Tensor:  # (B, K, H, W) float32
     "Bilinear logits at image resolution, (B, K, h, w) -> (B, K, H, W)."
-    return F.interpolate(logits.float().contiguous(memory_format=torch.channels_last), size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(
+        logits.float().contiguous(memory_format=torch.channels_last),
+        size=size,
+        mode="bilinear",
+        align_corners=False,
+    )
 
 # %% ../nbs/61_evaluation.ipynb #16993d1b
 def labels_of(
-    logits:Tensor, # (B, K, h, w) float
-    size:tuple[int, int], # (H, W), pixels
-)->Tensor: # (B, H, W) int64
+    logits: Tensor,  # (B, K, h, w) float
+    size: tuple[int, int],  # (H, W), pixels
+) -> Tensor:  # (B, H, W) int64
     "The class of the largest logit at image resolution, made in parts that fit the budget."
     each = max(1, RESIZE_BUDGET // (logits.shape[1] * size[0] * size[1]))
     return torch.cat([upsample(part, size).argmax(1) for part in logits.split(each)])
@@ -116,17 +143,18 @@ def labels_of(
 # %% ../nbs/61_evaluation.ipynb #b43f7912
 class Window(NamedTuple):
     "What the network says of one window of a batch of images."
-    rows:slice # pixels down
-    cols:slice # pixels across
-    logits:Tensor # (B, K, h, w)
-    feats:Tensor # (B, D, h, w)
+
+    rows: slice  # pixels down
+    cols: slice  # pixels across
+    logits: Tensor  # (B, K, h, w)
+    feats: Tensor  # (B, D, h, w)
 
 # %% ../nbs/61_evaluation.ipynb #62f92c3d
 def run_windows(
-    network:nn.Module, # images -> SegOutput
-    images:Tensor, # (B, 3, H, W) float32, normalised
-    cfg:EvalConfig, # mode, crop, stride
-)->Iterator[Window]: # one at a time
+    network: nn.Module,  # images -> SegOutput
+    images: Tensor,  # (B, 3, H, W) float32, normalised
+    cfg: EvalConfig,  # mode, crop, stride
+) -> Iterator[Window]:  # one at a time
     "Pass (B, 3, H, W) images through the network, window by window."
     for rows, cols in windows_of(*images.shape[-2:], cfg):
         out = network(images[..., rows, cols])
@@ -134,110 +162,120 @@ def run_windows(
 
 # %% ../nbs/61_evaluation.ipynb #c9bb1ad2
 def add_windows(
-    windows:Iterable[Window], # of one batch
-    size:tuple[int, int], # (H, W) of the images
-    add:str="logits", # or "probs"
-)->Tensor: # (B, K, H, W) float32, the sum
+    windows: Iterable[Window],  # of one batch
+    size: tuple[int, int],  # (H, W) of the images
+    add: str = "logits",  # or "probs"
+) -> Tensor:  # (B, K, H, W) float32, the sum
     "The sum of what overlapping windows say, (B, K, H, W)."
     total = None
     for w in windows:
         part = upsample(w.logits, (w.rows.stop - w.rows.start, w.cols.stop - w.cols.start))
-        if add == "probs": part = part.softmax(1)
-        if total is None: total = part.new_zeros(*part.shape[:2], *size)
+        if add == "probs":
+            part = part.softmax(1)
+        if total is None:
+            total = part.new_zeros(*part.shape[:2], *size)
         total[..., w.rows, w.cols] += part
     return total
 
 # %% ../nbs/61_evaluation.ipynb #56ac2691
 def labels_from(
-    windows:Iterable[Window], # of one batch
-    size:tuple[int, int], # (H, W) of the images
-    cfg:EvalConfig, # the protocol
-)->Tensor: # (B, H, W) int64 class numbers
+    windows: Iterable[Window],  # of one batch
+    size: tuple[int, int],  # (H, W) of the images
+    cfg: EvalConfig,  # the protocol
+) -> Tensor:  # (B, H, W) int64 class numbers
     "The predicted class of each pixel, from what the windows say."
-    if cfg.mode == "slide": return add_windows(windows, size, cfg.add).argmax(1)
-    only, = windows
+    if cfg.mode == "slide":
+        return add_windows(windows, size, cfg.add).argmax(1)
+    (only,) = windows
     return labels_of(only.logits, size)
 
 # %% ../nbs/61_evaluation.ipynb #c1a5e002
 class Pass(NamedTuple):
     "One look at an image."
-    scale:float # size as a multiple of the image's own
-    mirrored:bool # left and right exchanged
 
-PLAIN = Pass(1., False)
+    scale: float  # size as a multiple of the image's own
+    mirrored: bool  # left and right exchanged
+
+
+PLAIN = Pass(1.0, False)
 "The image as it is."
 
+
 def passes_of(
-    cfg:EvalConfig, # scales, flip
-)->list[Pass]: # in the order of the scales
+    cfg: EvalConfig,  # scales, flip
+) -> list[Pass]:  # in the order of the scales
     "All looks at an image that a protocol asks for."
     return [Pass(s, m) for s in cfg.scales for m in ((False, True) if cfg.flip else (False,))]
 
-
 # %% ../nbs/61_evaluation.ipynb #c1a5e004
 def seen_in(
-    images:Tensor, # (B, 3, H, W) float32, normalised
-    look:Pass, # how they are looked at
-)->Tensor: # (B, 3, H', W'), at least one pixel a side
+    images: Tensor,  # (B, 3, H, W) float32, normalised
+    look: Pass,  # how they are looked at
+) -> Tensor:  # (B, 3, H', W'), at least one pixel a side
     "What the network is shown of (B, 3, H, W) images in one pass."
     size = tuple(max(1, round(n * look.scale)) for n in images.shape[-2:])
-    if size != tuple(images.shape[-2:]): images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+    if size != tuple(images.shape[-2:]):
+        images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
     return images.flip(-1) if look.mirrored else images
-
 
 # %% ../nbs/61_evaluation.ipynb #c1a5e007
 def votes_of(
-    size:tuple[int, int], # (H, W), pixels
-    cfg:EvalConfig, # mode, crop, stride
-)->Tensor: # (H, W) float32, at least 1
+    size: tuple[int, int],  # (H, W), pixels
+    cfg: EvalConfig,  # mode, crop, stride
+) -> Tensor:  # (H, W) float32, at least 1
     "How many windows have a say in each pixel."
     votes = torch.zeros(*size)
-    for rows, cols in windows_of(*size, cfg): votes[rows, cols] += 1
+    for rows, cols in windows_of(*size, cfg):
+        votes[rows, cols] += 1
     return votes
-
 
 # %% ../nbs/61_evaluation.ipynb #c1a5e009
 def mean_of_passes(
-    network:nn.Module, # images -> SegOutput, in eval mode
-    images:Tensor, # (B, 3, H, W) float32, normalised
-    cfg:EvalConfig, # the protocol
-    tap:Callable[[Iterable[Window]], Iterable[Window]]|None=None, # sees the windows of the plain pass, and passes them on
-)->Tensor: # (B, K, H, W) float32, logits or probabilities as cfg.add says
+    network: nn.Module,  # images -> SegOutput, in eval mode
+    images: Tensor,  # (B, 3, H, W) float32, normalised
+    cfg: EvalConfig,  # the protocol
+    tap: Callable[[Iterable[Window]], Iterable[Window]]
+    | None = None,  # sees the windows of the plain pass, and passes them on
+) -> Tensor:  # (B, K, H, W) float32, logits or probabilities as cfg.add says
     "What the network says of each pixel, (B, K, H, W): the mean over windows, sizes and mirror images."
     total, looks = None, passes_of(cfg)
     if tap and PLAIN not in looks:
-        for _ in tap(run_windows(network, images, cfg)): pass
+        for _ in tap(run_windows(network, images, cfg)):
+            pass
     for look in looks:
-        seen = seen_in(images, look); size = tuple(seen.shape[-2:])
+        seen = seen_in(images, look)
+        size = tuple(seen.shape[-2:])
         windows = run_windows(network, seen, cfg)
         part = add_windows(tap(windows) if tap and look == PLAIN else windows, size, cfg.add)
         part /= votes_of(size, cfg).to(part.device)
-        if look.mirrored: part = part.flip(-1)
-        if look.scale != 1: part = upsample(part, tuple(images.shape[-2:]))
+        if look.mirrored:
+            part = part.flip(-1)
+        if look.scale != 1:
+            part = upsample(part, tuple(images.shape[-2:]))
         total = part if total is None else total.add_(part)
     return total.div_(len(looks))
 
-
 # %% ../nbs/61_evaluation.ipynb #01f90978
 def predict_labels(
-    network:nn.Module, # images -> SegOutput, in eval mode
-    images:Tensor, # (B, 3, H, W) float32, normalised
-    cfg:EvalConfig, # the protocol
-    tap:Callable[[Iterable[Window]], Iterable[Window]]|None=None, # sees the windows of the plain pass, and passes them on
-)->Tensor: # (B, H, W) int64 class numbers
+    network: nn.Module,  # images -> SegOutput, in eval mode
+    images: Tensor,  # (B, 3, H, W) float32, normalised
+    cfg: EvalConfig,  # the protocol
+    tap: Callable[[Iterable[Window]], Iterable[Window]]
+    | None = None,  # sees the windows of the plain pass, and passes them on
+) -> Tensor:  # (B, H, W) int64 class numbers
     "The predicted class of each pixel of (B, 3, H, W) images."
-    if passes_of(cfg) != [PLAIN]: return mean_of_passes(network, images, cfg, tap).argmax(1)
+    if passes_of(cfg) != [PLAIN]:
+        return mean_of_passes(network, images, cfg, tap).argmax(1)
     windows = run_windows(network, images, cfg)
     return labels_from(tap(windows) if tap else windows, images.shape[-2:], cfg)
 
-
 # %% ../nbs/61_evaluation.ipynb #6c901a83
 def sample_windows(
-    windows:Iterable[Window], # of one batch
-    sample:PixelSample, # that is offered their cells
-    targets:Tensor, # (B, H, W) int64 true classes
-    positions:list[int], # B places of the images in the data set
-)->Iterator[Window]: # the same windows
+    windows: Iterable[Window],  # of one batch
+    sample: PixelSample,  # that is offered their cells
+    targets: Tensor,  # (B, H, W) int64 true classes
+    positions: list[int],  # B places of the images in the data set
+) -> Iterator[Window]:  # the same windows
     "Pass windows on, and offer their cells to the sample; a pixel counts for the first window that covers it."
     seen = torch.zeros(targets.shape[1:], dtype=torch.bool, device=targets.device)
     for part, w in enumerate(windows):
@@ -248,50 +286,65 @@ def sample_windows(
 
 # %% ../nbs/61_evaluation.ipynb #cdb99d9c
 def equal_sized_batches(
-    samples:Iterable[dict], # with image (3, H, W) u8
-    batch_size:int, # at most so many a batch
-    max_pixels:int=BATCH_PIXELS, # of all images of a batch; a larger image goes alone
-)->Iterator[list[dict]]: # in the order of the samples
+    samples: Iterable[dict],  # with image (3, H, W) u8
+    batch_size: int,  # at most so many a batch
+    max_pixels: int = BATCH_PIXELS,  # of all images of a batch; a larger image goes alone
+) -> Iterator[list[dict]]:  # in the order of the samples
     "Neighbouring samples of one size together, at most `batch_size` and at most `max_pixels`."
     for (_, height, width), same in groupby(samples, key=lambda s: tuple(s["image"].shape)):
         each = max(1, min(batch_size, max_pixels // (height * width)))
-        while batch := list(islice(same, each)): yield batch
-
+        while batch := list(islice(same, each)):
+            yield batch
 
 # %% ../nbs/61_evaluation.ipynb #306c912f
 def check_sample(
-    sample:dict, # of image (3, H, W), target (H, W) or None, id
-)->None:
+    sample: dict,  # of image (3, H, W), target (H, W) or None, id
+) -> None:
     "Raise InputError for an image that cannot be evaluated."
     name = f"image '{sample['id']}'"
-    if sample["target"] is None: raise InputError(f"{name} has no target; evaluation needs a mask for each image: add it, or take the image off the list")
+    if sample["target"] is None:
+        raise InputError(
+            f"{name} has no target; evaluation needs a mask for each image: add it, or take the image off the list"
+        )
     image, target = tuple(sample["image"].shape[-2:]), tuple(sample["target"].shape[-2:])
     if image != target:
-        raise InputError(f"{name} is {image[0]}×{image[1]} and its mask {target[0]}×{target[1]} pixels (height×width); both must have one size: correct one")
+        raise InputError(
+            f"{name} is {image[0]}×{image[1]} and its mask {target[0]}×{target[1]} pixels (height×width); both must have one size: correct one"
+        )
 
 # %% ../nbs/61_evaluation.ipynb #6d4cc514
 def load_batches(
-    dataset:Dataset, # samples dict(image (3, H, W) u8, target (H, W) int64, id)
-    positions:Sequence[int], # which of them, ascending
-    cfg:EvalConfig, # batch size and workers
-)->Iterator[tuple[list[int], list[dict]]]: # positions and samples of each batch
+    dataset: Dataset,  # samples dict(image (3, H, W) u8, target (H, W) int64, id)
+    positions: Sequence[int],  # which of them, ascending
+    cfg: EvalConfig,  # batch size and workers
+) -> Iterator[tuple[list[int], list[dict]]]:  # positions and samples of each batch
     "Checked batches of images of one size, in data-set order."
-    loader = DataLoader(dataset, batch_size=None, sampler=positions, num_workers=cfg.workers, collate_fn=_as_is, generator=torch.Generator())
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=positions,
+        num_workers=cfg.workers,
+        collate_fn=_as_is,
+        generator=torch.Generator(),
+    )
     left = iter(positions)
     for batch in equal_sized_batches(loader, cfg.batch_size):
-        for s in batch: check_sample(s)
+        for s in batch:
+            check_sample(s)
         yield list(islice(left, len(batch))), batch
 
-def _as_is(sample): return sample
+
+def _as_is(sample):
+    return sample
 
 # %% ../nbs/61_evaluation.ipynb #88559287
 def to_network(
-    samples:list[dict], # with image (3, H, W) u8
-    device:torch.device, # where the network is
-    mean:Sequence[float], # per channel, in [0, 1]
-    std:Sequence[float], # per channel, in [0, 1]
-    channels_last:bool=False, # the network's memory format
-)->Tensor: # (B, 3, H, W) float32
+    samples: list[dict],  # with image (3, H, W) u8
+    device: torch.device,  # where the network is
+    mean: Sequence[float],  # per channel, in [0, 1]
+    std: Sequence[float],  # per channel, in [0, 1]
+    channels_last: bool = False,  # the network's memory format
+) -> Tensor:  # (B, 3, H, W) float32
     "Stacked and normalised images, (B, 3, H, W)."
     images = torch.stack([s["image"].as_subclass(Tensor) for s in samples]).to(device).float() / 255
     images = (images - images.new_tensor(mean)[:, None, None]) / images.new_tensor(std)[:, None, None]
@@ -300,83 +353,110 @@ def to_network(
 # %% ../nbs/61_evaluation.ipynb #b4c2b7ae
 @contextmanager
 def eval_mode(
-    network:nn.Module, # any module
-)->Iterator[nn.Module]: # the same
+    network: nn.Module,  # any module
+) -> Iterator[nn.Module]:  # the same
     "Inside, the network is in eval mode; afterwards every part of it is as it was."
     flags = [(m, m.training) for m in network.modules()]
     network.eval()
-    try: yield network
+    try:
+        yield network
     finally:
-        for m, training in flags: m.training = training
+        for m, training in flags:
+            m.training = training
 
 # %% ../nbs/61_evaluation.ipynb #586f0cf6
 class EvalResult(NamedTuple):
     "What an evaluation found."
-    score:ScoreResult # mIoU and IoU per class, per cent
-    protocol:str # how it was made, in a line
-    clusters:ClusterScores|None # of the features, background left out; None if not asked for
-    clusters_with_background:ClusterScores|None # the same with class 0; None if not asked for
+
+    score: ScoreResult  # mIoU and IoU per class, per cent
+    protocol: str  # how it was made, in a line
+    clusters: ClusterScores | None  # of the features, background left out; None if not asked for
+    clusters_with_background: ClusterScores | None  # the same with class 0; None if not asked for
 
 # %% ../nbs/61_evaluation.ipynb #24646d36
 def describe_passes(
-    cfg:EvalConfig, # scales, flip
-)->str:
+    cfg: EvalConfig,  # scales, flip
+) -> str:
     "Sizes and mirror images in words."
-    sizes = "single scale" if cfg.scales == (1.,) else f"scale{'s' if len(cfg.scales) > 1 else ''} {', '.join(f'{s:g}' for s in cfg.scales)}"
-    return f"{sizes}, {'each also mirrored' if cfg.flip else 'no flip'}" + (f", mean of {cfg.add}" if len(passes_of(cfg)) > 1 else "")
+    sizes = (
+        "single scale"
+        if cfg.scales == (1.0,)
+        else f"scale{'s' if len(cfg.scales) > 1 else ''} {', '.join(f'{s:g}' for s in cfg.scales)}"
+    )
+    return f"{sizes}, {'each also mirrored' if cfg.flip else 'no flip'}" + (
+        f", mean of {cfg.add}" if len(passes_of(cfg)) > 1 else ""
+    )
+
 
 def describe_method(
-    cfg:EvalConfig, # the protocol
-)->str:
+    cfg: EvalConfig,  # the protocol
+) -> str:
     "How an image goes through the network, in words."
-    how = "whole images" if cfg.mode == "whole" else f"sliding windows of {cfg.crop} pixels, step {math.ceil(cfg.crop * cfg.stride)}, sum of {cfg.add}"
+    how = (
+        "whole images"
+        if cfg.mode == "whole"
+        else f"sliding windows of {cfg.crop} pixels, step {math.ceil(cfg.crop * cfg.stride)}, sum of {cfg.add}"
+    )
     return f"{how}, original resolution, {describe_passes(cfg)}"
 
+
 def describe_protocol(
-    cfg:EvalConfig, # the protocol
-    num_images:int, # evaluated, over all processes
-    num_classes:int, # K
-)->str: # one line
+    cfg: EvalConfig,  # the protocol
+    num_images: int,  # evaluated, over all processes
+    num_classes: int,  # K
+) -> str:  # one line
     "The protocol in a line, to stand beside the figures."
-    return (f"{describe_method(cfg)}; {num_images} images; "
-            f"mIoU = total intersection over total union, mean over {num_classes} classes incl. background, {IGNORE_INDEX} ignored")
+    return (
+        f"{describe_method(cfg)}; {num_images} images; "
+        f"mIoU = total intersection over total union, mean over {num_classes} classes incl. background, {IGNORE_INDEX} ignored"
+    )
 
 # %% ../nbs/61_evaluation.ipynb #69d22f47
 def score_clusters(
-    sample:PixelSample, # what was collected
-    over_processes:bool=False, # join the samples of all processes
-)->tuple[ClusterScores, ClusterScores|None]: # without background, with background (None unless it was sampled)
+    sample: PixelSample,  # what was collected
+    over_processes: bool = False,  # join the samples of all processes
+) -> tuple[
+    ClusterScores, ClusterScores | None
+]:  # without background, with background (None unless it was sampled)
     "The cluster scores of a sample, without and, where it was sampled, with background."
     feats, labels = sample.compute(over_processes)
     front = labels > 0
-    return cluster_scores(feats[front], labels[front]), cluster_scores(feats, labels) if sample.background else None
+    return cluster_scores(feats[front], labels[front]), cluster_scores(
+        feats, labels
+    ) if sample.background else None
 
 # %% ../nbs/61_evaluation.ipynb #69bdfa9e
 @torch.no_grad()
 def evaluate(
-    network:nn.Module, # images (B, 3, H, W) -> SegOutput
-    dataset:Dataset, # samples dict(image (3, H, W) u8, target (H, W) int64, id)
-    num_classes:int, # K, background included
-    cfg:EvalConfig, # the protocol
-    device:torch.device, # where the network is
-    mean:Sequence[float], # of the network's input, per channel in [0, 1]
-    std:Sequence[float], # of the network's input, per channel in [0, 1]
-    channels_last:bool=False, # the network's memory format
-    collect_feats:int=0, # feature vectors per class for the cluster scores; 0 = no cluster scores
-    rank:int=0, # of this process
-    world:int=1, # number of processes; all must call it
-    with_background:bool=False, # cluster scores also with class 0
-    watch:Callable[[int], object]|None=None, # told after each batch how many images this process has done more, for a progress bar
-)->EvalResult: # the same in all processes
+    network: nn.Module,  # images (B, 3, H, W) -> SegOutput
+    dataset: Dataset,  # samples dict(image (3, H, W) u8, target (H, W) int64, id)
+    num_classes: int,  # K, background included
+    cfg: EvalConfig,  # the protocol
+    device: torch.device,  # where the network is
+    mean: Sequence[float],  # of the network's input, per channel in [0, 1]
+    std: Sequence[float],  # of the network's input, per channel in [0, 1]
+    channels_last: bool = False,  # the network's memory format
+    collect_feats: int = 0,  # feature vectors per class for the cluster scores; 0 = no cluster scores
+    rank: int = 0,  # of this process
+    world: int = 1,  # number of processes; all must call it
+    with_background: bool = False,  # cluster scores also with class 0
+    watch: Callable[[int], object]
+    | None = None,  # told after each batch how many images this process has done more, for a progress bar
+) -> EvalResult:  # the same in all processes
     "Score a network on a data set; the network is left in the mode it was in."
-    if len(dataset) == 0: raise InputError("the evaluation set is empty; name at least one image with its mask")
+    if len(dataset) == 0:
+        raise InputError("the evaluation set is empty; name at least one image with its mask")
     score, sample = SegScore(num_classes, device), PixelSample(collect_feats, background=with_background)
     with eval_mode(network):
         for positions, batch in load_batches(dataset, range(rank, len(dataset), world), cfg):
             images = to_network(batch, device, mean, std, channels_last)
             targets = torch.stack([s["target"].as_subclass(Tensor) for s in batch]).to(device)
-            def tap(windows, targets=targets, positions=positions): return sample_windows(windows, sample, targets, positions)
+
+            def tap(windows, targets=targets, positions=positions):
+                return sample_windows(windows, sample, targets, positions)
+
             score.update(predict_labels(network, images, cfg, tap if collect_feats else None), targets)
-            if watch: watch(len(batch))
+            if watch:
+                watch(len(batch))
     clusters = score_clusters(sample, world > 1) if collect_feats else (None, None)
     return EvalResult(score.compute(world > 1), describe_protocol(cfg, len(dataset), num_classes), *clusters)

@@ -32,135 +32,164 @@ from .core import EPS, IGNORE_INDEX, InputError, gather_rows, generator_for
 # %% ../nbs/60_metrics.ipynb #bc0efd8b
 class ScoreResult(NamedTuple):
     "The mIoU of a set, and what it is made of."
-    miou:float # per cent, mean over the classes that occur; NaN when none does
-    iou_per_class:list[float|None] # K values in per cent; None for a class in neither truth nor prediction
-    left_out:list[int] # the classes in neither truth nor prediction
-    confusion:Tensor # (K, K) int64 counts of pixels, row = true class, column = predicted class
+
+    miou: float  # per cent, mean over the classes that occur; NaN when none does
+    iou_per_class: list[
+        float | None
+    ]  # K values in per cent; None for a class in neither truth nor prediction
+    left_out: list[int]  # the classes in neither truth nor prediction
+    confusion: Tensor  # (K, K) int64 counts of pixels, row = true class, column = predicted class
 
 # %% ../nbs/60_metrics.ipynb #d2e113ac
 def score_of(
-    confusion:Tensor, # (K, K) int64 counts of pixels, row = true class, column = predicted class
-)->ScoreResult: # in per cent
+    confusion: Tensor,  # (K, K) int64 counts of pixels, row = true class, column = predicted class
+) -> ScoreResult:  # in per cent
     "The IoU of each class and their mean, from a (K, K) confusion matrix."
     counts = confusion.double()
     intersection, union = counts.diag(), counts.sum(0) + counts.sum(1) - counts.diag()
     iou = [100 * float(i / u) if u > 0 else None for i, u in zip(intersection, union)]
     present = [v for v in iou if v is not None]
-    return ScoreResult(sum(present) / len(present) if present else float("nan"), iou, [c for c, v in enumerate(iou) if v is None], confusion)
+    return ScoreResult(
+        sum(present) / len(present) if present else float("nan"),
+        iou,
+        [c for c, v in enumerate(iou) if v is None],
+        confusion,
+    )
 
 # %% ../nbs/60_metrics.ipynb #d1665679
 def check_targets(
-    targets:Tensor, # any shape, int64
-    num_classes:int, # K, background included
-)->None:
+    targets: Tensor,  # any shape, int64
+    num_classes: int,  # K, background included
+) -> None:
     "Raise InputError for a target that is neither a class nor `IGNORE_INDEX`."
     wrong = targets[((targets < 0) | (targets >= num_classes)) & (targets != IGNORE_INDEX)]
-    if len(wrong): raise InputError(f"target value {wrong[0].item()} found; allowed: 0 to {num_classes - 1}, and {IGNORE_INDEX} for pixels to ignore; "
-                                    "correct the masks or the number of classes")
+    if len(wrong):
+        raise InputError(
+            f"target value {wrong[0].item()} found; allowed: 0 to {num_classes - 1}, and {IGNORE_INDEX} for pixels to ignore; "
+            "correct the masks or the number of classes"
+        )
 
 # %% ../nbs/60_metrics.ipynb #790ea04c
 class SegScore:
     "Counts a whole data set's pixels, batch by batch, and gives its mIoU."
-    def __init__(self,
-        num_classes:int, # K, background included
-        device:str|torch.device="cpu", # where predictions and targets lie
+
+    def __init__(
+        self,
+        num_classes: int,  # K, background included
+        device: str | torch.device = "cpu",  # where predictions and targets lie
     ):
         self.num_classes = num_classes
-        from torchmetrics.classification import MulticlassJaccardIndex          # late: importing it takes a second
-        self.metric = MulticlassJaccardIndex(num_classes, average=None, ignore_index=IGNORE_INDEX, validate_args=False, sync_on_compute=False).to(device)
+        from torchmetrics.classification import MulticlassJaccardIndex  # late: importing it takes a second
 
-    def update(self,
-        preds:Tensor, # (B, H, W) int64 class numbers, 0..K-1
-        targets:Tensor, # (B, H, W) int64 class numbers, or IGNORE_INDEX
-    )->None:
+        self.metric = MulticlassJaccardIndex(
+            num_classes, average=None, ignore_index=IGNORE_INDEX, validate_args=False, sync_on_compute=False
+        ).to(device)
+
+    def update(
+        self,
+        preds: Tensor,  # (B, H, W) int64 class numbers, 0..K-1
+        targets: Tensor,  # (B, H, W) int64 class numbers, or IGNORE_INDEX
+    ) -> None:
         "Count one batch of (B, H, W) label maps."
         check_targets(targets, self.num_classes)
         self.metric.update(preds, targets)
 
-    def compute(self,
-        over_processes:bool=False, # add the counts of all processes; then every process must call it
-    )->ScoreResult: # over everything that was counted, on the CPU
+    def compute(
+        self,
+        over_processes: bool = False,  # add the counts of all processes; then every process must call it
+    ) -> ScoreResult:  # over everything that was counted, on the CPU
         "The score of everything counted so far."
         confusion = self.metric.confmat.long()
-        if over_processes: confusion = confusion.clone(); dist.all_reduce(confusion)
+        if over_processes:
+            confusion = confusion.clone()
+            dist.all_reduce(confusion)
         return score_of(confusion.cpu())
 
 # %% ../nbs/60_metrics.ipynb #031830ee
 def cell_labels(
-    targets:Tensor, # (B, H, W) int64 true classes, or IGNORE_INDEX
-    grid:tuple[int, int], # (h, w), cells
-)->Tensor: # (B, h, w) int64
+    targets: Tensor,  # (B, H, W) int64 true classes, or IGNORE_INDEX
+    grid: tuple[int, int],  # (h, w), cells
+) -> Tensor:  # (B, h, w) int64
     "The class of the pixel nearest to the centre of each cell, (B, H, W) -> (B, h, w)."
     return F.interpolate(targets[:, None].float(), size=grid, mode="nearest-exact")[:, 0].long()
 
 # %% ../nbs/60_metrics.ipynb #93ca1c4d
 def draw_keys(
-    seed:int, # of the sample
-    position:int, # the image's place in the data set
-    num_cells:int, # h*w
-    part:int=0, # which of several maps of this image, as sliding windows give
-)->Tensor: # (num_cells,) float64 in [0, 1), on the CPU
+    seed: int,  # of the sample
+    position: int,  # the image's place in the data set
+    num_cells: int,  # h*w
+    part: int = 0,  # which of several maps of this image, as sliding windows give
+) -> Tensor:  # (num_cells,) float64 in [0, 1), on the CPU
     "A random key for each cell, which depends on seed, image and cell alone."
-    return torch.rand(num_cells, generator=generator_for(seed, "pixel sample", position, part), dtype=torch.float64)
+    return torch.rand(
+        num_cells, generator=generator_for(seed, "pixel sample", position, part), dtype=torch.float64
+    )
 
 # %% ../nbs/60_metrics.ipynb #09f3fd34
 def lowest_keys(
-    labels:Tensor, # (n,) int64 classes
-    keys:Tensor, # (n,) float64
-    max_per_class:int, # how many of each class remain
-)->Tensor: # (m,) int64 rows, by class, then key
+    labels: Tensor,  # (n,) int64 classes
+    keys: Tensor,  # (n,) float64
+    max_per_class: int,  # how many of each class remain
+) -> Tensor:  # (m,) int64 rows, by class, then key
     "The rows with the lowest keys of each class."
     order = keys.argsort(stable=True)
     order = order[labels[order].argsort(stable=True)]
     by_class = labels[order]
-    rank = torch.arange(len(order)) - torch.searchsorted(by_class, by_class)   # place within one's class
+    rank = torch.arange(len(order)) - torch.searchsorted(by_class, by_class)  # place within one's class
     return order[rank < max_per_class]
 
 # %% ../nbs/60_metrics.ipynb #8bea081f
 class Cells(NamedTuple):
     "Some grid cells, one row a cell, on the CPU."
-    feats:Tensor # (n, D) float32
-    labels:Tensor # (n,) int64 true class
-    keys:Tensor # (n,) float64 in [0, 1), the random key of the cell
-    images:Tensor # (n,) int64 place of the image in the data set
-    numbers:Tensor # (n,) int64 number of the cell in its image, row by row
 
-    def lowest(self, max_per_class:int)->"Cells":
+    feats: Tensor  # (n, D) float32
+    labels: Tensor  # (n,) int64 true class
+    keys: Tensor  # (n,) float64 in [0, 1), the random key of the cell
+    images: Tensor  # (n,) int64 place of the image in the data set
+    numbers: Tensor  # (n,) int64 number of the cell in its image, row by row
+
+    def lowest(self, max_per_class: int) -> "Cells":
         "The cells with the lowest keys of each class."
         rows = lowest_keys(self.labels, self.keys, max_per_class)
         return Cells(*(x[rows] for x in self))
 
-    def in_order(self)->"Cells":
+    def in_order(self) -> "Cells":
         "The same cells in data-set order."
         rows = torch.from_numpy(np.lexsort((self.numbers, self.images)))
         return Cells(*(x[rows] for x in self))
 
 # %% ../nbs/60_metrics.ipynb #6741b188
 def gather_cells(
-    cells:Cells|None, # of this process; None where it has seen no image
-)->Cells: # of all processes, on the CPU; every process must call it
+    cells: Cells | None,  # of this process; None where it has seen no image
+) -> Cells:  # of all processes, on the CPU; every process must call it
     "The cells of all processes, in the order of the ranks."
     device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
     dim = torch.tensor(0 if cells is None else cells.feats.shape[1], device=device)
     dist.all_reduce(dim, op=dist.ReduceOp.MAX)
-    if cells is None: cells = Cells(torch.zeros(0, int(dim)), *(torch.zeros(0, dtype=d) for d in (torch.long, torch.double, torch.long, torch.long)))
+    if cells is None:
+        cells = Cells(
+            torch.zeros(0, int(dim)),
+            *(torch.zeros(0, dtype=d) for d in (torch.long, torch.double, torch.long, torch.long)),
+        )
     return Cells(*(gather_rows(x.to(device)).cpu() for x in cells))
 
 # %% ../nbs/60_metrics.ipynb #61a3041e
 @dataclass
 class PixelSample:
     "A class-balanced random sample of grid cells, drawn while batches pass by."
-    max_per_class:int=300 # cells kept of each class (all, if fewer)
-    seed:int=0 # which cells: the same seed gives the same cells
-    background:bool=False # whether class 0 is sampled too
-    cells:Cells|None=None # what is kept so far
 
-    def update(self,
-        feats:Tensor, # (B, D, h, w) float feature maps
-        targets:Tensor, # (B, H, W) int64 true classes, or IGNORE_INDEX
-        positions:list[int], # B places of the images in the data set
-        part:int=0, # which of several maps of these images, as sliding windows give
-    )->None:
+    max_per_class: int = 300  # cells kept of each class (all, if fewer)
+    seed: int = 0  # which cells: the same seed gives the same cells
+    background: bool = False  # whether class 0 is sampled too
+    cells: Cells | None = None  # what is kept so far
+
+    def update(
+        self,
+        feats: Tensor,  # (B, D, h, w) float feature maps
+        targets: Tensor,  # (B, H, W) int64 true classes, or IGNORE_INDEX
+        positions: list[int],  # B places of the images in the data set
+        part: int = 0,  # which of several maps of these images, as sliding windows give
+    ) -> None:
         "Offer the cells of a batch."
         labels = cell_labels(targets, feats.shape[-2:]).cpu().flatten(1)
         size = labels.shape[1]
@@ -170,25 +199,33 @@ class PixelSample:
         rows, keys = rows[lowest], keys[lowest]
         image, number = rows // size, rows % size
         picked = feats.detach().flatten(2)[image.to(feats.device), :, number.to(feats.device)].float().cpu()
-        new = Cells(picked, labels.flatten()[rows], keys, torch.tensor(positions)[image], part * size + number)
-        self.cells = new if self.cells is None else Cells(*(torch.cat(pair) for pair in zip(self.cells, new))).lowest(self.max_per_class)
+        new = Cells(
+            picked, labels.flatten()[rows], keys, torch.tensor(positions)[image], part * size + number
+        )
+        self.cells = (
+            new
+            if self.cells is None
+            else Cells(*(torch.cat(pair) for pair in zip(self.cells, new))).lowest(self.max_per_class)
+        )
 
-    def compute(self,
-        over_processes:bool=False, # join the samples of all processes; then every process must call it
-    )->tuple[Tensor, Tensor]: # feats (n, D) float32 and labels (n,) int64, in data-set order
+    def compute(
+        self,
+        over_processes: bool = False,  # join the samples of all processes; then every process must call it
+    ) -> tuple[Tensor, Tensor]:  # feats (n, D) float32 and labels (n,) int64, in data-set order
         "The sampled feature vectors and their true classes."
         cells = gather_cells(self.cells).lowest(self.max_per_class) if over_processes else self.cells
-        if cells is None: return torch.zeros(0, 1), torch.zeros(0, dtype=torch.long)
+        if cells is None:
+            return torch.zeros(0, 1), torch.zeros(0, dtype=torch.long)
         return cells.in_order()[:2]
 
 # %% ../nbs/60_metrics.ipynb #fcf9ba73
 def pixels_per_class(
-    feats:Tensor, # (B, D, h, w) float feature maps, in data-set order
-    targets:Tensor, # (B, H, W) int64 true classes, or IGNORE_INDEX
-    max_per_class:int=300, # cells of each class (all, if fewer)
-    seed:int=0, # which cells
-    background:bool=False, # whether class 0 is sampled too
-)->tuple[Tensor, Tensor]: # feats (n, D) float32 and labels (n,) int64
+    feats: Tensor,  # (B, D, h, w) float feature maps, in data-set order
+    targets: Tensor,  # (B, H, W) int64 true classes, or IGNORE_INDEX
+    max_per_class: int = 300,  # cells of each class (all, if fewer)
+    seed: int = 0,  # which cells
+    background: bool = False,  # whether class 0 is sampled too
+) -> tuple[Tensor, Tensor]:  # feats (n, D) float32 and labels (n,) int64
     "A class-balanced sample of the cells of (B, D, h, w) maps that are all there at once."
     sample = PixelSample(max_per_class, seed, background)
     sample.update(feats, targets, list(range(len(feats))))
@@ -196,53 +233,61 @@ def pixels_per_class(
 
 # %% ../nbs/60_metrics.ipynb #8ed41c9d
 def why_no_scores(
-    feats:Tensor, # (n, D) float
-    labels:np.ndarray, # (n,) int
-)->str: # empty where the scores are defined
+    feats: Tensor,  # (n, D) float
+    labels: np.ndarray,  # (n,) int
+) -> str:  # empty where the scores are defined
     "Why the cluster scores of these points are not defined."
     n, k = len(labels), len(np.unique(labels))
-    if k < 2: return f"{n} sampled pixels of {k} class{'es' * (k != 1)}; scores need at least 2 classes"
-    if k >= n: return f"each of the {k} classes has a single sampled pixel; scores need more"
-    if not torch.isfinite(feats).all(): return "some features are infinite or not a number"
-    if (feats == feats[0]).all(): return "all features are the same vector: the network has collapsed"
+    if k < 2:
+        return f"{n} sampled pixels of {k} class{'es' * (k != 1)}; scores need at least 2 classes"
+    if k >= n:
+        return f"each of the {k} classes has a single sampled pixel; scores need more"
+    if not torch.isfinite(feats).all():
+        return "some features are infinite or not a number"
+    if (feats == feats[0]).all():
+        return "all features are the same vector: the network has collapsed"
     return ""
 
 # %% ../nbs/60_metrics.ipynb #8a50dcd3
 class ClusterScores(NamedTuple):
     "How well the true classes cluster in feature space."
-    silhouette:float # in [-1, 1], higher = tighter
-    calinski_harabasz:float # >= 0, higher = tighter; grows with the number of points
-    davies_bouldin:float # >= 0, lower = tighter
-    num_points:int # feature vectors that it was computed on
-    num_clusters:int # classes among them
-    reason:str = "" # why the scores are NaN; empty when they are not
+
+    silhouette: float  # in [-1, 1], higher = tighter
+    calinski_harabasz: float  # >= 0, higher = tighter; grows with the number of points
+    davies_bouldin: float  # >= 0, lower = tighter
+    num_points: int  # feature vectors that it was computed on
+    num_clusters: int  # classes among them
+    reason: str = ""  # why the scores are NaN; empty when they are not
 
 # %% ../nbs/60_metrics.ipynb #037b4a60
 def cluster_scores(
-    feats:Tensor|np.ndarray, # (n, D) float feature vectors; rows need not be unit
-    labels:Tensor|np.ndarray, # (n,) int true classes
-)->ClusterScores: # NaN with a reason where they are not defined
+    feats: Tensor | np.ndarray,  # (n, D) float feature vectors; rows need not be unit
+    labels: Tensor | np.ndarray,  # (n,) int true classes
+) -> ClusterScores:  # NaN with a reason where they are not defined
     "Silhouette, Calinski-Harabasz and Davies-Bouldin of (n, D) features, L2-normalised, Euclidean, classes as clusters."
-    from sklearn import metrics                                       # late: importing it takes a second
+    from sklearn import metrics  # late: importing it takes a second
+
     feats, labels = torch.as_tensor(feats).float().cpu(), torch.as_tensor(labels).cpu().numpy()
     unit = F.normalize(feats.double(), dim=1, eps=EPS)
     n, k, reason = len(labels), len(np.unique(labels)), why_no_scores(unit, labels)
-    if reason: return ClusterScores(float("nan"), float("nan"), float("nan"), n, k, reason)
+    if reason:
+        return ClusterScores(float("nan"), float("nan"), float("nan"), n, k, reason)
     measures = metrics.silhouette_score, metrics.calinski_harabasz_score, metrics.davies_bouldin_score
     return ClusterScores(*(float(f(unit.numpy(), labels)) for f in measures), n, k)
 
 # %% ../nbs/60_metrics.ipynb #f68f0e1b
 class PseudoLabelScores(NamedTuple):
     "What a filter kept of a teacher's labels, and how much of it is right."
-    accuracy:Tensor # () float32, per cent of the kept pixels with a known truth; NaN without any
-    kept:Tensor # () float32, fraction of the valid pixels in [0, 1]; NaN without any
+
+    accuracy: Tensor  # () float32, per cent of the kept pixels with a known truth; NaN without any
+    kept: Tensor  # () float32, fraction of the valid pixels in [0, 1]; NaN without any
 
 # %% ../nbs/60_metrics.ipynb #83376e39
 def pseudo_label_scores(
-    pseudo_labels:Tensor, # (B, H, W) int64 class numbers; IGNORE_INDEX where the filter dropped the pixel
-    truth:Tensor, # (B, H, W) int64 true classes; IGNORE_INDEX where unknown
-    valid:Tensor, # (B, H, W) bool, True = a pixel of the image and not of its padding
-)->PseudoLabelScores: # 0-dim tensors
+    pseudo_labels: Tensor,  # (B, H, W) int64 class numbers; IGNORE_INDEX where the filter dropped the pixel
+    truth: Tensor,  # (B, H, W) int64 true classes; IGNORE_INDEX where unknown
+    valid: Tensor,  # (B, H, W) bool, True = a pixel of the image and not of its padding
+) -> PseudoLabelScores:  # 0-dim tensors
     "Accuracy and kept share of (B, H, W) pseudo-labels."
     kept = valid & (pseudo_labels != IGNORE_INDEX)
     known = kept & (truth != IGNORE_INDEX)

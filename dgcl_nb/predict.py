@@ -40,226 +40,346 @@ from .run_folder import PART, RunFolder, read_torch, write_atomic
 from .data.files import read_image
 from .data.splits import IMAGE_SUFFIXES, voc_palette
 from .engine import checkpoints_of, predictor_name
-from .evaluation import RESIZE_BUDGET, EvalConfig, describe_method, equal_sized_batches, mean_of_passes, to_network
+from dgcl_nb.evaluation import (
+    RESIZE_BUDGET,
+    EvalConfig,
+    describe_method,
+    equal_sized_batches,
+    mean_of_passes,
+    to_network,
+)
 from .snapshots import list_snapshots, load_snapshot
 
 log = logging.getLogger("dgcl_nb.predict")
 
 # %% ../nbs/commands/02_predict.ipynb #c50bff14
 def read_config(
-    folder:str|Path, # of a run
-)->Run: # with all its settings
+    folder: str | Path,  # of a run
+) -> Run:  # with all its settings
     "The settings of a run, from its config.json."
     files = RunFolder(folder)
-    if not files.path.is_dir(): raise InputError(f"there is no folder {folder}; name the folder of a run, such as runs/digits-dgcl-s0")
-    if not files.config.is_file(): raise InputError(f"{folder} is no run folder, as it has no config.json; name a folder that training wrote, such as runs/digits-dgcl-s0")
-    try: values = json.loads(files.config.read_text(encoding="utf-8")); values["method"]
+    if not files.path.is_dir():
+        raise InputError(
+            f"there is no folder {folder}; name the folder of a run, such as runs/digits-dgcl-s0"
+        )
+    if not files.config.is_file():
+        raise InputError(
+            f"{folder} is no run folder, as it has no config.json; name a folder that training wrote, such as runs/digits-dgcl-s0"
+        )
+    try:
+        values = json.loads(files.config.read_text(encoding="utf-8"))
+        values["method"]
     except (OSError, ValueError, TypeError, KeyError) as e:
-        raise InputError(f"{files.config} cannot be read as the settings of a run ({e}); restore it from a copy, since the weights mean nothing without it") from e
+        raise InputError(
+            f"{files.config} cannot be read as the settings of a run ({e}); restore it from a copy, since the weights mean nothing without it"
+        ) from e
     return run_from_dict(values, str(files.config))
 
 # %% ../nbs/commands/02_predict.ipynb #d7453706
 WEIGHTS = ("auto", "best", "last")
 "Which weights of a run are meant: the best on val, the newest checkpoint's, or auto: the best, and the newest where there are none."
 
+
 def find_weights(
-    folder:str|Path, # of a run
-    which:str="auto", # one of WEIGHTS
-)->tuple[str, Path]: # "best" or "last", and the file
+    folder: str | Path,  # of a run
+    which: str = "auto",  # one of WEIGHTS
+) -> tuple[str, Path]:  # "best" or "last", and the file
     "Where the weights of a run lie."
-    if which not in WEIGHTS: raise unknown_name("--weights", which, WEIGHTS)
+    if which not in WEIGHTS:
+        raise unknown_name("--weights", which, WEIGHTS)
     files = RunFolder(folder)
-    found = dict(best=[p for p in [files.checkpoints/"best.pt"] if p.is_file()], last=checkpoints_of(files)[-1:])
+    found = dict(
+        best=[p for p in [files.checkpoints / "best.pt"] if p.is_file()], last=checkpoints_of(files)[-1:]
+    )
     for kind in ("best", "last") if which == "auto" else (which,):
-        if found[kind]: return kind, found[kind][0]
+        if found[kind]:
+            return kind, found[kind][0]
     for kind, paths in found.items():
-        if paths: raise InputError(f"{folder} has no weights of the kind --weights {which}; it has {paths[0].name}: take --weights {kind}")
-    raise InputError(f"{folder} has no weights in checkpoints/; copy the whole folder, or let the run reach its first checkpoint: python -m dgcl_nb.train --out {folder} --resume")
+        if paths:
+            raise InputError(
+                f"{folder} has no weights of the kind --weights {which}; it has {paths[0].name}: take --weights {kind}"
+            )
+    raise InputError(
+        f"{folder} has no weights in checkpoints/; copy the whole folder, or let the run reach its first checkpoint: python -m dgcl_nb.train --out {folder} --resume"
+    )
 
 # %% ../nbs/commands/02_predict.ipynb #4b8fc111
 def num_classes_of(
-    state:Mapping[str, Tensor], # weights of a network, or of a whole method
-    path:str|Path, # of their file, for the message
-)->int: # K
+    state: Mapping[str, Tensor],  # weights of a network, or of a whole method
+    path: str | Path,  # of their file, for the message
+) -> int:  # K
     "How many classes a network tells apart, from the bias of its classifier."
     found = [len(v) for k, v in state.items() if k.endswith("classifier.bias")]
-    if not found: raise InputError(f"{path} holds no classifier; name the folder of a run that this package wrote")
+    if not found:
+        raise InputError(f"{path} holds no classifier; name the folder of a run that this package wrote")
     return found[0]
 
+
 def classes_of(
-    folder:str|Path, # of a run
-    num_classes:int, # K
-)->tuple[tuple[str, ...], np.ndarray]: # K names; (K, 3) uint8 colours
+    folder: str | Path,  # of a run
+    num_classes: int,  # K
+) -> tuple[tuple[str, ...], np.ndarray]:  # K names; (K, 3) uint8 colours
     "Names and colours of a run's classes; numbers and VOC's colours for a run without a snapshot."
     for path in list_snapshots(folder, allow_empty=True)[-1:]:
-        try: snap = load_snapshot(path)
-        except InputError as e: log.warning("%s; classes are shown by number", e); continue
-        if len(snap.class_names) == num_classes: return tuple(snap.class_names), np.asarray(snap.palette)
+        try:
+            snap = load_snapshot(path)
+        except InputError as e:
+            log.warning("%s; classes are shown by number", e)
+            continue
+        if len(snap.class_names) == num_classes:
+            return tuple(snap.class_names), np.asarray(snap.palette)
     return tuple(map(str, range(num_classes))), voc_palette(num_classes)
 
 # %% ../nbs/commands/02_predict.ipynb #4d351b9b
 @dataclass(frozen=True, kw_only=True)
 class Trained:
     "The networks of a run, ready to be asked."
-    folder:Path # of the run
-    run:Run # its settings
-    networks:dict[str, nn.Module] # by name, in eval mode; of the best weights the predictor alone
-    predictor:str # the network whose figures the method claims, a key of `networks`
-    class_names:tuple[str, ...] # K names
-    palette:np.ndarray # (K, 3) uint8
-    weights:str # "best" or "last"
-    step:int # at which the weights were saved
-    device:torch.device # where the networks are
+
+    folder: Path  # of the run
+    run: Run  # its settings
+    networks: dict[str, nn.Module]  # by name, in eval mode; of the best weights the predictor alone
+    predictor: str  # the network whose figures the method claims, a key of `networks`
+    class_names: tuple[str, ...]  # K names
+    palette: np.ndarray  # (K, 3) uint8
+    weights: str  # "best" or "last"
+    step: int  # at which the weights were saved
+    device: torch.device  # where the networks are
 
     @property
-    def network(self)->nn.Module: return self.networks[self.predictor]
+    def network(self) -> nn.Module:
+        return self.networks[self.predictor]
+
     @property
-    def precision(self)->str: return "no" if self.run.loop.precision == "fp16" and self.device.type == "cpu" else self.run.loop.precision
+    def precision(self) -> str:
+        return (
+            "no"
+            if self.run.loop.precision == "fp16" and self.device.type == "cpu"
+            else self.run.loop.precision
+        )
+
     def autocast(self):
         "The run's precision; fp16, which the CPU lacks, is float32 there."
         kind = dict(bf16=torch.bfloat16, fp16=torch.float16).get(self.precision)
         return torch.autocast(self.device.type, kind, enabled=kind is not None)
-    def __repr__(self): return f"Trained({self.folder}: {self.predictor} of {self.run.method}, {self.weights} weights, step {self.step}, {len(self.class_names)} classes)"
+
+    def __repr__(self):
+        return f"Trained({self.folder}: {self.predictor} of {self.run.method}, {self.weights} weights, step {self.step}, {len(self.class_names)} classes)"
 
 # %% ../nbs/commands/02_predict.ipynb #91b737b9
 def fill(
-    module:nn.Module, # a network, or a whole method
-    state:Mapping[str, Tensor], # its weights
-    path:str|Path, # of their file, for the message
-)->None:
+    module: nn.Module,  # a network, or a whole method
+    state: Mapping[str, Tensor],  # its weights
+    path: str | Path,  # of their file, for the message
+) -> None:
     "Copy weights into a module that must have just these."
     own = module.state_dict()
-    differ = sorted(k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape)
-    if differ: raise InputError(f"{path} does not fit the config.json of its run: {len(differ)} tensors differ, e.g. {differ[0]}; restore the config.json that was written with it")
+    differ = sorted(
+        k
+        for k in own.keys() | state.keys()
+        if k not in own or k not in state or own[k].shape != state[k].shape
+    )
+    if differ:
+        raise InputError(
+            f"{path} does not fit the config.json of its run: {len(differ)} tensors differ, e.g. {differ[0]}; restore the config.json that was written with it"
+        )
     module.load_state_dict(state)
 
+
 def open_trained(
-    folder:str|Path, # of a run
-    weights:str="auto", # one of WEIGHTS
-    device:str="auto", # where to compute: auto, cpu, cuda, cuda:1, mps
-)->Trained:
+    folder: str | Path,  # of a run
+    weights: str = "auto",  # one of WEIGHTS
+    device: str = "auto",  # where to compute: auto, cpu, cuda, cuda:1, mps
+) -> Trained:
     "The networks of a run, from its config.json and its weights alone."
     run, place = read_config(folder), pick_device(device)
     kind, path = find_weights(folder, weights)
     saved = read_torch(path)
     state = saved["predictor" if kind == "best" else "method"]
     num_classes = num_classes_of(state, path)
-    method = build_method(dataclasses.replace(run, model=dataclasses.replace(run.model, pretrained="none")), num_classes)
+    method = build_method(
+        dataclasses.replace(run, model=dataclasses.replace(run.model, pretrained="none")), num_classes
+    )
     fill(method.predictor() if kind == "best" else method, state, path)
     method.to(place).eval().requires_grad_(False)
     name = predictor_name(method)
     networks = {name: method.predictor()} | (method.networks() if kind == "last" else {})
     class_names, palette = classes_of(folder, num_classes)
-    return Trained(folder=Path(folder), run=run, networks=networks, predictor=name, class_names=class_names, palette=palette, weights=kind, step=saved["step"], device=place)
+    return Trained(
+        folder=Path(folder),
+        run=run,
+        networks=networks,
+        predictor=name,
+        class_names=class_names,
+        palette=palette,
+        weights=kind,
+        step=saved["step"],
+        device=place,
+    )
 
 # %% ../nbs/commands/02_predict.ipynb #67060a1a
 KINDS = ("index", "colour", "overlay", "confidence")
 "The pictures of a prediction; each kind gets a folder of its own."
 
+
 @dataclass(frozen=True)
 class Prediction:
     "What a network says of one image."
-    name:str # of the image: its path below the folder that was asked for, or its place in the list
-    image:np.ndarray # (H, W, 3) uint8, upright
-    labels:np.ndarray # (H, W) uint8 class numbers
-    confidence:np.ndarray # (H, W) float32 in [0, 1], the probability of that class
-    class_names:tuple[str, ...] # K names
-    palette:np.ndarray # (K, 3) uint8
 
-    def index(self)->Image.Image:
+    name: str  # of the image: its path below the folder that was asked for, or its place in the list
+    image: np.ndarray  # (H, W, 3) uint8, upright
+    labels: np.ndarray  # (H, W) uint8 class numbers
+    confidence: np.ndarray  # (H, W) float32 in [0, 1], the probability of that class
+    class_names: tuple[str, ...]  # K names
+    palette: np.ndarray  # (K, 3) uint8
+
+    def index(self) -> Image.Image:
         "Class numbers with a palette."
-        picture = Image.fromarray(self.labels); picture.putpalette(self.palette.tobytes()); return picture
+        picture = Image.fromarray(self.labels)
+        picture.putpalette(self.palette.tobytes())
+        return picture
 
-    def colour(self)->Image.Image: return Image.fromarray(self.palette[self.labels])
+    def colour(self) -> Image.Image:
+        return Image.fromarray(self.palette[self.labels])
 
-    def overlay(self, opacity:float=.5)->Image.Image:
+    def overlay(self, opacity: float = 0.5) -> Image.Image:
         "The colours over the image; background stays clear."
         clear = np.array([n == "background" or not c.any() for n, c in zip(self.class_names, self.palette)])
-        share = np.where(clear, 0., opacity).astype(np.float32)[self.labels][..., None]
-        return Image.fromarray((self.image * (1 - share) + self.palette[self.labels] * share).round().astype(np.uint8))
+        share = np.where(clear, 0.0, opacity).astype(np.float32)[self.labels][..., None]
+        return Image.fromarray(
+            (self.image * (1 - share) + self.palette[self.labels] * share).round().astype(np.uint8)
+        )
 
-    def confidence_map(self)->Image.Image: return Image.fromarray((self.confidence * 255).round().astype(np.uint8))
+    def confidence_map(self) -> Image.Image:
+        return Image.fromarray((self.confidence * 255).round().astype(np.uint8))
 
-    def picture(self, kind:str, opacity:float=.5)->Image.Image:
+    def picture(self, kind: str, opacity: float = 0.5) -> Image.Image:
         "The picture of a kind in KINDS."
-        return dict(index=self.index, colour=self.colour, overlay=lambda: self.overlay(opacity), confidence=self.confidence_map)[kind]()
+        return dict(
+            index=self.index,
+            colour=self.colour,
+            overlay=lambda: self.overlay(opacity),
+            confidence=self.confidence_map,
+        )[kind]()
 
-    def shares(self)->dict[str, float]:
+    def shares(self) -> dict[str, float]:
         "The share of the image that each class has, the largest first; classes that do not occur are left out."
         counts = np.bincount(self.labels.ravel(), minlength=len(self.class_names)) / self.labels.size
-        return {self.class_names[k]: float(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k]}
+        return {
+            self.class_names[k]: float(counts[k]) for k in np.argsort(-counts, kind="stable") if counts[k]
+        }
 
-    def _repr_png_(self): return self.overlay()._repr_png_()
-    def __repr__(self): return f"Prediction({self.name}: {self.labels.shape[1]}×{self.labels.shape[0]}, {', '.join(f'{n} {s:.0%}' for n, s in list(self.shares().items())[:4])})"
+    def _repr_png_(self):
+        return self.overlay()._repr_png_()
+
+    def __repr__(self):
+        return f"Prediction({self.name}: {self.labels.shape[1]}×{self.labels.shape[0]}, {', '.join(f'{n} {s:.0%}' for n, s in list(self.shares().items())[:4])})"
 
 # %% ../nbs/commands/02_predict.ipynb #43ada1c6
 def as_image(
-    source, # a path, an array (H, W, 3) uint8, a tensor (3, H, W) uint8, or a Pillow image
-)->np.ndarray: # (H, W, 3) uint8
+    source,  # a path, an array (H, W, 3) uint8, a tensor (3, H, W) uint8, or a Pillow image
+) -> np.ndarray:  # (H, W, 3) uint8
     "An image of any of the usual kinds as RGB (H, W, 3)."
-    if isinstance(source, (str, Path)): return read_image(source)
-    if isinstance(source, Image.Image): return np.asarray(ImageOps.exif_transpose(source).convert("RGB"))
-    array = source.detach().cpu().permute(1, 2, 0).numpy() if isinstance(source, Tensor) and source.dim() == 3 else np.asarray(source)
-    if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8 and array.size: return array
-    raise InputError(f"an image of shape {tuple(np.shape(source))} and type {getattr(source, 'dtype', type(source).__name__)} cannot be used; "
-                     "give an array (H, W, 3) or a tensor (3, H, W) of uint8 colours, a Pillow image, or a file")
+    if isinstance(source, (str, Path)):
+        return read_image(source)
+    if isinstance(source, Image.Image):
+        return np.asarray(ImageOps.exif_transpose(source).convert("RGB"))
+    array = (
+        source.detach().cpu().permute(1, 2, 0).numpy()
+        if isinstance(source, Tensor) and source.dim() == 3
+        else np.asarray(source)
+    )
+    if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8 and array.size:
+        return array
+    raise InputError(
+        f"an image of shape {tuple(np.shape(source))} and type {getattr(source, 'dtype', type(source).__name__)} cannot be used; "
+        "give an array (H, W, 3) or a tensor (3, H, W) of uint8 colours, a Pillow image, or a file"
+    )
 
 # %% ../nbs/commands/02_predict.ipynb #4bc5b806
 def images_below(
-    folder:str|Path, # searched with all folders below
-    without:str|Path|None=None, # a folder that is not looked into
-)->list[str]: # paths relative to the folder, sorted
+    folder: str | Path,  # searched with all folders below
+    without: str | Path | None = None,  # a folder that is not looked into
+) -> list[str]:  # paths relative to the folder, sorted
     "The image files below a folder, by their endings."
     seen, found, shut = set(), [], os.path.realpath(without) if without else None
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        if (real := os.path.realpath(place)) in seen or real == shut: folders.clear(); continue
-        seen.add(real); below = os.path.relpath(place, folder)
-        found += [os.path.normpath(os.path.join(below, n)) for n in names if os.path.splitext(n)[1].lower() in IMAGE_SUFFIXES and not n.startswith(".")]
-    if not found: raise InputError(f"{folder} holds no image; expected files that end in {', '.join(IMAGE_SUFFIXES)}, there or in folders below")
+        if (real := os.path.realpath(place)) in seen or real == shut:
+            folders.clear()
+            continue
+        seen.add(real)
+        below = os.path.relpath(place, folder)
+        found += [
+            os.path.normpath(os.path.join(below, n))
+            for n in names
+            if os.path.splitext(n)[1].lower() in IMAGE_SUFFIXES and not n.startswith(".")
+        ]
+    if not found:
+        raise InputError(
+            f"{folder} holds no image; expected files that end in {', '.join(IMAGE_SUFFIXES)}, there or in folders below"
+        )
     return sorted(found)
 
 # %% ../nbs/commands/02_predict.ipynb #ab45ea6b
 def name_images(
-    images, # a file, a folder, one image in memory, or a sequence of files and images
-    without:str|Path|None=None, # a folder that is not looked into
-)->dict[str, object]: # name -> what `as_image` takes
+    images,  # a file, a folder, one image in memory, or a sequence of files and images
+    without: str | Path | None = None,  # a folder that is not looked into
+) -> dict[str, object]:  # name -> what `as_image` takes
     "Images with the names that their predictions have."
     if isinstance(images, (str, Path)):
-        if os.path.isdir(images): return {name: os.path.join(images, name) for name in images_below(images, without)}
-        if not os.path.exists(images): raise InputError(f"there is no image or folder {images}; correct its name")
+        if os.path.isdir(images):
+            return {name: os.path.join(images, name) for name in images_below(images, without)}
+        if not os.path.exists(images):
+            raise InputError(f"there is no image or folder {images}; correct its name")
         return {os.path.basename(images): str(images)}
-    if isinstance(images, Image.Image) or isinstance(images, (np.ndarray, Tensor)) and images.ndim == 3: return {"0": images}
+    if isinstance(images, Image.Image) or isinstance(images, (np.ndarray, Tensor)) and images.ndim == 3:
+        return {"0": images}
     return {str(i) if not isinstance(x, (str, Path)) else str(x): x for i, x in enumerate(images)}
 
 # %% ../nbs/commands/02_predict.ipynb #cc8b8005
 class _Reader(Dataset):
     "Images or, where one cannot be read, the reason."
-    def __init__(self, named:Mapping[str, object]): self.named = list(named.items())
-    def __len__(self)->int: return len(self.named)
-    def __getitem__(self, i:int)->dict:
-        name, source = self.named[i]
-        try: return dict(id=name, image=torch.from_numpy(as_image(source).copy()).permute(2, 0, 1))
-        except InputError as e: return dict(id=name, error=str(e))
 
-def _as_is(sample): return sample
+    def __init__(self, named: Mapping[str, object]):
+        self.named = list(named.items())
+
+    def __len__(self) -> int:
+        return len(self.named)
+
+    def __getitem__(self, i: int) -> dict:
+        name, source = self.named[i]
+        try:
+            return dict(id=name, image=torch.from_numpy(as_image(source).copy()).permute(2, 0, 1))
+        except InputError as e:
+            return dict(id=name, error=str(e))
+
+
+def _as_is(sample):
+    return sample
+
 
 def read_images(
-    named:Mapping[str, object], # name -> image
-    workers:int=0, # processes that read
-    on_error:Callable[[str, str], object]|None=None, # told name and reason of an image that cannot be read; None: an InputError
-)->Iterator[dict]: # id, image (3, H, W) uint8
+    named: Mapping[str, object],  # name -> image
+    workers: int = 0,  # processes that read
+    on_error: Callable[[str, str], object]
+    | None = None,  # told name and reason of an image that cannot be read; None: an InputError
+) -> Iterator[dict]:  # id, image (3, H, W) uint8
     "The images that can be read, in order, a few at a time."
-    for sample in DataLoader(_Reader(named), batch_size=None, num_workers=workers, collate_fn=_as_is, generator=torch.Generator()):
-        if "error" not in sample: yield sample
-        elif on_error: on_error(sample["id"], sample["error"])
-        else: raise InputError(sample["error"])
+    for sample in DataLoader(
+        _Reader(named), batch_size=None, num_workers=workers, collate_fn=_as_is, generator=torch.Generator()
+    ):
+        if "error" not in sample:
+            yield sample
+        elif on_error:
+            on_error(sample["id"], sample["error"])
+        else:
+            raise InputError(sample["error"])
 
 # %% ../nbs/commands/02_predict.ipynb #d8f799d8
 def labels_and_confidence(
-    scores:Tensor, # (B, K, H, W) float32, logits or probabilities
-    kind:str="logits", # or "probs"
-)->tuple[Tensor, Tensor]: # (B, H, W) int64; (B, H, W) float32 in [0, 1]
+    scores: Tensor,  # (B, K, H, W) float32, logits or probabilities
+    kind: str = "logits",  # or "probs"
+) -> tuple[Tensor, Tensor]:  # (B, H, W) int64; (B, H, W) float32 in [0, 1]
     "The largest class of each pixel of (B, K, H, W) scores and its probability."
     top, labels = scores.max(1)
     return labels, top if kind == "probs" else (top - scores.logsumexp(1)).exp()
@@ -267,52 +387,64 @@ def labels_and_confidence(
 # %% ../nbs/commands/02_predict.ipynb #4a6fb384
 @torch.no_grad()
 def predict_batch(
-    trained:Trained, # who predicts
-    samples:Sequence[dict], # of one size: id, image (3, H, W) uint8
-    cfg:EvalConfig, # the protocol
-)->list[Prediction]:
+    trained: Trained,  # who predicts
+    samples: Sequence[dict],  # of one size: id, image (3, H, W) uint8
+    cfg: EvalConfig,  # the protocol
+) -> list[Prediction]:
     "What the predictor says of some images of one size."
     run = trained.run
     with trained.autocast():
-        scores = mean_of_passes(trained.network, to_network(samples, trained.device, run.views.mean, run.views.std, run.model.channels_last), cfg)
+        scores = mean_of_passes(
+            trained.network,
+            to_network(samples, trained.device, run.views.mean, run.views.std, run.model.channels_last),
+            cfg,
+        )
     labels, confidence = labels_and_confidence(scores, cfg.add)
-    return [Prediction(s["id"], s["image"].permute(1, 2, 0).numpy(), y, c, trained.class_names, trained.palette)
-            for s, y, c in zip(samples, labels.byte().cpu().numpy(), confidence.float().cpu().numpy())]
+    return [
+        Prediction(s["id"], s["image"].permute(1, 2, 0).numpy(), y, c, trained.class_names, trained.palette)
+        for s, y, c in zip(samples, labels.byte().cpu().numpy(), confidence.float().cpu().numpy())
+    ]
 
 # %% ../nbs/commands/02_predict.ipynb #c53a4e0f
 def predictions_of(
-    trained:Trained, # who predicts
-    named:Mapping[str, object], # name -> image
-    cfg:EvalConfig, # the protocol
-    on_error:Callable[[str, str], object]|None=None, # told name and reason of an image that cannot be done; None: an error
-)->Iterator[Prediction]: # in the order of the images
+    trained: Trained,  # who predicts
+    named: Mapping[str, object],  # name -> image
+    cfg: EvalConfig,  # the protocol
+    on_error: Callable[[str, str], object]
+    | None = None,  # told name and reason of an image that cannot be done; None: an error
+) -> Iterator[Prediction]:  # in the order of the images
     "Predict images one small batch after the other."
-    few = RESIZE_BUDGET // len(trained.class_names)                        # pixels of a batch, so that its scores fit the budget
+    few = RESIZE_BUDGET // len(trained.class_names)  # pixels of a batch, so that its scores fit the budget
     for batch in equal_sized_batches(read_images(named, cfg.workers, on_error), cfg.batch_size, few):
-        try: yield from predict_batch(trained, batch, cfg)
+        try:
+            yield from predict_batch(trained, batch, cfg)
         except torch.OutOfMemoryError as e:
             why = "it does not fit into the GPU's memory; take windows (--eval.mode slide --eval.crop 512), or --device cpu"
-            if not on_error: raise InputError(f"{batch[0]['id']}: {why}") from e
-            for s in batch: on_error(s["id"], why)
+            if not on_error:
+                raise InputError(f"{batch[0]['id']}: {why}") from e
+            for s in batch:
+                on_error(s["id"], why)
+
 
 def predict(
-    run:str|Path|Trained, # a run folder, or what open_trained made of it
-    images, # a file, a folder, an image in memory (array, tensor, Pillow), or a sequence of these
-    cfg:EvalConfig|None=None, # the protocol; None: the run's own
-)->Iterator[Prediction]: # in the order of the images, a folder's by name; made when asked for
+    run: str | Path | Trained,  # a run folder, or what open_trained made of it
+    images,  # a file, a folder, an image in memory (array, tensor, Pillow), or a sequence of these
+    cfg: EvalConfig | None = None,  # the protocol; None: the run's own
+) -> Iterator[Prediction]:  # in the order of the images, a folder's by name; made when asked for
     "Segment images by the predictor of a run: `for p in predict('runs/x', 'photos')`, or `list(predict(...))`."
     trained = run if isinstance(run, Trained) else open_trained(run)
     return predictions_of(trained, name_images(images), cfg or trained.run.eval)
 
 # %% ../nbs/commands/02_predict.ipynb #7987987b
 def name_pictures(
-    names:Iterable[str], # of images, relative paths
-)->dict[str, str]: # image -> picture, each another
+    names: Iterable[str],  # of images, relative paths
+) -> dict[str, str]:  # image -> picture, each another
     "The relative path of each image's picture."
     names = list(names)
     short = {n: os.path.splitext(n)[0] + ".png" for n in names}
     times = {}
-    for s in short.values(): times[s.lower()] = times.get(s.lower(), 0) + 1
+    for s in short.values():
+        times[s.lower()] = times.get(s.lower(), 0) + 1
     found = {n: s if times[s.lower()] == 1 else n + ".png" for n, s in short.items()}
     if len({f.lower() for f in found.values()}) < len(found):
         twice = next(n for n, f in found.items() if sum(f.lower() == g.lower() for g in found.values()) > 1)
@@ -323,89 +455,131 @@ def name_pictures(
 EXISTING = ("refuse", "skip", "overwrite")
 "What becomes of pictures that are there already."
 
+
 def save_picture(
-    picture:Image.Image, # any mode that PNG knows
-    path:Path, # its folder is made
-)->None:
+    picture: Image.Image,  # any mode that PNG knows
+    path: Path,  # its folder is made
+) -> None:
     "Write a PNG file that a killed process leaves whole or not at all."
     part = path.with_name(f".{path.name}{PART}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(part, format="PNG"); os.replace(part, path)
-    except OSError as e: raise InputError(f"cannot write {path}: {e.strerror or e}; free space or permissions, or name another --out") from e
+        picture.save(part, format="PNG")
+        os.replace(part, path)
+    except OSError as e:
+        raise InputError(
+            f"cannot write {path}: {e.strerror or e}; free space or permissions, or name another --out"
+        ) from e
     finally:
-        with contextlib.suppress(OSError): part.unlink()
+        with contextlib.suppress(OSError):
+            part.unlink()
+
 
 def images_to_do(
-    pictures:Mapping[str, str], # image -> picture, as name_pictures says
-    out:str|Path, # folder of the results
-    kinds:Sequence[str]=KINDS, # that will be written
-    existing:str="refuse", # one of EXISTING
-)->list[str]: # the images that remain
+    pictures: Mapping[str, str],  # image -> picture, as name_pictures says
+    out: str | Path,  # folder of the results
+    kinds: Sequence[str] = KINDS,  # that will be written
+    existing: str = "refuse",  # one of EXISTING
+) -> list[str]:  # the images that remain
     "Which images are predicted, given what the folder holds; InputError if something would be replaced."
-    if existing == "overwrite" or not any((Path(out)/k).exists() for k in kinds): return list(pictures)
-    there = {n: sum((Path(out)/k/p).exists() for k in kinds) for n, p in pictures.items()}
-    if existing == "skip": return [n for n, count in there.items() if count < len(kinds)]
+    if existing == "overwrite" or not any((Path(out) / k).exists() for k in kinds):
+        return list(pictures)
+    there = {n: sum((Path(out) / k / p).exists() for k in kinds) for n, p in pictures.items()}
+    if existing == "skip":
+        return [n for n, count in there.items() if count < len(kinds)]
     done = [n for n, count in there.items() if count]
-    if not done: return list(pictures)
-    raise InputError(f"{out} holds pictures of {len(done)} of these {len(pictures)} images already, e.g. of {done[0]}; "
-                     f"go on with --existing skip, replace them with --existing overwrite, or name another --out")
+    if not done:
+        return list(pictures)
+    raise InputError(
+        f"{out} holds pictures of {len(done)} of these {len(pictures)} images already, e.g. of {done[0]}; "
+        f"go on with --existing skip, replace them with --existing overwrite, or name another --out"
+    )
 
 # %% ../nbs/commands/02_predict.ipynb #18224e1e
 class Written(NamedTuple):
     "What became of the images of a folder."
-    done:int # predicted and written
-    skipped:int # there already
-    failed:dict[str, str] # image -> why it could not be done
+
+    done: int  # predicted and written
+    skipped: int  # there already
+    failed: dict[str, str]  # image -> why it could not be done
+
 
 def predict_files(
-    trained:Trained, # who predicts
-    images:str|Path, # a file, or a folder
-    out:str|Path, # folder of the results, made if missing
-    kinds:Sequence[str]=KINDS, # which pictures
-    opacity:float=.5, # of the colours in overlays
-    existing:str="refuse", # one of EXISTING
-    cfg:EvalConfig|None=None, # the protocol; None: the run's own
-    bar:bool=False, # whether a progress bar is shown
-)->Written:
+    trained: Trained,  # who predicts
+    images: str | Path,  # a file, or a folder
+    out: str | Path,  # folder of the results, made if missing
+    kinds: Sequence[str] = KINDS,  # which pictures
+    opacity: float = 0.5,  # of the colours in overlays
+    existing: str = "refuse",  # one of EXISTING
+    cfg: EvalConfig | None = None,  # the protocol; None: the run's own
+    bar: bool = False,  # whether a progress bar is shown
+) -> Written:
     "Predict the images of a folder into picture files, and say in OUT/prediction.json how they were made."
     from tqdm import tqdm
+
     cfg, out = cfg or trained.run.eval, Path(out)
-    if out.exists() and not out.is_dir(): raise InputError(f"--out {out} is a file; name a folder")
-    named = name_images(images, out); pictures = name_pictures(named)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; name a folder")
+    named = name_images(images, out)
+    pictures = name_pictures(named)
     left = images_to_do(pictures, out, kinds, existing)
     failed, started = {}, time.time()
-    with tqdm(total=len(left), unit="image", disable=not bar, mininterval=1.) as shown:
-        def note(name, why): failed[name] = why; shown.update()
+    with tqdm(total=len(left), unit="image", disable=not bar, mininterval=1.0) as shown:
+
+        def note(name, why):
+            failed[name] = why
+            shown.update()
+
         for p in predictions_of(trained, {n: named[n] for n in left}, cfg, note):
-            for kind in kinds: save_picture(p.picture(kind, opacity), out/kind/pictures[p.name])
+            for kind in kinds:
+                save_picture(p.picture(kind, opacity), out / kind / pictures[p.name])
             shown.update()
     written = Written(len(left) - len(failed), len(pictures) - len(left), failed)
-    _write_json(out/"prediction.json", describe_prediction(trained, cfg, written) | dict(seconds=round(time.time() - started, 3)))
+    _write_json(
+        out / "prediction.json",
+        describe_prediction(trained, cfg, written) | dict(seconds=round(time.time() - started, 3)),
+    )
     return written
 
-def describe_prediction(
-    trained:Trained, # who predicted
-    cfg:EvalConfig, # by which protocol
-    written:Written, # what became of the images
-)->dict:
-    "How pictures were made, as JSON holds it."
-    return dict(run=trained.folder.resolve().name, method=trained.run.method, network=trained.predictor, weights=trained.weights, step=trained.step, protocol=describe_method(cfg),
-                classes=[dict(name=n, colour=c.tolist()) for n, c in zip(trained.class_names, trained.palette)], **written._asdict())
 
-def _write_json(path:Path, content:dict)->None:
-    try: path.parent.mkdir(parents=True, exist_ok=True); write_atomic(path, json.dumps(content, indent=1) + "\n")
-    except OSError as e: raise InputError(f"cannot write {path}: {e.strerror or e}; free space or permissions, or name another --out") from e
+def describe_prediction(
+    trained: Trained,  # who predicted
+    cfg: EvalConfig,  # by which protocol
+    written: Written,  # what became of the images
+) -> dict:
+    "How pictures were made, as JSON holds it."
+    return dict(
+        run=trained.folder.resolve().name,
+        method=trained.run.method,
+        network=trained.predictor,
+        weights=trained.weights,
+        step=trained.step,
+        protocol=describe_method(cfg),
+        classes=[dict(name=n, colour=c.tolist()) for n, c in zip(trained.class_names, trained.palette)],
+        **written._asdict(),
+    )
+
+
+def _write_json(path: Path, content: dict) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(content, indent=1) + "\n")
+    except OSError as e:
+        raise InputError(
+            f"cannot write {path}: {e.strerror or e}; free space or permissions, or name another --out"
+        ) from e
 
 # %% ../nbs/commands/02_predict.ipynb #80126083
 class Framed(nn.Module):
     "A network with its normalisation before and its resize after it: RGB images (B, 3, H, W) uint8 to logits (B, K, H, W)."
-    def __init__(self, network:nn.Module, mean:Sequence[float], std:Sequence[float]):
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         self.network = network
-        for name, value in (("mean", mean), ("std", std)): self.register_buffer(name, torch.tensor(value)[:, None, None])
+        for name, value in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(value)[:, None, None])
 
-    def forward(self, images:Tensor)->Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         out = self.network((images.float() / 255 - self.mean) / self.std)
         return F.interpolate(out.logits.float(), size=images.shape[-2:], mode="bilinear", align_corners=False)
 
@@ -417,186 +591,306 @@ ONNX_TOLERANCE = 1e-3
 ONNX_SIDE = 1024
 "Pixels a side that a large image is cut to for the comparison."
 
+
 class OnnxCheck(NamedTuple):
     "What an ONNX file says, compared with torch."
-    difference:float # largest absolute difference of logits, on the image
-    largest:float # largest absolute logit
-    agreement:float # share of the image's pixels that get the same class, [0, 1]
-    any_size:bool # False: the file takes images of the given size only
-    exporter:str # "traced" or "dynamo"
+
+    difference: float  # largest absolute difference of logits, on the image
+    largest: float  # largest absolute logit
+    agreement: float  # share of the image's pixels that get the same class, [0, 1]
+    any_size: bool  # False: the file takes images of the given size only
+    exporter: str  # "traced" or "dynamo"
+
 
 class OnnxFailed(RuntimeError):
     "No exporter gives a file that says what torch says."
 
-def need_onnx()->None:
+
+def need_onnx() -> None:
     "InputError unless the packages for ONNX are there."
     if missing := [p for p in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(p) is None]:
         raise InputError(f"--onnx needs {', '.join(missing)}: pip install 'dgcl_nb[onnx]'")
 
 # %% ../nbs/commands/02_predict.ipynb #42e6cafb
 def write_graph(
-    framed:Framed, # on the CPU, in eval mode
-    images:Tensor, # (B, 3, H, W) uint8, an example
-    path:Path, # of the file
-    dynamo:bool, # the newer exporter
-)->None:
+    framed: Framed,  # on the CPU, in eval mode
+    images: Tensor,  # (B, 3, H, W) uint8, an example
+    path: Path,  # of the file
+    dynamo: bool,  # the newer exporter
+) -> None:
     "Export a framed network; traced for any number and size of images, by dynamo for those of the example."
     free = dict(images={0: "batch", 2: "height", 3: "width"}, logits={0: "batch", 2: "height", 3: "width"})
-    how = dict(dynamo=True, external_data=False, verbose=False) if dynamo else dict(dynamo=False, dynamic_axes=free)
+    how = (
+        dict(dynamo=True, external_data=False, verbose=False)
+        if dynamo
+        else dict(dynamo=False, dynamic_axes=free)
+    )
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")                          # what the tracer warns of is settled by the comparison
-        torch.onnx.export(framed, (images,), str(path), input_names=["images"], output_names=["logits"], opset_version=ONNX_OPSET, **how)
+        warnings.simplefilter("ignore")  # what the tracer warns of is settled by the comparison
+        torch.onnx.export(
+            framed,
+            (images,),
+            str(path),
+            input_names=["images"],
+            output_names=["logits"],
+            opset_version=ONNX_OPSET,
+            **how,
+        )
+
 
 def run_onnx(
-    path:str|Path, # of an ONNX file
-    images:Tensor, # (B, 3, H, W) uint8
-)->Tensor: # (B, K, H, W) float32
+    path: str | Path,  # of an ONNX file
+    images: Tensor,  # (B, 3, H, W) uint8
+) -> Tensor:  # (B, K, H, W) float32
     "What an ONNX file says of images, by ONNX Runtime on the CPU."
     import onnxruntime
-    options = onnxruntime.SessionOptions(); options.log_severity_level, options.intra_op_num_threads = 3, torch.get_num_threads()
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
+
 def compare_onnx(
-    framed:Framed, # the network
-    path:str|Path, # its ONNX file
-    images:Tensor, # (B, 3, H, W) uint8
-)->tuple[float, float, float]: # largest difference, largest logit, share of equal labels
+    framed: Framed,  # the network
+    path: str | Path,  # its ONNX file
+    images: Tensor,  # (B, 3, H, W) uint8
+) -> tuple[float, float, float]:  # largest difference, largest logit, share of equal labels
     "How far an ONNX file is from the network that it was made of."
-    with torch.no_grad(): ours = framed(images)
+    with torch.no_grad():
+        ours = framed(images)
     theirs = run_onnx(path, images)
-    if theirs.shape != ours.shape: raise OnnxFailed(f"logits of shape {tuple(theirs.shape)} instead of {tuple(ours.shape)}")
+    if theirs.shape != ours.shape:
+        raise OnnxFailed(f"logits of shape {tuple(theirs.shape)} instead of {tuple(ours.shape)}")
     difference, largest = (ours - theirs).abs().max().item(), ours.abs().max().item()
-    if not difference <= ONNX_TOLERANCE * largest: raise OnnxFailed(f"logits differ by {difference:.3g}, the largest is {largest:.3g}")
+    if not difference <= ONNX_TOLERANCE * largest:
+        raise OnnxFailed(f"logits differ by {difference:.3g}, the largest is {largest:.3g}")
     return difference, largest, (ours.argmax(1) == theirs.argmax(1)).float().mean().item()
 
 # %% ../nbs/commands/02_predict.ipynb #f64264d4
 def another_size(
-    images:Tensor, # (1, 3, H, W) uint8
-)->Tensor: # (2, 3, H', W') uint8, noise
+    images: Tensor,  # (1, 3, H, W) uint8
+) -> Tensor:  # (2, 3, H', W') uint8, noise
     "A batch of two of another size, odd one way, to try whether sizes are free."
     height, width = images.shape[-2:]
-    return torch.randint(0, 256, (2, 3, max(33, 3 * height // 4 | 1), width + 14), dtype=torch.uint8, generator=generator_for("another size"))
+    return torch.randint(
+        0,
+        256,
+        (2, 3, max(33, 3 * height // 4 | 1), width + 14),
+        dtype=torch.uint8,
+        generator=generator_for("another size"),
+    )
+
 
 def label_onnx(
-    path:Path, # of an ONNX file, changed in place
-    trained:Trained, # whose network it is
-)->None:
+    path: Path,  # of an ONNX file, changed in place
+    trained: Trained,  # whose network it is
+) -> None:
     "Write into an ONNX file what its classes are called and where it comes from."
     import onnx
+
     model = onnx.load(path)
-    facts = dict(class_names=list(trained.class_names), palette=trained.palette.tolist(), input="images: RGB, uint8, (batch, 3, height, width)", method=trained.run.method,
-                 network=trained.predictor, weights=trained.weights, step=trained.step)
-    onnx.helper.set_model_props(model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()})
-    onnx.checker.check_model(model); onnx.save(model, path)
+    facts = dict(
+        class_names=list(trained.class_names),
+        palette=trained.palette.tolist(),
+        input="images: RGB, uint8, (batch, 3, height, width)",
+        method=trained.run.method,
+        network=trained.predictor,
+        weights=trained.weights,
+        step=trained.step,
+    )
+    onnx.helper.set_model_props(
+        model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
+    )
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
 
 def export_onnx(
-    trained:Trained, # whose predictor is written
-    path:str|Path, # of the file; one that is there is replaced
-    image=None, # what both runtimes are shown, as `as_image` takes it; None: noise of the size of the training crops
-)->OnnxCheck:
+    trained: Trained,  # whose predictor is written
+    path: str | Path,  # of the file; one that is there is replaced
+    image=None,  # what both runtimes are shown, as `as_image` takes it; None: noise of the size of the training crops
+) -> OnnxCheck:
     "Write the predictor as an ONNX file and compare it with torch, in float32 on the CPU."
     need_onnx()
     run, path = trained.run, Path(path)
-    if image is None: image = torch.randint(0, 256, (run.views.crop, run.views.crop, 3), dtype=torch.uint8, generator=generator_for("an image")).numpy()
+    if image is None:
+        image = torch.randint(
+            0,
+            256,
+            (run.views.crop, run.views.crop, 3),
+            dtype=torch.uint8,
+            generator=generator_for("an image"),
+        ).numpy()
     images = torch.from_numpy(as_image(image)[:ONNX_SIDE, :ONNX_SIDE].copy()).permute(2, 0, 1)[None]
-    framed, faults = Framed(copy.deepcopy(trained.network).cpu().float(), run.views.mean, run.views.std).eval(), []
+    framed, faults = (
+        Framed(copy.deepcopy(trained.network).cpu().float(), run.views.mean, run.views.std).eval(),
+        [],
+    )
     part = path.with_name(f".{path.name}{PART}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True); part.touch()
-        for exporter in ("traced", "dynamo")[getattr(trained.network, "is_transformer", False):]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        for exporter in ("traced", "dynamo")[getattr(trained.network, "is_transformer", False) :]:
             try:
-                write_graph(framed, images, part, dynamo=exporter == "dynamo"); label_onnx(part, trained)
-                if exporter == "traced": compare_onnx(framed, part, another_size(images))
-                check = OnnxCheck(*compare_onnx(framed, part, images), any_size=exporter == "traced", exporter=exporter)
-                os.replace(part, path); return check
-            except OSError: raise
-            except Exception as e: faults.append(f"{exporter}: {(str(e).splitlines() or [type(e).__name__])[0][:300]}")       # each exporter has its own errors
-    except OSError as e: raise InputError(f"cannot write --onnx {path}: {e.strerror or e}; name another file, or free space") from e
+                write_graph(framed, images, part, dynamo=exporter == "dynamo")
+                label_onnx(part, trained)
+                if exporter == "traced":
+                    compare_onnx(framed, part, another_size(images))
+                check = OnnxCheck(
+                    *compare_onnx(framed, part, images), any_size=exporter == "traced", exporter=exporter
+                )
+                os.replace(part, path)
+                return check
+            except OSError:
+                raise
+            except Exception as e:
+                faults.append(
+                    f"{exporter}: {(str(e).splitlines() or [type(e).__name__])[0][:300]}"
+                )  # each exporter has its own errors
+    except OSError as e:
+        raise InputError(
+            f"cannot write --onnx {path}: {e.strerror or e}; name another file, or free space"
+        ) from e
     finally:
-        with contextlib.suppress(OSError): part.unlink()
+        with contextlib.suppress(OSError):
+            part.unlink()
     raise OnnxFailed(f"the network cannot be written to {path}; {'; '.join(faults)}")
 
 # %% ../nbs/commands/02_predict.ipynb #916d9040
 @dataclass(frozen=True, kw_only=True)
 class Predict:
     "Segment images by the network of a run: label maps, overlays and confidence as PNG files of the images' own size, or an ONNX file."
-    run:Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] # folder of a run; it must come first
-    images:Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]="" # an image, or a folder that is searched with all below it
-    out:str="" # folder of the results: OUT/index, OUT/colour, OUT/overlay, OUT/confidence, each in the shape of the images' folder
-    kinds:tuple[Literal["index", "colour", "overlay", "confidence"], ...]=KINDS # which pictures: class numbers (palette PNG), colours, these over the image, confidence (255 is 1)
-    opacity:float=0.5 # of the colours in overlays, in [0, 1]
-    existing:Literal["refuse", "skip", "overwrite"]="refuse" # what becomes of pictures that are there: refuse to begin, leave them (and go on), or replace them
-    weights:Literal["auto", "best", "last"]="auto" # the best on val, or the last checkpoint's; auto: the best, if there are any
-    device:str="auto" # where to compute: auto, cpu, cuda, cuda:1, mps
-    onnx:str="" # file that the network is written to in ONNX format, compared with torch on the first image (needs the extra: pip install 'dgcl_nb[onnx]')
-    eval:EvalConfig=EvalConfig() # how images go through the network; the run's own protocol, unless changed here
+
+    run: Annotated[
+        str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")
+    ]  # folder of a run; it must come first
+    images: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")] = (
+        ""  # an image, or a folder that is searched with all below it
+    )
+    out: str = ""  # folder of the results: OUT/index, OUT/colour, OUT/overlay, OUT/confidence, each in the shape of the images' folder
+    kinds: tuple[Literal["index", "colour", "overlay", "confidence"], ...] = (
+        KINDS  # which pictures: class numbers (palette PNG), colours, these over the image, confidence (255 is 1)
+    )
+    opacity: float = 0.5  # of the colours in overlays, in [0, 1]
+    existing: Literal["refuse", "skip", "overwrite"] = (
+        "refuse"  # what becomes of pictures that are there: refuse to begin, leave them (and go on), or replace them
+    )
+    weights: Literal["auto", "best", "last"] = (
+        "auto"  # the best on val, or the last checkpoint's; auto: the best, if there are any
+    )
+    device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1, mps
+    onnx: str = ""  # file that the network is written to in ONNX format, compared with torch on the first image (needs the extra: pip install 'dgcl_nb[onnx]')
+    eval: EvalConfig = (
+        EvalConfig()
+    )  # how images go through the network; the run's own protocol, unless changed here
 
     def __post_init__(self):
-        if not 0 <= self.opacity <= 1: raise InputError(f"--opacity is {self.opacity}; allowed: 0 to 1")
+        if not 0 <= self.opacity <= 1:
+            raise InputError(f"--opacity is {self.opacity}; allowed: 0 to 1")
         if not self.kinds or len(set(self.kinds)) < len(self.kinds):
-            raise InputError(f"--kinds is {' '.join(self.kinds) or 'empty'}; allowed: one or more of {', '.join(KINDS)}, each once")
+            raise InputError(
+                f"--kinds is {' '.join(self.kinds) or 'empty'}; allowed: one or more of {', '.join(KINDS)}, each once"
+            )
+
 
 def parse_words(
-    args:Sequence[str], # the command line: a run folder, then the rest
-    kind:type, # of the settings; `run` is among its fields
-    prog:str, # the command's name
-    defaults:Callable[[Run], dict], # values of the run that the command line changes
+    args: Sequence[str],  # the command line: a run folder, then the rest
+    kind: type,  # of the settings; `run` is among its fields
+    prog: str,  # the command's name
+    defaults: Callable[[Run], dict],  # values of the run that the command line changes
 ):
     "A command line whose first word names a run, from which defaults come."
     named = bool(args) and not args[0].startswith("-")
     default = dict(default=kind(run=args[0], **defaults(read_config(args[0])))) if named else {}
-    return tyro.cli(kind, args=list(args), prog=prog, use_underscores=True, config=(tyro.conf.FlagConversionOff,), **default)
+    return tyro.cli(
+        kind,
+        args=list(args),
+        prog=prog,
+        use_underscores=True,
+        config=(tyro.conf.FlagConversionOff,),
+        **default,
+    )
 
 # %% ../nbs/commands/02_predict.ipynb #a0781531
 def check_words(
-    asked:Predict, # the command line
-)->None:
+    asked: Predict,  # the command line
+) -> None:
     "Say what is missing before anything is loaded."
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1: raise InputError("predict works in one process; start it without torchrun")
-    if asked.out and not asked.images: raise InputError("--out is given, but no images; name an image or a folder after the run")
-    if not asked.images and not asked.onnx: raise InputError("nothing to do: name an image or a folder after the run, or --onnx FILE")
-    if asked.images and not asked.out and not asked.onnx: raise InputError("--out is missing; name the folder that pictures are written to")
-    if asked.onnx and Path(asked.onnx).exists() and asked.existing != "overwrite": raise InputError(f"--onnx {asked.onnx} exists; name another file, or --existing overwrite")
-    if asked.onnx: need_onnx()
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise InputError("predict works in one process; start it without torchrun")
+    if asked.out and not asked.images:
+        raise InputError("--out is given, but no images; name an image or a folder after the run")
+    if not asked.images and not asked.onnx:
+        raise InputError("nothing to do: name an image or a folder after the run, or --onnx FILE")
+    if asked.images and not asked.out and not asked.onnx:
+        raise InputError("--out is missing; name the folder that pictures are written to")
+    if asked.onnx and Path(asked.onnx).exists() and asked.existing != "overwrite":
+        raise InputError(f"--onnx {asked.onnx} exists; name another file, or --existing overwrite")
+    if asked.onnx:
+        need_onnx()
+
 
 def report_onnx(
-    trained:Trained, # whose predictor is written
-    asked:Predict, # the file, the images
-)->None:
+    trained: Trained,  # whose predictor is written
+    asked: Predict,  # the file, the images
+) -> None:
     "Write an ONNX file, and print how near it is to torch."
     first = next(iter(name_images(asked.images, asked.out or None).values())) if asked.images else None
     check = export_onnx(trained, asked.onnx, first)
-    print(f"{asked.onnx}: {os.path.getsize(asked.onnx) / 2**20:.1f} MiB, images of {'any size' if check.any_size else 'this size only'}; "
-          f"on {first or 'noise'} logits differ from torch's by at most {check.difference:.2g} (the largest is {check.largest:.3g}), "
-          f"{check.agreement:.2%} of the pixels get the same class", flush=True)
+    print(
+        f"{asked.onnx}: {os.path.getsize(asked.onnx) / 2**20:.1f} MiB, images of {'any size' if check.any_size else 'this size only'}; "
+        f"on {first or 'noise'} logits differ from torch's by at most {check.difference:.2g} (the largest is {check.largest:.3g}), "
+        f"{check.agreement:.2%} of the pixels get the same class",
+        flush=True,
+    )
+
 
 def predict_all(
-    args:Sequence[str], # the command line, without the program
-)->dict[str, str]: # image -> why it could not be done
+    args: Sequence[str],  # the command line, without the program
+) -> dict[str, str]:  # image -> why it could not be done
     "Parse a command line, predict, print what came out."
-    asked = parse_words(args, Predict, "python -m dgcl_nb.predict", lambda run: dict(eval=run.eval)); check_words(asked)
+    asked = parse_words(args, Predict, "python -m dgcl_nb.predict", lambda run: dict(eval=run.eval))
+    check_words(asked)
     trained = open_trained(asked.run, asked.weights, asked.device)
     about = f"{trained.run.method}, {trained.weights} weights, step {trained.step}"
-    print(f"{trained.predictor} of {asked.run} ({about}), {len(trained.class_names)} classes, on {trained.device}", flush=True)
-    if asked.onnx: report_onnx(trained, asked)
-    if not asked.out: return {}
-    written = predict_files(trained, asked.images, asked.out, asked.kinds, asked.opacity, asked.existing, asked.eval, bar=True)
+    print(
+        f"{trained.predictor} of {asked.run} ({about}), {len(trained.class_names)} classes, on {trained.device}",
+        flush=True,
+    )
+    if asked.onnx:
+        report_onnx(trained, asked)
+    if not asked.out:
+        return {}
+    written = predict_files(
+        trained, asked.images, asked.out, asked.kinds, asked.opacity, asked.existing, asked.eval, bar=True
+    )
     there = f", {written.skipped} were there already" if written.skipped else ""
-    print(f"{written.done} images written to {asked.out} ({', '.join(asked.kinds)}){there}; {describe_method(asked.eval)}")
+    print(
+        f"{written.done} images written to {asked.out} ({', '.join(asked.kinds)}){there}; {describe_method(asked.eval)}"
+    )
     return written.failed
 
+
 def main(
-    args:Sequence[str]|None=None, # the command line; sys.argv by default
-)->None:
+    args: Sequence[str] | None = None,  # the command line; sys.argv by default
+) -> None:
     "The command: exits with 0, 1 if an image could not be done, 2 for an error of the input, 130 when interrupted."
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try: failed = predict_all(sys.argv[1:] if args is None else list(args))
-    except InputError as e: print(f"error: {e}", file=sys.stderr); sys.exit(2)
-    except OnnxFailed as e: sys.exit(f"error: {e}")
-    except KeyboardInterrupt: print("stopped; --existing skip goes on", file=sys.stderr); sys.exit(130)
-    for name, why in failed.items(): print(f"not done: {name}: {why}", file=sys.stderr)
+    try:
+        failed = predict_all(sys.argv[1:] if args is None else list(args))
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(2)
+    except OnnxFailed as e:
+        sys.exit(f"error: {e}")
+    except KeyboardInterrupt:
+        print("stopped; --existing skip goes on", file=sys.stderr)
+        sys.exit(130)
+    for name, why in failed.items():
+        print(f"not done: {name}: {why}", file=sys.stderr)
     sys.exit(1 if failed else 0)
 
 # %% ../nbs/commands/02_predict.ipynb #bd471274
-if __name__ == "__main__" and "__file__" in globals(): main()
+if __name__ == "__main__" and "__file__" in globals():
+    main()
