@@ -37,7 +37,8 @@ from dgcl_nb.run_folder import (
 )
 from .data.splits import SegData
 from .evaluation import EvalResult, evaluate
-from .methods.protocol import Losses, Method, Progress, param_groups, section
+from .methods.protocol import Losses, Method, Progress, param_groups
+from .timing import section
 from .weights import load_weights
 from .optim import lr_factor, make_optimizer, set_lr
 from .snapshots import list_snapshots, make_snapshot, save_snapshot

@@ -25,15 +25,9 @@ from ..bank import BankConfig, MemoryBank, refresh_density, take_per_class
 from ..core import IGNORE_INDEX, InputError, gather_rows, unknown_name
 from ..density import density_in_groups, density_per_scale, multi_scale_density
 from ..losses import average_terms, contrastive_losses
-from dgcl_nb.methods.protocol import (
-    Losses,
-    Progress,
-    SelfTrainingConfig,
-    SelfTrainingFrame,
-    density_maps,
-    look_at,
-    section,
-)
+from ..data.__main__ import look_at
+from .protocol import Losses, Progress, SelfTrainingConfig, SelfTrainingFrame, density_maps
+from ..timing import section
 from ..model import SegOutput
 from dgcl_nb.pseudo_labels import (
     FilterConfig,

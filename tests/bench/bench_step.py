@@ -23,7 +23,7 @@ from dgcl_nb.batches import make_loader
 from dgcl_nb.config import environment, parse_run
 from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.engine import Control, start_training, training_step
-from dgcl_nb.methods.protocol import collect_sections, section
+from dgcl_nb.timing import collect_sections, section
 
 PARTS = ("data", "teacher", "student forward", "density + sampling + loss", "backward", "optimiser", "bank", "EMA")
 REST, GOAL = "losses, mixing, rest", 10.
