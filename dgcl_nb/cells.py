@@ -24,10 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .bank import MemoryBank, due_class, refresh_density
-from .core import IGNORE_INDEX
+from .bank import BankConfig, MemoryBank, due_class, refresh_density
+from .core import IGNORE_INDEX, gather_rows
 from .density import LOWEST, density_in_groups, density_per_scale
-from .device import random_order, starts_of, to_device
+from .device import num_processes, random_order, starts_of, to_device
 from dgcl_nb.pseudo_labels import (
     FilterConfig,
     PseudoLabels,
@@ -36,6 +36,7 @@ from dgcl_nb.pseudo_labels import (
     pseudo_label,
     shrink_targets,
 )
+from .sampling import ClassChoice, SamplingConfig, contrast_classes
 
 # %% ../nbs/45_cells.ipynb #cell0007
 class Cells(NamedTuple):
@@ -119,20 +120,31 @@ class ByClass(NamedTuple):
     order: Tensor  # (N,) int64 rows, class by class, in random order within a class; ignored ones last
     counts: list[int]  # K numbers of rows
     held: list[int]  # K numbers of bank entries
+    at_most: int  # rows of a class that are looked at: the first of them
 
     def num_labelled(self) -> int:
         "How many rows have a class."
         return sum(self.counts)
 
-    def sizes(self, classes: Sequence[int], at_most: int) -> list[int]:
-        "How many rows each of some classes has, but no more than `at_most`."
-        return [min(self.counts[c], at_most) for c in classes]
+    def sizes(self, classes: Sequence[int], at_most: int | None = None) -> list[int]:
+        "How many rows of each of some classes are looked at."
+        limit = self.at_most if at_most is None else at_most
+        return [min(self.counts[c], limit) for c in classes]
 
-    def rows(self, classes: Sequence[int], at_most: int) -> Tensor:
-        "Random rows (n,) of some classes, class by class, at most so many of each."
+    def rows(self, classes: Sequence[int], at_most: int | None = None) -> Tensor:
+        "These rows (n,), class by class: a random few where a class has more."
         starts = starts_of(self.counts)
-        parts = [self.order[starts[c] : starts[c] + min(self.counts[c], at_most)] for c in classes]
+        sizes = self.sizes(classes, at_most)
+        parts = [self.order[starts[c] : starts[c] + size] for c, size in zip(classes, sizes)]
         return torch.cat([self.order[:0], *parts])
+
+    def taking_part(self, ranked: Sequence[int], min_fill: int, cfg: SamplingConfig) -> ClassChoice:
+        "Which of the ranked classes the contrast can use now, and which have to wait."
+        return contrast_classes(self.counts, self.held, min_fill, ranked, cfg)
+
+    def with_bank(self, classes: Sequence[int], min_held: int) -> list[int]:
+        "Those of some classes of which there are rows here, and so many entries in the bank."
+        return [c for c in classes if self.counts[c] and self.held[c] >= max(1, min_held)]
 
 
 def count_labels(
@@ -149,13 +161,14 @@ def sort_by_class(
     labels: Tensor,  # (N,) int64, with IGNORE_INDEX
     bank: MemoryBank,  # whose entries are counted
     generator: torch.Generator | None = None,  # of the order within a class
+    at_most: int = 10_000,  # rows of a class that are looked at
 ) -> ByClass:
     "Sort the rows of a batch out by class. Waits for the device, once."
     order = random_order(len(labels), generator, labels.device)
     by_class = labels.index_select(0, order).sort(stable=True).indices
     counts = count_labels(labels, bank.num_classes)
     on_host = torch.stack([counts, bank.filled]).tolist()
-    return ByClass(order.index_select(0, by_class), *on_host)
+    return ByClass(order.index_select(0, by_class), *on_host, at_most)
 
 # %% ../nbs/45_cells.ipynb #cell0015
 @torch.no_grad()
@@ -165,18 +178,14 @@ def measure_density(
     classes: Sequence[int],  # whose density is asked for; each has at least one bank entry
     bank: MemoryBank,  # what they are measured against
     num_neighbors: Sequence[int],  # k of each scale
-    at_most: int,  # rows of a class
 ) -> Tensor:  # (N,) float32, NaN where it was not measured
     "The multi-scale density (N,) of each row among the bank entries of its own class."
     density = feats.new_full((len(feats),), torch.nan, dtype=torch.float32)
-    present = [c for c in classes if by_class.counts[c]]
-    if not present:
+    if not classes:
         return density
-    rows = by_class.rows(present, at_most)
-    banks = [bank.feats[c, : by_class.held[c]] for c in present]
-    found = density_in_groups(
-        feats.index_select(0, rows), by_class.sizes(present, at_most), banks, num_neighbors
-    )
+    rows = by_class.rows(classes)
+    banks = [bank.feats[c, : by_class.held[c]] for c in classes]
+    found = density_in_groups(feats.index_select(0, rows), by_class.sizes(classes), banks, num_neighbors)
     return density.index_copy_(0, rows, found)
 
 # %% ../nbs/45_cells.ipynb #cell0018
@@ -184,33 +193,32 @@ def few_of_each(
     cells: Cells,  # of this process
     density: Tensor,  # (N,) of the same cells, NaN where nobody knows
     by_class: ByClass,  # the same cells, sorted out
-    max_per_class: int,  # rows of a class at most
+    cfg: BankConfig,  # how many rows of a class at most
     min_held: int = 0,  # entries that a class's bank must hold for a density against it to be worth keeping
 ) -> Tensor:  # (n, D + P + 3) float32: features, keys, label, confidence, density
     "A random few rows of each class in one matrix, ready to be gathered."
     classes = range(len(by_class.counts))
-    rows = by_class.rows(classes, max_per_class)
+    rows = by_class.rows(classes, cfg.max_new_per_class)
     is_young = np.asarray(by_class.held) < min_held
-    of_young = to_device(np.repeat(is_young, by_class.sizes(classes, max_per_class)), rows.device)
+    of_young = to_device(np.repeat(is_young, by_class.sizes(classes, cfg.max_new_per_class)), rows.device)
     columns = [cells.feats, cells.keys, cells.labels[:, None], cells.confidence[:, None], density[:, None]]
     feats, keys, labels, confidence, density = (c.index_select(0, rows).float() for c in columns)
     return torch.cat([feats, keys, labels, confidence, density.masked_fill(of_young[:, None], torch.nan)], 1)
 
 # %% ../nbs/45_cells.ipynb #cell0021
 def thin_out(
-    rows: Tensor,  # (n, C) of several processes or passes
-    labels: Tensor,  # (n,) int64 their classes
+    labels: Tensor,  # (n,) int64 classes of the rows of several processes or passes
     max_per_class: int,  # rows of a class that stay
     generator: torch.Generator,  # the same on every rank
-) -> Tensor:  # (m, C)
+) -> Tensor:  # (m,) int64 rows
     "A random few rows of each class. Waits for the device."
-    order = random_order(len(rows), generator, rows.device)
+    order = random_order(len(labels), generator, labels.device)
     in_turn, by_class = labels.index_select(0, order).sort(stable=True)
     order = order.index_select(0, by_class)
     counts = count_labels(labels, IGNORE_INDEX)
     starts = counts.cumsum(0) - counts
-    place = torch.arange(len(rows), device=rows.device) - starts.index_select(0, in_turn)
-    return rows.index_select(0, order[place < max_per_class])
+    place = torch.arange(len(labels), device=labels.device) - starts.index_select(0, in_turn)
+    return order[place < max_per_class]
 
 # %% ../nbs/45_cells.ipynb #cell0024
 def density_of_entries(
@@ -240,27 +248,32 @@ def density_of_entries(
 @torch.no_grad()
 def remember(
     bank: MemoryBank,  # changed in place
-    rows: Tensor,  # (n, D + P + 3) as `few_of_each` makes them, at most `max_new_per_class` of each class
+    new_rows: list[Tensor],  # (n, D + P + 3) each, as `few_of_each` makes them, of one pass or of several
+    cfg: BankConfig,  # how many enter, and how densities are kept fresh
     ranked: Sequence[int],  # the classes that keep densities
     num_neighbors: Sequence[int],  # k of each scale
-    refresh: str,  # how densities are kept fresh, as in BankConfig
-    num_refresh: int,  # stored densities of a class that are computed again when it is its turn
     step: int,  # now
+    generator: torch.Generator,  # the same on every rank
 ) -> None:
-    "Put new cells into the bank, and compute its stalest densities again."
+    "Put new cells of all processes into the bank, and compute its stalest densities again."
+    rows = gather_rows(torch.cat(new_rows))
+    labels = rows[:, -3].long()
+    if len(new_rows) * num_processes() > 1:
+        kept = thin_out(labels, cfg.max_new_per_class, generator)
+        rows, labels = rows.index_select(0, kept), labels.index_select(0, kept)
     widths = [bank.feats.shape[-1], bank.proj.shape[-1], 1, 1, 1]
-    feats, keys, labels, confidence, density = rows.split(widths, 1)
-    bank.add(labels[:, 0].long(), feats, keys, density[:, 0], confidence[:, 0], step)
+    feats, keys, _, confidence, density = rows.split(widths, 1)
+    bank.add(labels, feats, keys, density[:, 0], confidence[:, 0], step)
 
     def density_of(feats, entries, places, held):
         return density_of_entries(feats, entries, places, held, num_neighbors)
 
-    if refresh == "rolling":
+    if cfg.refresh == "rolling":
         is_ranked = to_device([c in ranked for c in range(bank.num_classes)], bank.filled.device)
-        refresh_density(bank, due_class(bank, step, is_ranked), num_refresh, step, density_of)
-    elif refresh == "all":
+        refresh_density(bank, due_class(bank, step, is_ranked), cfg.num_refresh, step, density_of)
+    elif cfg.refresh == "all":
         for c in ranked:
-            refresh_density(bank, c, num_refresh, step, density_of)
+            refresh_density(bank, c, cfg.num_refresh, step, density_of)
 
 # %% ../nbs/45_cells.ipynb #show0002
 class ShownCells(NamedTuple):

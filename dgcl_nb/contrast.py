@@ -13,26 +13,28 @@ Reference: DGCL (Wang et al., CVPR 2023), section 3, and its released code, whos
 
 # %% auto #0
 __all__ = ['prototypes', 'contrastive_losses', 'contrastive_loss', 'Choice', 'choose_negatives', 'choose', 'contrast_of_classes',
-           'roles_of']
+           'ContrastConfig', 'contrast_weight_at', 'right_choices', 'why_inactive', 'roles_of', 'show_against']
 
 # %% ../nbs/46_contrast.ipynb #cntr0004
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .bank import MemoryBank
-from .cells import ByClass, Cells, sort_by_class
-from .core import EPS, generator_for
+from .bank import BankConfig, MemoryBank
+from .cells import ByClass, Cells, ShownCells, bank_density_maps, make_cells, sort_by_class
+from .core import EPS, IGNORE_INDEX, InputError, check_choices, generator_for
 from .device import class_of_rows, random_order, to_device
+from .pseudo_labels import FilterConfig, linear_ramp
 from dgcl_nb.sampling import (
+    ClassChoice,
     SamplingConfig,
     choose_entries,
     choose_rows,
-    contrast_classes,
     draw_entries,
     first_others,
     negative_counts,
@@ -145,9 +147,9 @@ def choose(
 ) -> Choice:
     "The anchors, positives and negatives of G classes."
     by_confidence = cfg.strategy == "confidence"
-    rows = by_class.rows(classes, cfg.max_pixels)
+    rows = by_class.rows(classes)
     scores = (cells.confidence if by_confidence else density).index_select(0, rows)
-    chosen = choose_rows(scores, by_class.sizes(classes, cfg.max_pixels), cfg)
+    chosen = choose_rows(scores, by_class.sizes(classes), cfg)
     which = to_device(classes, rows.device)
     stored = (bank.confidence if by_confidence else bank.density).index_select(0, which)
     held = [by_class.held[c] for c in classes]
@@ -182,6 +184,93 @@ def contrast_of_classes(
         anchors, choice.anchors_valid, targets, choice.negatives, choice.negatives_valid, temperature
     )
 
+# %% ../nbs/46_contrast.ipynb #dc354c5d
+@dataclass(frozen=True, kw_only=True)
+class ContrastConfig:
+    "Which cells are compared, how strongly, and what is remembered of them."
+
+    contrast_weight: float = 0.1  # weight of the contrastive loss (released: 0.5)
+    # share of the self-training part after which the contrast begins (released: 0)
+    contrast_start: float = 0.0
+    # share of the self-training part over which its weight rises linearly from 0 (released: 0)
+    contrast_ramp: float = 0.0
+    # unlabelled images that the contrast sees: clean (an extra student pass; released) or mixed
+    contrast_view: str = "clean"
+    # whose features density is computed on and the bank keeps: student (released) or teacher
+    bank_source: str = "student"
+    num_neighbors: tuple[int, ...] = (8, 16, 32)  # neighbours of each density scale (released: 8 16 32)
+    temperature: float = 0.5  # divides the cosines of the contrastive loss (released: 0.5)
+    # a class's new entries get a density at once if its bank holds as many (released: 1001)
+    new_density_at: int = 64
+    # which pixel's label a feature cell gets: nearest-exact (its centre) or nearest (its corner; released)
+    grid_labels: str = "nearest-exact"
+    # unlabelled cells left out of the contrast (released: 80 to 10 per cent)
+    contrast_filter: FilterConfig = FilterConfig(drop_start=80.0, drop_floor=10.0)
+    sampling: SamplingConfig = SamplingConfig()  # anchors, positives, negatives
+    bank: BankConfig = BankConfig()  # the memory
+
+    def __post_init__(self):
+        allowed = dict(contrast_view=("clean", "mixed"), bank_source=("student", "teacher"))
+        check_choices(self, grid_labels=("nearest-exact", "nearest"), **allowed)
+        if self.contrast_view == "mixed" and self.bank_source == "teacher":
+            raise InputError(
+                "contrast_view 'mixed' has no teacher features, as the teacher sees clean images only; "
+                "set bank_source student or contrast_view clean"
+            )
+        if self.contrast_weight < 0:
+            raise InputError(f"contrast_weight is {self.contrast_weight}; allowed: 0 or more")
+        if not (0 <= self.contrast_start <= 1 and 0 <= self.contrast_ramp <= 1):
+            raise InputError("contrast_start and contrast_ramp are shares of self-training, between 0 and 1")
+        if self.temperature <= 0:
+            raise InputError(f"temperature is {self.temperature}; allowed: above 0")
+        if self.sampling.max_pixels < self.bank.max_new_per_class:
+            raise InputError(
+                f"sampling.max_pixels {self.sampling.max_pixels} measures fewer cells of a class than "
+                f"bank.max_new_per_class {self.bank.max_new_per_class} puts into the bank; raise it"
+            )
+
+# %% ../nbs/46_contrast.ipynb #61ddc299
+def contrast_weight_at(
+    cfg: ContrastConfig,  # start, ramp, final weight
+    unsup_fraction: float,  # s in [0, 1]
+) -> float:
+    "The weight of the contrastive loss at a moment of self-training."
+    if unsup_fraction < cfg.contrast_start:
+        return 0.0
+    risen = (unsup_fraction - cfg.contrast_start) / cfg.contrast_ramp if cfg.contrast_ramp else 1.0
+    return linear_ramp(risen, 0.0, cfg.contrast_weight)
+
+# %% ../nbs/46_contrast.ipynb #acc00002
+def right_choices(
+    cells: Cells,
+    choice: Choice,  # among these cells
+) -> dict[str, tuple[Tensor, Tensor]]:  # name -> how many are right, of how many whose truth is known
+    "How many of the chosen cells really belong to their class."
+    anchors = choice.anchors.flatten()
+    found = {}
+    for name, rows, counts in (
+        ("anchor_accuracy", anchors, choice.anchors_valid.flatten()),
+        ("positive_accuracy", choice.positives, torch.ones_like(choice.positives, dtype=torch.bool)),
+    ):
+        truth = cells.truth.index_select(0, rows)
+        known = counts & (truth != IGNORE_INDEX)
+        right = known & (truth == cells.labels.index_select(0, rows))
+        found[name] = right.sum(), known.sum()
+    return found
+
+
+def why_inactive(
+    classes: ClassChoice,  # who takes part, who waits
+    min_fill: int,  # bank entries that a class needs
+) -> dict[str, str]:  # name of what is inactive -> the reason
+    "Which classes are not compared, and why, in words."
+    if not classes.active:
+        return {"loss_contrast": f"no class of the batch has {min_fill} bank entries yet"}
+    if not classes.waiting:
+        return {}
+    names = " ".join(map(str, classes.waiting))
+    return {f"loss_contrast of classes {names}": f"their banks hold under {min_fill} entries"}
+
 # %% ../nbs/46_contrast.ipynb #role0002
 @torch.no_grad()
 def roles_of(
@@ -195,10 +284,27 @@ def roles_of(
     "The part that the sampler would give to each cell."
     roles = torch.zeros_like(cells.labels, dtype=torch.uint8)
     draw = generator_for("roles")
-    by_class = sort_by_class(cells.labels, bank, draw)
-    classes = contrast_classes(by_class.counts, by_class.held, min_fill, ranked, cfg)
+    by_class = sort_by_class(cells.labels, bank, draw, cfg.max_pixels)
+    classes = by_class.taking_part(ranked, min_fill, cfg)
     if classes.active:
         choice = choose(cells, density, by_class, classes.active, bank, cfg, draw)
         roles[choice.positives] = 2
         roles[choice.anchors[choice.anchors_valid]] = 1
     return roles
+
+# %% ../nbs/46_contrast.ipynb #show0010
+@torch.no_grad()
+def show_against(
+    bank: MemoryBank,
+    out,  # SegOutput of the network whose features the bank keeps, on the images that are shown
+    labels: Tensor,  # (B, h, w) int64, the class of each cell
+    targets: Tensor,  # (B, h, w) int64, the same, IGNORE_INDEX where the contrast would not see it
+    confidence: Tensor,  # (B, h, w) float
+    cfg,  # settings of the method: num_neighbors, sampling, bank
+    ranked: Sequence[int],  # classes that may take part
+) -> ShownCells:
+    "Density of images against the bank, and the cells that the sampler would choose."
+    density = bank_density_maps(out.feats, labels, bank, cfg.num_neighbors)
+    cells = make_cells(out.feats, out.proj, out.proj, targets, confidence, targets)
+    roles = roles_of(cells, density.mean(0).flatten(), bank, cfg.sampling, ranked, cfg.bank.min_fill)
+    return ShownCells(out.feats, density, cfg.num_neighbors, roles.view_as(labels))

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from ..batches import Batch
-from ..core import IGNORE_INDEX, InputError, generator_for
+from ..core import IGNORE_INDEX, InputError, check_choices, generator_for
 from ..losses import ohem_loss, supervised_loss, unsupervised_loss
 from ..model import SegNetwork, SegOutput, resize_logits
 from ..pseudo_labels import FilterConfig, PseudoLabels, drop_labels, keep_mask, pseudo_label
-from ..teacher import Teacher, ema_decay_at, move_towards
+from ..teacher import EMA_BUFFERS, Teacher, ema_decay_at, move_towards
 from ..timing import section
 from ..views import Views
 
@@ -103,6 +103,11 @@ class Losses:
     def share(self, name: str, part: Tensor | float, whole: Tensor | float) -> None:
         "A share for the log; left out of a line over which `whole` is 0."
         self.notes[name] = Note(part, whole, is_share=True)
+
+    def shares(self, figures: dict[str, tuple]) -> None:
+        "Several shares, name -> (part, whole)."
+        for name, (part, whole) in figures.items():
+            self.share(name, part, whole)
 
     def skip(self, name: str, why: str, when: bool | Tensor = True) -> None:
         "Say that a term did not run, and why; `when` may be a () bool tensor, which nobody waits for now."
@@ -248,15 +253,8 @@ class SemiConfig:
     filter: FilterConfig = FilterConfig()  # which pseudo-labels are dropped
 
     def __post_init__(self):
-        allowed = dict(
-            ema_buffers=("average", "copy", "own"),
-            teacher_mode=("eval", "train"),
-            teacher_start=("run", "unsup"),
-            schedule_by=("step", "epoch"),
-        )
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                raise InputError(f"semi.{name} is '{getattr(self, name)}'; allowed: {', '.join(values)}")
+        check_choices(self, teacher_start=("run", "unsup"), schedule_by=("step", "epoch"))
+        check_choices(self, teacher_mode=("eval", "train"), ema_buffers=EMA_BUFFERS)
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"semi.ema_decay is {self.ema_decay}; allowed: at least 0 and below 1")
         if self.unsup_weight < 0:
