@@ -123,7 +123,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'dgcl_nb.config.LoopConfig.__post_init__': ('config.html#loopconfig.__post_init__', 'dgcl_nb/config.py'),
                                 'dgcl_nb.config.Run': ('config.html#run', 'dgcl_nb/config.py'),
                                 'dgcl_nb.config.Run.__post_init__': ('config.html#run.__post_init__', 'dgcl_nb/config.py'),
-                                'dgcl_nb.config.Run.method_config': ('config.html#run.method_config', 'dgcl_nb/config.py'),
                                 'dgcl_nb.config.Run.sup_only_steps': ('config.html#run.sup_only_steps', 'dgcl_nb/config.py'),
                                 'dgcl_nb.config.all_method_settings': ('config.html#all_method_settings', 'dgcl_nb/config.py'),
                                 'dgcl_nb.config.build_data': ('config.html#build_data', 'dgcl_nb/config.py'),

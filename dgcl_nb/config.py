@@ -23,8 +23,8 @@ from .core import InputError, seed_everything, unknown_name
 from .data.sets import DataConfig, open_data
 from .data.splits import SegData
 from .evaluation import EvalConfig
-from .methods.dgcl import DGCL, DGCLConfig
-from .methods.protocol import Method, SelfTrainingConfig, SupervisedConfig
+from .methods.dgcl import DGCL
+from .methods.protocol import Method
 from .methods.self_training import SelfTraining
 from .methods.supervised import Supervised
 from .encoders import ModelConfig
@@ -45,12 +45,12 @@ from .views import ViewConfig
 log = logging.getLogger("dgcl_nb.config")
 
 # %% ../nbs/64_config.ipynb #c2bd4c4d
-METHODS: dict[str, tuple[type[Method], type]] = dict(
-    supervised=(Supervised, SupervisedConfig),
-    self_training=(SelfTraining, SelfTrainingConfig),
-    dgcl=(DGCL, DGCLConfig),
+METHODS: dict[str, type[Method]] = dict(
+    supervised=Supervised,
+    self_training=SelfTraining,
+    dgcl=DGCL,
 )
-"Every method that can be trained, with its settings."
+"Every method that can be trained."
 
 # %% ../nbs/64_config.ipynb #669bdc99
 @dataclass(frozen=True, kw_only=True)
@@ -125,21 +125,17 @@ class Run:
     def sup_only_steps(self) -> int:
         return round(self.loop.sup_only_fraction * self.steps)
 
-    @property
-    def method_config(self):
-        return getattr(self, self.method)
 
 # %% ../nbs/64_config.ipynb #143434f5
 @functools.cache
 def run_class(
     method: str,  # a key of METHODS
 ) -> type[Run]:
-    "The class of a run of one method: `Run` with the method's group of settings."
+    "The class of a run of one method: `Run` with the method's groups of settings."
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
-    config = METHODS[method][1]
-    group = (method, config, field(default=config()))
-    cls = dataclasses.make_dataclass("Run", [group], bases=(Run,), frozen=True, kw_only=True)
+    groups = [(name, cls, field(default=cls())) for name, cls in METHODS[method].settings.items()]
+    cls = dataclasses.make_dataclass("Run", groups, bases=(Run,), frozen=True, kw_only=True)
     cls.__module__ = Run.__module__  # where its fields' comments are found for --help
     return cls
 
@@ -171,17 +167,18 @@ def share_batch(
     world: int = 1,  # processes
 ) -> Run:  # as one of them runs it; sharing it again changes nothing
     "What one of several processes does of a run's total batch: its batch, accumulation, rate and OHEM."
-    o, b, method = run.optim, run.batch, run.method_config
+    o, b, groups = run.optim, run.batch, {}
     if o.total_batch:
         part, times = part_of_share(run, world)
-        if hasattr(method, "ohem_min_kept"):
-            method = dataclasses.replace(method, ohem_min_kept=method.ohem_min_kept * part // b.labelled)
+        if hasattr(run, "sup"):
+            min_kept = run.sup.ohem_min_kept * part // b.labelled
+            groups = dict(sup=dataclasses.replace(run.sup, ohem_min_kept=min_kept))
         b = dataclasses.replace(b, labelled=part, unlabelled=b.unlabelled * part // b.labelled)
         o = dataclasses.replace(o, total_batch=0, accumulate=times)
     if o.lr_batch:
         total = b.labelled * o.accumulate * world
         o = dataclasses.replace(o, lr=o.lr * (total / o.lr_batch), lr_batch=0)
-    return dataclasses.replace(run, batch=b, optim=o, **{run.method: method})
+    return dataclasses.replace(run, batch=b, optim=o, **groups)
 
 # %% ../nbs/64_config.ipynb #b3c10004
 def describe_batch(
@@ -228,8 +225,9 @@ def parse_run(
 
 
 def all_method_settings() -> list[str]:
-    "The dotted names of every method's own settings: a preset has lines for all of them."
-    return [f"{method}.{name}" for method, (_, cls) in METHODS.items() for name in setting_names(cls)]
+    "The dotted names of all methods' settings: a preset has lines for each of them."
+    groups = {name: cls for method in METHODS.values() for name, cls in method.settings.items()}
+    return [f"{group}.{name}" for group, cls in groups.items() for name in setting_names(cls)]
 
 # %% ../nbs/64_config.ipynb #fa297eda
 def run_to_dict(
@@ -291,6 +289,7 @@ def build_data(
 def build_method(
     run: Run,  # its method, model and seed
     num_classes: int,  # K
+    background: int | None = None,  # which class of the data set is background, if any
 ) -> Method:  # on the CPU, in training mode
     "The method of a run, initialised from its seed: methods of one network begin with the same weights."
     seed_everything(run.seed, "init")
@@ -298,5 +297,7 @@ def build_method(
     def make_network():
         return build_network(run.model, num_classes)
 
-    method_class = METHODS[run.method][0]
-    return method_class(make_network, num_classes, run.method_config, run.views).train()
+    method_class = METHODS[run.method]
+    groups = {name: getattr(run, name) for name in method_class.settings}
+    cfg = method_class.configure(background, **groups)
+    return method_class(make_network, num_classes, cfg).train()
