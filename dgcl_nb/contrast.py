@@ -48,8 +48,10 @@ def prototypes(
 ) -> Tensor:  # (G, P) float32 unit rows; zeros for a class without a row
     "The direction (G, P) of the mean of each class's rows; longer rows weigh more."
     classes = torch.arange(num_classes, device=rows.device)
-    belongs = (of_row[None] == classes[:, None]).float()  # (G, n); a product, as sums by index vary on a GPU
-    return F.normalize(belongs @ rows.float(), dim=1, eps=EPS)
+    belongs = (of_row[None] == classes[:, None]).float()  # (G, n)
+    with torch.autocast(rows.device.type, enabled=False):
+        sums = belongs @ rows.float()  # a product, as sums by index vary from run to run on a GPU
+    return F.normalize(sums, dim=1, eps=EPS)
 
 # %% ../nbs/46_contrast.ipynb #af4f71ad
 def contrastive_losses(
@@ -177,8 +179,7 @@ def contrast_of_classes(
     positives = cells.keys.index_select(0, choice.positives).float()
     entries = bank.proj.flatten(0, 1).index_select(0, choice.entries)
     of_row = [class_of_rows(counts, device) for counts in (choice.num_positives, choice.num_entries)]
-    with torch.autocast(device.type, enabled=False):
-        targets = prototypes(torch.cat([positives, entries]), torch.cat(of_row), num_classes)
+    targets = prototypes(torch.cat([positives, entries]), torch.cat(of_row), num_classes)
     anchors = cells.proj.index_select(0, choice.anchors.flatten()).unflatten(0, choice.anchors.shape)
     return contrastive_losses(
         anchors, choice.anchors_valid, targets, choice.negatives, choice.negatives_valid, temperature

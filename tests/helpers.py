@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from functools import cache
 from multiprocessing import forkserver
 from pathlib import Path
@@ -16,15 +15,13 @@ from unittest.mock import patch
 import torch
 from sync_gate import ROOT
 from torch.utils.data import Dataset
+from toys import Pair, Toy
 
 from dgcl_nb import config, engine
 from dgcl_nb.config import build_data, parse_run, run_from_dict, run_to_dict
 from dgcl_nb.core import gather_rows
 from dgcl_nb.run_folder import RunFolder, read_lines
 from dgcl_nb.data.splits import SegData
-from dgcl_nb.methods.protocol import Losses, Method, SupervisedConfig, add_supervised
-from dgcl_nb.model import make_teacher, update_teacher
-from dgcl_nb.views import Views
 
 TINY = dict(steps=8, device="cpu") | {
     "data.root": ROOT / "data",
@@ -152,20 +149,20 @@ def _child(work, log, environment, args):
         os.dup2(file, 1)
         os.dup2(file, 2)
     torch.set_num_threads(1)
-    register_toy()
+    register_toys()
     engine.build_data = few_images
     work(*args)
 
 
 def start_child(work, *args, log=None, **environment):
-    "Start `work(*args)` in a process of its own, with the toy and few val images; what it prints goes to `log`."
+    "Start `work(*args)` in a process of its own, with the toys and few val images; it prints to `log`."
     child = forks().Process(target=_child, args=(work, log and str(log), environment, args))
     child.start()
     return child
 
 
 def start_ranks(work, *args, world=2, log=None, **environment):
-    "Start `work(*args)` in `world` processes that know each other; process r prints to `log` with r at its end."
+    "Start `work(*args)` in `world` processes that know each other; process r prints to `log` + r."
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -177,7 +174,9 @@ def start_ranks(work, *args, world=2, log=None, **environment):
 
 
 def wait_for(children, seconds=240):
-    "The exit codes of some processes, -N for signal N; as soon as one fails, or after `seconds`, all others are ended."
+    """The exit codes of some processes, -N for signal N.
+
+    As soon as one fails, or after `seconds`, all others are ended."""
     end = time.time() + seconds
     while (
         time.time() < end
@@ -202,9 +201,9 @@ def metrics_of(path):
 
 
 def equal_states(a, b):
-    "Whether two nested states are equal to the bit."
+    "Whether two nested states are equal to the bit; unknown densities (NaN) are equal to each other."
     if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
+        return a.shape == b.shape and bool(((a == b) | (a != a) & (b != b)).all())
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(equal_states(a[k], b[k]) for k in a)
     if isinstance(a, (list, tuple)):
@@ -212,68 +211,5 @@ def equal_states(a, b):
     return a == b
 
 
-@dataclass(frozen=True, kw_only=True)
-class ToyConfig(SupervisedConfig):
-    "Settings of the toy."
-
-    decay: float = 0.9  # of the second network's running mean
-    rows: int = 20  # feature rows of the bank
-
-
-class Toy(Method):
-    "Two networks trained in two phases, each by an optimiser of its own, a running mean, a bank fed by all processes, and a counter."
-
-    phases = ("first", "second")
-    views = Views(strong=2, cutmix=False)
-
-    def __init__(self, build_network, num_classes, cfg, view_cfg):
-        super().__init__(build_network, num_classes, cfg, view_cfg)
-        self.one, self.two = build_network(), build_network()
-        self.mean = make_teacher(self.two)
-        self.register_buffer("bank", torch.zeros(cfg.rows, self.one.cfg.decoder_channels))
-        self.register_buffer("handed_over", torch.zeros((), dtype=torch.long))
-        self.new_rows = []
-
-    def networks(self):
-        return dict(student=self.one, second=self.two, teacher=self.mean)
-
-    def predictor(self):
-        return self.mean
-
-    def trained(self, phase):
-        return [self.one if phase == "first" else self.two]
-
-    def forward(self, batch, progress, phase="main"):
-        losses, net = Losses(), self.one if phase == "first" else self.two
-        out = net(batch.images_l)
-        if phase == "first":
-            add_supervised(losses, out, batch.targets_l, self.cfg)
-            self.new_rows.append(out.feats.detach().permute(0, 2, 3, 1).flatten(0, 2)[::7].float())
-        else:
-            other = self.one(batch.images_u_s[1])  # its gradients must not reach the first optimiser
-            mine = net(batch.images_u_s[0])
-            losses.add(
-                "loss_agree",
-                (mine.logits.float().softmax(1) - other.logits.float().softmax(1)).square().sum(1).mean(),
-                2.0,
-            )
-            losses.add(
-                "loss_bank", (out.feats.float().mean((0, 2, 3)) - self.bank.mean(0)).square().mean(), 0.1
-            )
-        losses.note(**{f"logit_{phase}": out.logits.detach().float().abs().mean()})
-        return losses
-
-    def after_phase(self, phase, batch, progress):
-        if phase == "first":
-            self.handed_over += 1
-
-    def after_step(self, batch, progress):
-        rows = gather_rows(torch.cat(self.new_rows))
-        self.new_rows = []
-        chosen = rows[torch.randperm(len(rows), generator=progress.generator("toy"))[:5]]
-        self.bank.copy_(torch.cat([self.bank, chosen])[-len(self.bank) :])
-        update_teacher(self.mean, self.two, self.cfg.decay)
-
-
-def register_toy(methods=config.METHODS):
-    methods["toy"] = (Toy, ToyConfig)
+def register_toys(methods=config.METHODS):
+    methods.update(toy=Toy, pair=Pair)
