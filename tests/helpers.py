@@ -19,7 +19,6 @@ from toys import Pair, Toy
 
 from dgcl_nb import config, engine
 from dgcl_nb.config import build_data, parse_run, run_from_dict, run_to_dict
-from dgcl_nb.core import gather_rows
 from dgcl_nb.run_folder import RunFolder, read_lines
 from dgcl_nb.data.splits import SegData
 
