@@ -5,6 +5,7 @@ import types
 
 import pytest
 import torch
+from fakecuda import fake_cuda
 from torch.utils.data import DataLoader, Dataset
 
 from dgcl_nb.batches import Batch, BatchConfig, draw_indices, make_batch, make_loader
@@ -280,6 +281,20 @@ def test_mixes__move_with_their_batch_and_keep_their_types():
     mix = batch.numbers(CFG.mean, CFG.std).mixes[0]
     assert mix.inside.dtype == torch.bool and mix.partner.dtype == torch.int64
     assert mix.mix(batch.images_u_w).shape == batch.images_u_w.shape
+
+
+def test_batch__does_not_make_a_gpu_wait():
+    handed = batch_of(noise(), ViewConfig(crop=20, cutmix_prob=1), Views(strong=2), as_bytes=True)
+    with fake_cuda() as seen:
+        handed.to("cuda").numbers(CFG.mean, CFG.std)  # once, to copy mean and deviation
+        seen.reset()
+        batch = handed.to("cuda", channels_last=True).numbers(CFG.mean, CFG.std)
+        mixed = [mix.mix(x) for mix, x in zip(batch.mixes, batch.images_u_s)]
+        batch.mixes[0].mix(batch.truth_u)
+    assert not seen.waits, seen.table()
+    plain = handed.numbers(CFG.mean, CFG.std)
+    expected = [mix.mix(x) for mix, x in zip(plain.mixes, plain.images_u_s)]
+    assert all(torch.equal(a.elem, b) for a, b in zip(mixed, expected))
 
 
 def test_mixes__are_saved_with_a_broken_batch_as_plain_tensors(tmp_path):
