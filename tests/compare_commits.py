@@ -2,10 +2,10 @@
 
     python tests/compare_commits.py BASE [HEAD] [--steps 60] [--only NAME ...] [--out FILE.md]
 
-Each commit is checked out into a folder of its own and trains the same tiny runs on the embedded digits, on the
-CPU with one thread. A pure move of code must be equal to the bit; what differs is shown with its first step and
-its size. BASE and HEAD are anything that git understands; without HEAD the work tree as it stands. Settings have
-the names of today; for a commit that had a group for each method (`dgcl.unsup_weight`), they are translated.
+Each commit is checked out into a folder of its own and trains the same tiny runs on the embedded digits,
+on the CPU with one thread. A pure move of code must be equal to the bit; what differs is shown with its first
+step and its size. BASE and HEAD are anything that git understands; without HEAD the work tree as it stands.
+Settings have the names of today; for a commit that had a group a method they are translated.
 """
 
 import argparse

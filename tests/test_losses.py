@@ -1,33 +1,23 @@
 """Losses against the slow reference, their gradients, and the cases where nothing counts."""
 
-import math
-
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from fakecuda import fake_cuda, on_cuda
 from reference import (
     IGNORE,
-    released_contrast_term,
-    released_contrastive_loss,
     released_ohem_loss,
     released_supervised_loss,
     released_unsupervised_loss,
 )
 
 from dgcl_nb.core import generator_for
-from dgcl_nb.density import multi_scale_density
 from dgcl_nb.losses import (
-    average_terms,
-    contrastive_loss,
     logits_at,
     ohem_loss,
-    prototype,
     supervised_loss,
     unsupervised_loss,
 )
-from dgcl_nb.sampling import RELEASED, SamplingConfig, contrast_classes, sample_class, sample_negatives
 
 K = 5
 PIXEL_LOSSES = [supervised_loss, ohem_loss, unsupervised_loss]
@@ -198,128 +188,3 @@ def test_pixel_losses__half_precision_is_summed_in_float32():
     half = logits.detach().bfloat16()
     assert torch.equal(supervised_loss(half, targets), supervised_loss(half.float(), targets))
     assert unsupervised_loss(half, targets).dtype == torch.float32
-
-
-@pytest.mark.parametrize("counts", [(20, 30, 40), (1, 1, 1), (3, 100, 0), (200, 100, 512)])
-@pytest.mark.parametrize("eps", [1e-6, 0.1, 0.0])
-def test_contrastive__reference(counts, eps):
-    group = rows(0, *counts)
-    close(contrastive_loss(*group, eps=eps), released_contrastive_loss(*group, eps=eps))
-
-
-def test_contrastive__gradient_is_the_reference_slope():
-    anchors, positives, negatives = rows(1, 4, 6, 8, dim=5)
-    anchors.requires_grad_()
-    contrastive_loss(anchors, positives, negatives).backward()
-    base, h = anchors.detach().double().numpy(), 1e-6
-    slope = np.zeros_like(base)
-    for i in np.ndindex(*base.shape):
-        up, down = base.copy(), base.copy()
-        up[i] += h
-        down[i] -= h
-        above, below = (released_contrastive_loss(x, positives, negatives) for x in (up, down))
-        slope[i] = (above - below) / (2 * h)
-    torch.testing.assert_close(anchors.grad.double(), torch.from_numpy(slope), rtol=1e-4, atol=1e-5)
-
-
-def test_contrastive__gradient_stops_at_positives_and_negatives():
-    anchors, positives, negatives = (x.requires_grad_() for x in rows(2, 5, 5, 5))
-    contrastive_loss(anchors, positives, negatives).backward()
-    assert anchors.grad.abs().sum() > 0 and positives.grad is None and negatives.grad is None
-
-
-@pytest.mark.parametrize("counts", [(0, 5, 5), (5, 0, 5), (0, 0, 0)])
-def test_contrastive__nothing_to_pull(counts):
-    anchors, positives, negatives = rows(3, *counts)
-    anchors.requires_grad_()
-    loss = contrastive_loss(anchors, positives, negatives)
-    assert loss.item() == 0 and loss.requires_grad
-    loss.backward()
-    assert torch.equal(anchors.grad, torch.zeros_like(anchors))
-
-
-def test_contrastive__one_row_is_its_own_prototype():
-    anchors, positives, negatives = rows(4, 10, 7, 9)
-    loss = contrastive_loss(anchors, positives, negatives)
-    torch.testing.assert_close(loss, contrastive_loss(anchors, prototype(positives), negatives))
-
-
-def test_contrastive__length_of_rows_does_not_matter_but_of_positives():
-    anchors, positives, negatives = rows(5, 10, 7, 9)
-    loss = contrastive_loss(anchors, positives, negatives)
-    torch.testing.assert_close(contrastive_loss(anchors * 7, positives * 3, negatives * 9), loss)
-    scale = torch.linspace(0.1, 3, 7)[:, None]
-    assert abs(contrastive_loss(anchors, positives * scale, negatives) - loss) > 1e-3
-
-
-def test_contrastive__sharp_temperature_stays_finite():
-    anchors, positives, negatives = rows(6, 10, 7, 9)
-    anchors.requires_grad_()
-    loss = contrastive_loss(anchors, positives, negatives, temperature=1e-3)
-    loss.backward()
-    assert torch.isfinite(loss) and torch.isfinite(anchors.grad).all()
-
-
-def test_contrastive__autocast_changes_nothing():
-    anchors, positives, negatives = rows(7, 50, 20, 60, dim=64)
-    plain = contrastive_loss(anchors, positives, negatives)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = contrastive_loss(anchors, positives, negatives)
-    assert mixed.dtype == torch.float32 and torch.equal(plain, mixed)
-
-
-def test_average_terms__none():
-    x = torch.ones(3, requires_grad=True)
-    loss = average_terms([], x)
-    loss.backward()
-    assert loss.item() == 0 and torch.equal(x.grad, torch.zeros(3))
-    assert average_terms([torch.tensor(1.0), torch.tensor(3.0)], x).item() == 2
-
-
-def labelled_pixels(counts, dim, proj_dim, seed):
-    gen = generator_for("step", seed)
-    labels = torch.cat([torch.full((n,), c) for c, n in counts.items()])
-    labels = labels[torch.randperm(len(labels), generator=gen)]
-    n = len(labels)
-    feats = torch.rand(n, dim, generator=gen)
-    proj = torch.randn(n, proj_dim, generator=gen)
-    return labels, feats, proj * (0.5 + torch.rand(n, 1, generator=gen))
-
-
-STEPS = [
-    # classes above 32 pixels: density decides; 3 classes, overlap below 250
-    {0: 60, 1: 120, 2: 40, 3: 90, IGNORE: 50},
-    {0: 10, 1: 20, 2: 1, IGNORE: 5},  # at most 32 pixels: density 1 for all
-    {0: 10, 1: 300, 2: 150},  # more pixels than anchors and positives together
-    {0: 30, IGNORE: 4},  # background alone: no term
-    {2: 45},  # a single class: no negatives
-]
-
-
-def memory(gen):
-    "Features, projections and densities that a class's bank holds."
-    feats, proj = torch.rand(70, 12, generator=gen), torch.randn(70, 8, generator=gen)
-    return feats, proj, torch.rand(70, generator=gen)
-
-
-@pytest.mark.parametrize("counts", STEPS)
-def test_released__contrast_term_of_a_step(counts):
-    labels, feats, proj = labelled_pixels(counts, 12, 8, seed=len(counts))
-    gen = generator_for("banks")
-    banks = {c: memory(gen) for c in range(4)}
-    proj.requires_grad_()
-    cfg, draw, terms = SamplingConfig(**RELEASED), generator_for("draws"), []
-    for c in contrast_classes(labels, torch.ones(4, dtype=torch.bool), cfg).active:
-        mine = (labels == c).nonzero().squeeze(1)
-        bank_feats, bank_proj, bank_density = banks[c]
-        density = multi_scale_density(feats[mine], bank_feats)
-        chosen = sample_class(density, None, bank_density, None, cfg, draw)
-        others = sample_negatives(labels, c, cfg.num_negatives, draw)
-        positives = torch.cat([proj[mine[chosen.positives]], bank_proj[chosen.bank_positives]])
-        terms.append(contrastive_loss(proj[mine[chosen.anchors]], positives, proj[others]))
-    ours = average_terms(terms, proj)
-    arrays = {c: [x.numpy() for x in b] for c, b in banks.items()}
-    theirs = released_contrast_term(feats.numpy(), proj.detach().numpy(), labels.numpy(), arrays)
-    close(ours, theirs)
-    ours.backward()
-    assert torch.isfinite(proj.grad).all() and not math.isnan(theirs)
