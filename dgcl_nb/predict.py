@@ -38,7 +38,7 @@ from .config import Run, build_method, run_from_dict
 from .core import PART, InputError, RunFolder, generator_for, pick_device, read_torch, unknown_name, write_atomic
 from .data.files import read_image
 from .data.splits import IMAGE_SUFFIXES, voc_palette
-from .engine import checkpoints_of, predictor_name
+from .checkpoints import checkpoints_of, predictor_name
 from .evaluation import RESIZE_BUDGET, EvalConfig, describe_method, equal_sized_batches, mean_of_passes, to_network
 from .snapshots import list_snapshots, load_snapshot
 
