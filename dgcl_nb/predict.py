@@ -39,7 +39,7 @@ from .core import InputError, generator_for, pick_device, unknown_name
 from .run_folder import PART, RunFolder, read_torch, write_atomic
 from .data.files import read_image
 from .data.splits import IMAGE_SUFFIXES, voc_palette
-from .engine import checkpoints_of, predictor_name
+from .checkpoints import checkpoints_of, predictor_name
 from dgcl_nb.evaluation import (
     RESIZE_BUDGET,
     EvalConfig,

@@ -32,19 +32,11 @@ from helpers import (
 from dgcl_nb import config, core, engine
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.run_folder import RunFolder, is_whole, read_lines, read_torch, write_torch
-from dgcl_nb.engine import (
-    Callback,
-    Control,
-    NonFiniteLoss,
-    Stopped,
-    checkpoints_of,
-    fit,
-    fit_async,
-    load_checkpoint,
-    save_checkpoint,
-    start_training,
-    training_step,
-)
+from dgcl_nb.background import fit_async
+from dgcl_nb.checkpoints import checkpoints_of, load_checkpoint, save_checkpoint
+from dgcl_nb.engine import Stopped, fit, start_training
+from dgcl_nb.processes import Control
+from dgcl_nb.training import Callback, NonFiniteLoss, training_step
 from dgcl_nb.methods.protocol import Losses, Method, SupervisedConfig, add_supervised
 from dgcl_nb.predict import open_trained
 from dgcl_nb.snapshots import list_snapshots, load_snapshot

@@ -16,7 +16,9 @@ from helpers import equal_states, metrics_of, start_child, state_of, tiny_run, w
 
 from dgcl_nb import config, run_folder
 from dgcl_nb.run_folder import PART, RunFolder, read_lines, read_torch
-from dgcl_nb.engine import Control, checkpoints_of, fit, go_back, save_checkpoint, start_training
+from dgcl_nb.checkpoints import checkpoints_of, go_back, save_checkpoint
+from dgcl_nb.engine import fit, start_training
+from dgcl_nb.processes import Control
 from dgcl_nb.snapshots import list_snapshots, load_snapshot
 
 OFTEN = dict(loop__log_every=1, loop__checkpoints=12, loop__evaluations=3, loop__snapshots=3)

@@ -32,7 +32,9 @@ from helpers import (
 from dgcl_nb import config, engine, train
 from dgcl_nb.core import gather_rows
 from dgcl_nb.run_folder import RunFolder, is_whole, read_torch
-from dgcl_nb.engine import Control, Stopped, checkpoints_of, fit
+from dgcl_nb.checkpoints import checkpoints_of
+from dgcl_nb.engine import Stopped, fit
+from dgcl_nb.processes import Control
 from dgcl_nb.methods.protocol import Losses, Method, SupervisedConfig, add_supervised
 from dgcl_nb.views import Views
 
