@@ -22,7 +22,7 @@ from pathlib import Path
 from .batches import BatchConfig
 from .core import InputError, seed_everything, unknown_name
 from .data.sets import DataConfig, open_data
-from .data.splits import SegData
+from .data.segdata import SegData
 from .evaluation import EvalConfig
 from .methods.protocol import Method, SelfTrainingConfig, SupervisedConfig
 from .methods.dgcl import DGCL, DGCLConfig

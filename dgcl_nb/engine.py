@@ -36,7 +36,7 @@ from dgcl_nb.run_folder import (
     RunFolder, append_line, choose_run_folder, cut_lines_after, is_whole, read_lines, read_torch,
     sync_file, write_torch, write_whole,
 )
-from .data.splits import SegData
+from .data.segdata import SegData
 from .evaluation import EvalResult, evaluate
 from .methods.protocol import Losses, Method, Progress, param_groups, section
 from .model import load_weights

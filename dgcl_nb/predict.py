@@ -37,8 +37,9 @@ from torch.utils.data import DataLoader, Dataset
 from .config import Run, build_method, run_from_dict
 from .core import InputError, generator_for, pick_device, unknown_name
 from .run_folder import PART, RunFolder, read_torch, write_atomic
-from .data.files import read_image
-from .data.splits import IMAGE_SUFFIXES, voc_palette
+from .data.images import read_image
+from .data.segdata import voc_palette
+from .data.splits import IMAGE_SUFFIXES
 from .engine import checkpoints_of, predictor_name
 from .evaluation import RESIZE_BUDGET, EvalConfig, describe_method, equal_sized_batches, mean_of_passes, to_network
 from .snapshots import list_snapshots, load_snapshot

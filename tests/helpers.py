@@ -20,7 +20,7 @@ from dgcl_nb import config, engine
 from dgcl_nb.config import build_data, parse_run, run_from_dict, run_to_dict
 from dgcl_nb.core import gather_rows
 from dgcl_nb.run_folder import RunFolder, read_lines
-from dgcl_nb.data.splits import SegData
+from dgcl_nb.data.segdata import SegData
 from dgcl_nb.methods.protocol import Losses, Method, SupervisedConfig, add_supervised
 from dgcl_nb.model import make_teacher, update_teacher
 from dgcl_nb.views import Views
