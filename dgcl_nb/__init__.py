@@ -11,10 +11,17 @@ Modules:
 - `dgcl_nb.config`: A whole run as one frozen object, and the presets that a researcher edits.
 - `dgcl_nb.contrast`: Sparse cells are pulled to the dense middle of their class, and pushed away from other classes: the third term, for all classes of a step at once.
 - `dgcl_nb.core`: The few things that every room needs: the words and letters of the code, errors, seeds, one collective, and what the machine has.
+- `dgcl_nb.data.check`: What is there, what is missing, and which files are bad: every file is read once, before a run meets it.
+- `dgcl_nb.data.cityscapes`: Streets of 50 towns: label ids are mapped to the 19 scored classes on reading, and no class is background.
 - `dgcl_nb.data.digits`: The embedded data set: real handwriting over real photographs, rendered in seconds, the same on every machine that runs the same libraries.
-- `dgcl_nb.data.files`: PASCAL VOC, Cityscapes, or a folder of your own: read, checked, and never guessed.
+- `dgcl_nb.data.files`: What lies in a folder, before a list says what is labelled; and what all layouts share.
+- `dgcl_nb.data.folder`: Photographs, masks for some of them, and a text file of class names: no list is needed.
+- `dgcl_nb.data.images`: One photograph, one mask, and the pair of them: read, checked, and never guessed.
+- `dgcl_nb.data.published`: Whose list is this, how good are its labels, and what must a result on it not be compared with?
+- `dgcl_nb.data.segdata`: Three sets of images and five facts: what training sees of any source.
 - `dgcl_nb.data.sets`: One setting names the data set; everything behind it is the same for all.
-- `dgcl_nb.data.splits`: Which images are labelled, which are not, and on which we score: lists that are read, made, checked and recognised.
+- `dgcl_nb.data.splits`: Which images are labelled, which are not, and on which we score: lists that are read, drawn, kept apart and found by name.
+- `dgcl_nb.data.voc`: The fine masks of VOC and the coarse ones of SBD, merged to the 10 582 training images that the field uses, and checked to be those.
 - `dgcl_nb.density`: How crowded is the place in feature space where a pixel lies? Exact multi-scale nearest-neighbour density, at little more than the price of one matrix product.
 - `dgcl_nb.device`: What crosses between the processor that gives orders and the device that computes, without either waiting for the other.
 - `dgcl_nb.dry_run`: What a run would cost, before it costs anything: `python -m dgcl_nb.train --dry-run`.

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .core import InputError, generator_for, mix_seed
-from .data.splits import SegData
+from .data.segdata import SegData
 from .views import CutMix, ViewConfig, Views, normalize, strong_view, weak_view
 
 # %% ../nbs/21_batches.ipynb #288d8e4e

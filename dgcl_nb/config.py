@@ -21,7 +21,7 @@ from pathlib import Path
 from .batches import BatchConfig
 from .core import InputError, seed_everything, unknown_name
 from .data.sets import DataConfig, open_data
-from .data.splits import SegData
+from .data.segdata import SegData
 from .evaluation import EvalConfig
 from .methods.dgcl import DGCL
 from .methods.protocol import Method

@@ -31,7 +31,7 @@ from dgcl_nb.checkpoints import (
 from .config import Run, build_data, build_method, config_record, environment, share_batch
 from .core import IGNORE_INDEX, InputError, peak_rss_mb
 from .run_folder import RunFolder, append_line, read_lines, write_whole
-from .data.splits import SegData
+from .data.segdata import SegData
 from .evaluation import EvalResult, evaluate
 from .methods.protocol import Method
 from .optim import OptimConfig, make_optimizer

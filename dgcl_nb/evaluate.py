@@ -28,7 +28,8 @@ from .config import Run, environment
 from .core import InputError
 from .run_folder import RunFolder, write_atomic
 from .data.sets import DataConfig, open_data
-from .data.splits import SegData, known_family, split_hash
+from .data.published import known_family, split_hash
+from .data.segdata import SegData
 from .engine import CLUSTER_PIXELS, cluster_columns
 from .processes import first_decides, is_dead_line, make_accelerator
 from .evaluation import EvalConfig, EvalResult, evaluate

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .core import IGNORE_INDEX, generator_for
-from .data.splits import SegData
+from .data.segdata import SegData
 from .density import density_per_scale
 from .methods.protocol import Method, Progress
 from .model import resize_logits

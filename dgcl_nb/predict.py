@@ -37,8 +37,9 @@ from torch.utils.data import DataLoader, Dataset
 from .config import Run, build_method, run_from_dict
 from .core import InputError, generator_for, pick_device, unknown_name
 from .run_folder import PART, RunFolder, read_torch, write_atomic
-from .data.files import read_image
-from .data.splits import IMAGE_SUFFIXES, voc_palette
+from .data.images import read_image
+from .data.segdata import voc_palette
+from .data.splits import IMAGE_SUFFIXES
 from .checkpoints import checkpoints_of, predictor_name
 from dgcl_nb.evaluation import (
     RESIZE_BUDGET,

@@ -25,7 +25,7 @@ from .batches import Batch, make_loader
 from .config import Run
 from .core import InputError, peak_rss_mb, seed_everything
 from .run_folder import RunFolder, append_line, write_torch
-from .data.splits import SegData
+from .data.segdata import SegData
 from .methods.protocol import Losses, Method, Progress
 from .timing import section
 from .optim import lr_factor, set_lr

@@ -20,7 +20,7 @@ from toys import Pair, Toy
 from dgcl_nb import config, engine
 from dgcl_nb.config import build_data, parse_run, run_from_dict, run_to_dict
 from dgcl_nb.run_folder import RunFolder, read_lines
-from dgcl_nb.data.splits import SegData
+from dgcl_nb.data.segdata import SegData
 
 TINY = dict(steps=8, device="cpu") | {
     "data.root": ROOT / "data",

@@ -26,27 +26,13 @@ from torchvision.datasets import voc as torchvision_voc
 from dgcl_nb.core import InputError
 from dgcl_nb.data import digits, files
 from dgcl_nb.data.digits import SceneConfig, cache_path, load_part, open_digits, render_part
-from dgcl_nb.data.files import ImageMaskFiles, open_folder, read_image, read_mask
+from dgcl_nb.data.folder import open_folder
+from dgcl_nb.data.images import ImageMaskFiles, read_image, read_mask
 from dgcl_nb.data.sets import DATA_SETS, DataConfig, open_data
+from dgcl_nb.data.published import compare_lists, describe, family_note, known_family, split_hash
 from dgcl_nb.data.splits import (
-    _FACTS,
-    _count,
-    balanced_order,
-    check_disjoint,
-    compare_lists,
-    describe,
-    family_note,
-    find_lists,
-    how_many,
-    image_id,
-    is_nested,
-    known_family,
-    line_id,
-    nested_split,
-    num_shared,
-    read_list,
-    split_hash,
-    write_list,
+    _FACTS, _count, balanced_order, check_disjoint, find_lists, how_many, image_id, is_nested, line_id,
+    nested_split, num_shared, read_list, write_list,
 )
 
 # ---------------------------------------------------------------------------------------------------- lists

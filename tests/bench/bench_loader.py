@@ -29,7 +29,7 @@ from torchvision.transforms.v2 import functional as VF
 
 from dgcl_nb import views as views_room
 from dgcl_nb.batches import BatchConfig, make_loader, one_thread
-from dgcl_nb.data.files import open_folder
+from dgcl_nb.data.folder import open_folder
 from dgcl_nb.views import ViewConfig, Views, normalize, strong_view, weak_view
 
 SIZE, QUALITY, CLASSES = (500, 375), 96, 21
