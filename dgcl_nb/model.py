@@ -14,7 +14,7 @@ Where we differ from the released code: convolutions before a BatchNorm have no 
 __all__ = ['log', 'EMA_BUFFERS', 'conv_block', 'PooledBranch', 'ASPP', 'Decoder', 'TokenDecoder', 'projection_head', 'SegOutput',
            'SegNetwork', 'resize_logits', 'to_sync_batchnorm', 'make_teacher', 'ema_decay_at', 'update_teacher']
 
-# %% ../nbs/31_model.ipynb #cc568c12
+# %% ../nbs/31_model.ipynb #1b6731aa
 import copy, logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -260,7 +260,7 @@ class SegNetwork(nn.Module):
     def head_parameters(self) -> Iterator[nn.Parameter]:
         return (p for name, p in self.named_parameters() if not name.startswith("encoder."))
 
-# %% ../nbs/31_model.ipynb #3aff0051
+# %% ../nbs/31_model.ipynb #aebc078f
 def resize_logits(
     logits: Tensor,  # (B,K,h,w) float of any precision
     size: Sequence[int],  # (H, W) wanted
@@ -268,7 +268,7 @@ def resize_logits(
     "Bilinear resize of class scores (B,K,h,w) to (B,K,H,W) in float32, cells seen as areas."
     return resize_maps(logits.float(), size)
 
-# %% ../nbs/31_model.ipynb #4fa1b48c
+# %% ../nbs/31_model.ipynb #b1244a01
 def to_sync_batchnorm(
     module: nn.Module,  # a network, or a whole method
 ) -> nn.Module:  # use this one: the module itself may have been replaced
