@@ -15,7 +15,7 @@ Modules:
 - `dgcl_nb.encoders`: From images to maps: which of timm's networks can carry a decoder, how fine their grids are, and how a plain transformer gives maps at all.
 - `dgcl_nb.engine`: The loop: fetch, losses, step, after_step; once in a while it evaluates, shows itself and saves.
 - `dgcl_nb.evaluate`: A run scored again, by any protocol and on any data of its classes: `python -m dgcl_nb.evaluate RUN`.
-- `dgcl_nb.evaluation`: Whole images or sliding windows, several sizes and mirror images on request, always at the original resolution; every image once, and the protocol stands in the output.
+- `dgcl_nb.evaluation`: A network scored on a data set: every image once, by one process or by many, with the protocol in the output and the network as it was before.
 - `dgcl_nb.looking.figures`: Arrays in, figure out: curves of a run, feature clusters, predictions side by side, density by class, and the test of the paper's claim about sparse regions.
 - `dgcl_nb.looking.layout`: From feature vectors to points on a screen: a PCA view at once, UMAP over the exact neighbours of the density, and one layout over time that an eye can follow.
 - `dgcl_nb.looking.runs`: Reading a run folder: finished, half-copied, or being written at this moment by another process.
@@ -38,6 +38,7 @@ Modules:
 - `dgcl_nb.widgets.front`: What all views in the browser share: labelled controls, packed arrays, a colour scale, and a page that needs no kernel.
 - `dgcl_nb.widgets.monitor`: A run that is watched while it trains: curves, images and feature clusters that move, sliders that stay alive, and buttons that are obeyed within one step.
 - `dgcl_nb.widgets.overlay`: Maps over images: any two layers of a snapshot side by side, with sliders that never wait for Python.
-- `dgcl_nb.widgets.state`: The points of a feature explorer as plain arrays: which are shown, where they lie in their images, who their neighbours are."""
+- `dgcl_nb.widgets.state`: The points of a feature explorer as plain arrays: which are shown, where they lie in their images, who their neighbours are.
+- `dgcl_nb.windows`: What a network says of a whole image: at once or in sliding windows, at several sizes and mirrored on request, always at the original resolution."""
 
 __version__ = "0.1.0"

@@ -23,7 +23,7 @@ from .batches import BatchConfig
 from .core import InputError, seed_everything, unknown_name
 from .data.sets import DataConfig, open_data
 from .data.splits import SegData
-from .evaluation import EvalConfig
+from .windows import EvalConfig
 from .methods.protocol import Method, SelfTrainingConfig, SupervisedConfig
 from .methods.dgcl import DGCL, DGCLConfig
 from .methods.self_training import SelfTraining

@@ -29,7 +29,8 @@ from .core import InputError, RunFolder, write_atomic
 from .data.sets import DataConfig, open_data
 from .data.splits import SegData, known_family, split_hash
 from .engine import CLUSTER_PIXELS, cluster_columns, first_decides, is_dead_line, make_accelerator
-from .evaluation import EvalConfig, EvalResult, evaluate
+from .evaluation import EvalResult, evaluate
+from .windows import EvalConfig
 from .predict import Trained, find_weights, open_trained, parse_words, read_config
 
 log = logging.getLogger("dgcl_nb.evaluate")

@@ -48,14 +48,8 @@ from dgcl_nb.core import (
 from .data.files import read_image
 from .data.splits import IMAGE_SUFFIXES, voc_palette
 from .engine import checkpoints_of, predictor_name
-from dgcl_nb.evaluation import (
-    RESIZE_BUDGET,
-    EvalConfig,
-    describe_method,
-    equal_sized_batches,
-    mean_of_passes,
-    to_network,
-)
+from .evaluation import equal_sized_batches, to_network
+from .windows import RESIZE_BUDGET, EvalConfig, describe_method, mean_of_passes
 from .snapshots import list_snapshots, load_snapshot
 
 log = logging.getLogger("dgcl_nb.predict")

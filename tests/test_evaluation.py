@@ -14,16 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
-from dgcl_nb.evaluation import (
-    BATCH_PIXELS,
-    EvalConfig,
-    equal_sized_batches,
-    evaluate,
-    mean_of_passes,
-    predict_labels,
-    window_starts,
-    windows_of,
-)
+from dgcl_nb.evaluation import BATCH_PIXELS, equal_sized_batches, evaluate
+from dgcl_nb.windows import EvalConfig, mean_of_passes, predict_labels, window_starts, windows_of
 from dgcl_nb.metrics import SegScore, cluster_scores, pixels_per_class
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)

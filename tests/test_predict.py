@@ -21,7 +21,8 @@ from dgcl_nb import engine, predict
 from dgcl_nb.config import build_method, run_from_dict
 from dgcl_nb.core import InputError, RunFolder, write_torch
 from dgcl_nb.engine import fit
-from dgcl_nb.evaluation import EvalConfig, mean_of_passes, predict_labels, to_network
+from dgcl_nb.evaluation import to_network
+from dgcl_nb.windows import EvalConfig, mean_of_passes, predict_labels
 from dgcl_nb.predict import (
     KINDS,
     OnnxFailed,
