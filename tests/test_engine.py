@@ -18,7 +18,7 @@ from dgcl_nb import config, core, engine
 from dgcl_nb.core import IGNORE_INDEX, InputError, RunFolder, is_whole, read_lines, read_torch, write_torch
 from dgcl_nb.engine import Callback, Control, NonFiniteLoss, Stopped, checkpoints_of, fit, fit_async, load_checkpoint, save_checkpoint, start_training, training_step
 from dgcl_nb.methods.protocol import Losses, Method, SupervisedConfig, add_supervised
-from dgcl_nb.predict import open_trained
+from dgcl_nb.trained import open_trained
 from dgcl_nb.snapshots import list_snapshots, load_snapshot
 from dgcl_nb.views import Views
 

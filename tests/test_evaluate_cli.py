@@ -23,7 +23,8 @@ from dgcl_nb.data.sets import DataConfig
 from dgcl_nb.engine import fit
 from dgcl_nb.evaluate import evaluate_run, main, parse_evaluate
 from dgcl_nb.windows import EvalConfig
-from dgcl_nb.predict import open_trained, predict
+from dgcl_nb.predict import predict
+from dgcl_nb.trained import open_trained
 
 SIZES = [(40, 56), (40, 56), (33, 64), (64, 33), (20, 90), (51, 51), (40, 56)]
 

@@ -23,17 +23,10 @@ from dgcl_nb.core import InputError, RunFolder, write_torch
 from dgcl_nb.engine import fit
 from dgcl_nb.evaluation import to_network
 from dgcl_nb.windows import EvalConfig, mean_of_passes, predict_labels
-from dgcl_nb.predict import (
-    KINDS,
-    OnnxFailed,
-    export_onnx,
-    images_below,
-    main,
-    name_pictures,
-    open_trained,
-    predict_files,
-    run_onnx,
-)
+from dgcl_nb.onnx_export import OnnxFailed, export_onnx, run_onnx
+from dgcl_nb.predict import main, name_pictures, predict_files
+from dgcl_nb.prediction import KINDS, images_below
+from dgcl_nb.trained import open_trained
 
 NO_ONNX = [p for p in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(p) is None]
 needs_onnx = pytest.mark.skipif(
