@@ -124,7 +124,7 @@ def score_networks(
         collect_feats=CLUSTER_PIXELS if clusters else 0,
         rank=rank,
         world=world,
-        background=data.background,
+        background=getattr(data, "background", None),  # the class that is background, if any
         watch=watch,
     )
     with trained.autocast():
