@@ -65,7 +65,7 @@ def data_defaults(
     run: Run,  # that is scored
 ) -> DataConfig:
     "The data settings that the command line changes: the run's, or another data set's defaults."
-    words = [w for a in args for w in a.split("=", 1)]
+    words = [w for a in args for w in a.split("=", 1)]  # --data.name x and --data.name=x are one thing
     name = next((b for a, b in zip(words, words[1:]) if a == "--data.name"), run.data.name)
     return run.data if name == run.data.name else DataConfig(name=name)
 
@@ -143,7 +143,7 @@ def score_row(
         weights=trained.weights,
         step=trained.step,
         is_predictor=name == trained.predictor,
-        miou=score.miou if score.miou == score.miou else None,
+        miou=score.miou if score.miou == score.miou else None,  # JSON knows no NaN
         iou_per_class=dict(zip(trained.class_names, score.iou_per_class)),
         left_out=[trained.class_names[c] for c in score.left_out],
         **cluster_columns(result.clusters),
@@ -163,7 +163,7 @@ def kinds_of(
         return there
     try:
         return there + [find_weights(folder, "last")[0]]
-    except InputError:
+    except InputError:  # its checkpoints were cleared away, the best weights kept
         return there
 
 
@@ -289,7 +289,7 @@ def choose_file(
         n += 1
         path = path.with_name(f"evaluation-{n}.json")
     trial = path.with_name(f".{path.name}.part")
-    try:
+    try:  # now, and not after minutes of computing
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(trial, "")
         trial.unlink()
@@ -307,7 +307,7 @@ def evaluate_runs(
     path = choose_file(asked) if is_main else None
     how = dict(weights=asked.weights, part=asked.part, clusters=asked.clusters, device=asked.device)
     scores = evaluate_run(asked.run, data=asked.data, cfg=asked.eval, **how, bar=True)
-    if not is_main:
+    if not is_main:  # one process speaks for all
         return scores
     print(format_scores(scores), flush=True)
     try:

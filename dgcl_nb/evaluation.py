@@ -87,6 +87,7 @@ def load_batches(
 ) -> Iterator[tuple[list[int], list[dict]]]:  # positions and samples of each batch
     "Checked batches of images of one size, in data-set order."
     how = dict(batch_size=None, num_workers=cfg.workers, collate_fn=_as_is)
+    # batches are made below, by size; without a generator of its own it would draw from the global one
     loader = DataLoader(dataset, sampler=positions, generator=torch.Generator(), **how)
     left = iter(positions)
     for batch in equal_sized_batches(loader, cfg.batch_size):
@@ -198,12 +199,14 @@ def evaluate(
     if len(dataset) == 0:
         raise InputError("the evaluation set is empty; name at least one image with its mask")
     score = SegScore(num_classes, device)
+    # with both scores asked for, background is sampled too and left out afterwards
     sample = PixelSample(collect_feats, without=None if with_background else background)
     with eval_mode(network), sizes_vary():
         for positions, batch in load_batches(dataset, range(rank, len(dataset), world), cfg):
             images = to_network(batch, device, mean, std, channels_last)
             targets = torch.stack([s["target"].as_subclass(Tensor) for s in batch]).to(device)
 
+            # as defaults, so that it keeps the targets of its own batch
             def tap(windows, targets=targets, positions=positions):
                 return sample_windows(windows, sample, targets, positions)
 

@@ -81,7 +81,7 @@ def save_picture(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(part, format="PNG")
-        os.replace(part, path)
+        os.replace(part, path)  # at once, so that no reader sees half a picture
     except OSError as e:
         raise _cannot_write(path, e) from e
     finally:
@@ -105,7 +105,7 @@ def images_to_do(
         return list(pictures)
     there = {n: sum((Path(out) / k / p).exists() for k in kinds) for n, p in pictures.items()}
     if existing == "skip":
-        return [n for n, count in there.items() if count < len(kinds)]
+        return [n for n, count in there.items() if count < len(kinds)]  # half done is done again
     done = [n for n, count in there.items() if count]
     if not done:
         return list(pictures)
@@ -139,7 +139,7 @@ def predict_files(
     cfg, out = cfg or trained.run.eval, Path(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
-    named = name_images(images, out)
+    named = name_images(images, out)  # results may lie inside the folder of the images
     pictures = name_pictures(named)
     left = images_to_do(pictures, out, kinds, existing)
     failed, started = {}, time.time()
@@ -254,6 +254,7 @@ def report_onnx(
     "Write an ONNX file, and print how near it is to torch."
     first = None
     if asked.images:
+        # a real image tells more than noise does: its classes lie where they matter
         first = next(iter(name_images(asked.images, asked.out or None).values()))
     check = export_onnx(trained, asked.onnx, first)
     size = f"{os.path.getsize(asked.onnx) / 2**20:.1f} MiB"

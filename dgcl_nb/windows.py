@@ -123,6 +123,7 @@ def upsample(
     size: tuple[int, int],  # (H, W), pixels
 ) -> Tensor:  # (B, K, H, W) float32
     "Bilinear logits at image resolution, (B, K, h, w) -> (B, K, H, W)."
+    # channels innermost: the argmax over classes reads neighbours
     logits = logits.float().contiguous(memory_format=torch.channels_last)
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
@@ -132,6 +133,7 @@ def labels_of(
     size: tuple[int, int],  # (H, W), pixels
 ) -> Tensor:  # (B, H, W) int64
     "The class of the largest logit at image resolution, made in parts that fit the budget."
+    # images at a time, one at least
     each = max(1, RESIZE_BUDGET // (logits.shape[1] * size[0] * size[1]))
     return torch.cat([upsample(part, size).argmax(1) for part in logits.split(each)])
 
@@ -181,7 +183,7 @@ def labels_from(
     "The predicted class of each pixel, from what the windows say."
     if cfg.mode == "slide":
         return add_windows(windows, size, cfg.add).argmax(1)
-    (only,) = windows
+    (only,) = windows  # a whole image: no sum is needed, so labels can be made in parts
     return labels_of(only.logits, size)
 
 # %% ../nbs/35_windows.ipynb #c1a5e002
