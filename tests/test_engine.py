@@ -38,7 +38,7 @@ from dgcl_nb.engine import Stopped, fit, start_training
 from dgcl_nb.processes import Control
 from dgcl_nb.training import Callback, NonFiniteLoss, training_step
 from dgcl_nb.methods.protocol import Losses, Method, SupervisedConfig, add_supervised
-from dgcl_nb.predict import open_trained
+from dgcl_nb.trained import open_trained
 from dgcl_nb.snapshots import list_snapshots, load_snapshot
 from dgcl_nb.views import Views
 

@@ -99,10 +99,10 @@ def slow_cluster_scores(feats, labels):
     between = (counts * ((mu - x.mean(0)) ** 2).sum(1)).sum()
     within = sum(((x[labels == c] - m) ** 2).sum() for c, m in zip(classes, mu))
     sigma = np.array([np.linalg.norm(x[labels == c] - m, axis=1).mean() for c, m in zip(classes, mu)])
-    worst = [
-        max((sigma[i] + sigma[j]) / np.linalg.norm(mu[i] - mu[j]) for j in range(k) if j != i)
-        for i in range(k)
-    ]
+    worst = []
+    for i in range(k):
+        others = [j for j in range(k) if j != i]
+        worst.append(max((sigma[i] + sigma[j]) / np.linalg.norm(mu[i] - mu[j]) for j in others))
     return np.mean(sil), (between / (k - 1)) / (within / (n - k)), np.mean(worst)
 
 
@@ -140,28 +140,34 @@ def make_maps(num=5, classes=4, seed=0):
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(1, 5), st.integers(1, 60), st.booleans(), st.integers(0, 5))
-def test_pixel_sample__independent_of_batches(batch_size, most, background, seed):
+@given(st.integers(1, 5), st.integers(1, 60), st.sampled_from([None, 0, 2]), st.integers(0, 5))
+def test_pixel_sample__independent_of_batches(batch_size, most, without, seed):
     feats, targets = make_maps()
-    sample = PixelSample(most, seed, background)
+    sample = PixelSample(most, seed, without)
     for i in range(0, 5, batch_size):
-        sample.update(
-            feats[i : i + batch_size], targets[i : i + batch_size], list(range(5))[i : i + batch_size]
-        )
-    for a, b in zip(sample.compute(), pixels_per_class(feats, targets, most, seed, background)):
+        batch = slice(i, i + batch_size)
+        sample.update(feats[batch], targets[batch], list(range(5))[batch])
+    for a, b in zip(sample.compute(), pixels_per_class(feats, targets, most, seed, without)):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-def test_pixel_sample__takes_the_right_cells():
+@pytest.mark.parametrize("without", [None, 0, 2])
+def test_pixel_sample__takes_the_right_cells(without):
     feats, targets = make_maps()
-    rows, labels = pixels_per_class(feats, targets, max_per_class=10_000)  # all there are, in data-set order
+    rows, labels = pixels_per_class(feats, targets, 10_000, without=without)  # all there are, in order
     expected = cell_labels(targets, (8, 8)).flatten()
-    front = (expected > 0) & (expected != IGNORE_INDEX)
-    torch.testing.assert_close(rows, feats.permute(0, 2, 3, 1).flatten(0, 2)[front])
-    assert labels.tolist() == expected[front].tolist()
-    few, few_labels = pixels_per_class(feats, targets, max_per_class=7)
-    assert few_labels.bincount().tolist() == [0, 7, 7, 7]
+    counts = (expected != IGNORE_INDEX) & (expected != (-1 if without is None else without))
+    torch.testing.assert_close(rows, feats.permute(0, 2, 3, 1).flatten(0, 2)[counts])
+    assert labels.tolist() == expected[counts].tolist()
+    few, few_labels = pixels_per_class(feats, targets, 7, without=without)
+    assert few_labels.bincount(minlength=4).tolist() == [0 if c == without else 7 for c in range(4)]
     assert {tuple(r.tolist()) for r in few} <= {tuple(r.tolist()) for r in rows}
+
+
+def test_pixel_sample__a_class_that_is_left_out_changes_no_other():
+    feats, targets = make_maps()
+    (rows, labels), (some, some_labels) = (pixels_per_class(feats, targets, 7, without=w) for w in (None, 2))
+    assert torch.equal(rows[labels != 2], some) and torch.equal(labels[labels != 2], some_labels)
 
 
 def test_pixel_sample__is_uniform_over_images():
@@ -186,11 +192,11 @@ def test_pixel_sample__never_updated_is_empty():
 def test_lowest_keys__equal_slow_reference(labels, most):
     keys = torch.rand(len(labels), dtype=torch.float64, generator=torch.Generator().manual_seed(len(labels)))
     got = lowest_keys(torch.tensor(labels, dtype=torch.long), keys, most).tolist()
-    assert got == [
-        i
-        for c in sorted(set(labels))
-        for i in sorted((i for i, v in enumerate(labels) if v == c), key=lambda i: keys[i])[:most]
-    ]
+    expected = []
+    for c in sorted(set(labels)):
+        rows = [i for i, v in enumerate(labels) if v == c]
+        expected += sorted(rows, key=keys.__getitem__)[:most]
+    assert got == expected
 
 
 def test_pseudo_label_scores__padding_counts_nowhere():
