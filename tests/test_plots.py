@@ -13,9 +13,14 @@ from PIL import Image
 from dgcl_nb.looking import figures as plots
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.metrics import ClusterScores
-from dgcl_nb.looking.figures import (CURVE_COLOURS, THEMES, Halves, axis_range, clusters_side_by_side, colour_labels, confidence_density, curves, density_histograms, find_browser, go,
-                           matched_halves, picture_of, predictions_side_by_side, ranges_by_image, save_figure, scatter, series, set_theme, show, split_halves,
-                           update_curves, verdict_line)
+from dgcl_nb.looking.clusters import clusters_side_by_side, scatter
+from dgcl_nb.looking.curves import axis_range, curves, series, update_curves
+from dgcl_nb.looking.density_claim import Halves, matched_halves, ranges_by_image, split_halves, verdict_line
+from dgcl_nb.looking.density_figures import confidence_density, density_histograms
+from dgcl_nb.looking.figures import (
+    CURVE_COLOURS, THEMES, find_browser, go, picture_of, save_figure, set_theme, show,
+)
+from dgcl_nb.looking.tiles import colour_labels, predictions_side_by_side
 
 PALETTE = np.uint8([[0, 0, 0], [128, 0, 0], [0, 128, 0]])
 NAMES = ("background", "cat", "dog")
