@@ -18,10 +18,10 @@ import numpy as np
 from ..core import IGNORE_INDEX, InputError
 from dgcl_nb.looking.figures import (
     FONT_SIZE,
+    HOLLOW,
     MARGIN,
     OUTLINE,
     SCALE,
-    UNKNOWN,
     axis_suffix,
     class_label,
     css,
@@ -80,8 +80,10 @@ SVG_POINTS = 3000
 
 def _class_trace(xy, rows, c, palette, name):
     "The points of one class c, in some rows (m,) of xy (n, 2)."
-    look = (UNKNOWN, "circle-open") if c == IGNORE_INDEX else (css(palette[c]), "circle")
-    marker = dict(size=POINT_SIZE, color=look[0], symbol=look[1], line=OUTLINE)
+    look = HOLLOW
+    if c != IGNORE_INDEX:
+        look = dict(color=css(palette[c]), symbol="circle", line=OUTLINE)
+    marker = dict(size=POINT_SIZE, **look)
     said = dict(customdata=rows.astype(np.int32), hovertemplate=f"row %{{customdata}}<extra>{name}</extra>")
     key = dict(name=name, legendgroup=str(c), showlegend=True)
     # by all points, not by those of the class: a plane that mixes both kinds draws the one over the other
@@ -128,7 +130,7 @@ def name_trace(
 def _some_points(xy, at, look, name):
     "The points of xy (n, 2) where `at` (n,) is true, as one trace without a legend entry."
     rows = np.flatnonzero(at).astype(np.int32)
-    marker = dict(size=POINT_SIZE, line=OUTLINE) | look
+    marker = dict(size=POINT_SIZE, **look)
     points = dict(x=xy[at, 0], y=xy[at, 1], mode="markers", marker=marker, customdata=rows)
     return go.Scatter(name=name, showlegend=False, **points)
 
@@ -142,9 +144,8 @@ def value_traces(
     values = np.asarray(values, np.float32)
     known = np.isfinite(values)
     bar = dict(title=dict(text=name, side="right"), thickness=12)
-    hollow = dict(color=UNKNOWN, symbol="circle-open")
-    shaded = dict(color=values[known], colorscale=SCALE, colorbar=bar)
-    without = _some_points(xy, ~known, hollow, "unknown")
+    shaded = dict(color=values[known], colorscale=SCALE, colorbar=bar, line=OUTLINE)
+    without = _some_points(xy, ~known, HOLLOW, "unknown")
     without.showlegend = not known.all()
     return [without, _some_points(xy, known, shaded, name)]
 

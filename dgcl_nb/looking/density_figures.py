@@ -106,7 +106,8 @@ def _histogram_grid(heads, columns, heading):
     rows = max(1, math.ceil(len(heads) / across))
     room = dict(horizontal_spacing=0.025, vertical_spacing=0.36 / rows)
     fig = make_subplots(rows, across, subplot_titles=heads, **room)
-    place = dict(x=0, xref="paper", xanchor="left", y=1, yref="container", yanchor="top", pad_t=10)
+    pad = 10 + 11 * heading.count("<br>")  # the upper end is that of the last line
+    place = dict(x=0, xref="paper", xanchor="left", y=1, yref="container", yanchor="top", pad_t=pad)
     title = dict(text=heading, font_size=FONT_SIZE + 1, **place)
     width, height = TILE[0] * across, TILE[1] * rows
     fig.update_layout(width=width + 40, height=height + 90, uirevision="density")
