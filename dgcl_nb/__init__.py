@@ -30,9 +30,14 @@ Modules:
 - `dgcl_nb.evaluate`: A run scored again, by any protocol and on any data of its classes: `python -m dgcl_nb.evaluate RUN`.
 - `dgcl_nb.evaluation`: A network scored on a data set: every image once, by one process or by many, with the protocol in the output and the network as it was before.
 - `dgcl_nb.look`: What a method makes of a few images while it trains: the one question that snapshots, widgets and reports ask of every method.
-- `dgcl_nb.looking.figures`: Arrays in, figure out: curves of a run, feature clusters, predictions side by side, density by class, and the test of the paper's claim about sparse regions.
+- `dgcl_nb.looking.clusters`: Features as points in a plane: coloured by class or by a value, and two runs side by side with their scores.
+- `dgcl_nb.looking.curves`: Do the losses fall, are the pseudo-labels worth learning from, and does the score follow?
+- `dgcl_nb.looking.density_claim`: Are sparse features under-trained? Numbers only: bins of density, sparse against dense at equal confidence, and how sure the answer is.
+- `dgcl_nb.looking.density_figures`: Density by class before and after, and the test of the claim about sparse features as a figure.
+- `dgcl_nb.looking.figures`: What all figures have in common - ground, text, colours, names of classes - and how a figure becomes a picture.
 - `dgcl_nb.looking.layout`: From feature vectors to points on a screen: a PCA view at once, UMAP over the exact neighbours of the density, and one layout over time that an eye can follow.
 - `dgcl_nb.looking.runs`: Reading a run folder: finished, half-copied, or being written at this moment by another process.
+- `dgcl_nb.looking.tiles`: Label maps in the colours of a palette, and images with the predictions of several runs side by side.
 - `dgcl_nb.losses`: Two terms: learn from labels, and learn from pseudo-labels.
 - `dgcl_nb.methods.dgcl`: Density-guided contrastive learning: features that are confident but lie in sparse regions of their class are pulled to where the class is dense.
 - `dgcl_nb.methods.protocol`: What the loop asks of a method, and the plain functions that every method's step is made of: supervised, label, joint_pass, unsupervised, note_labels.

@@ -31,7 +31,7 @@ import dgcl_nb
 from ..core import InputError, unknown_name
 from ..run_folder import RunFolder
 from ..looking.layout import align, carry_over, joint_layout
-from ..looking.figures import curves, update_curves
+from ..looking.curves import curves, update_curves
 from ..looking.runs import RunView, duration, idle_seconds, open_run, seconds_left
 from ..snapshots import Snapshot
 from .explorer import Explorer, usable
