@@ -108,6 +108,7 @@ class Rings(nn.Module):
         density: Tensor | None,  # (n,) densities of these rows now, NaN or None where nobody knows them yet
         confidence: Tensor,  # (n,) probability of the class, [0, 1]
         step: int,  # now
+        at_most: int | None = None,  # rows of one class, where the caller knows; None: perhaps all n
     ) -> None:
         "Write n rows over the oldest entries of their rings; of more than `size` of a class, the last ones."
         if density is None:
@@ -116,14 +117,15 @@ class Rings(nn.Module):
         stamp = torch.where(density.isnan(), NEVER, step)
         rows = dict(feats=unit, proj=proj, confidence=confidence, density=density, stamp=stamp)
         assert all(len(column) == len(feats) for column in rows.values())
-        where, order, counts = self._places(classes, len(feats))
+        may_overflow = (len(feats) if at_most is None else at_most) > self.size
+        where, order, counts = self._places(classes, len(feats), may_overflow)
         for name, column in rows.items():
             ring = getattr(self, name)
             ring.flatten(0, 1).index_copy_(0, where, column.index_select(0, order).to(ring.dtype))
         self.pointer.add_(counts).remainder_(self.size)
         self.filled.add_(counts).clamp_(max=self.size)
 
-    def _places(self, classes, num_rows):
+    def _places(self, classes, num_rows, may_overflow):
         "Where rows go: places (m,) in the list of all rings, the rows (m,) that go there, rows a class (K,)."
         device = self.pointer.device
         if not isinstance(classes, Tensor):
@@ -134,7 +136,7 @@ class Rings(nn.Module):
         place = torch.arange(num_rows, device=device) - starts.index_select(
             0, in_turn
         )  # among those of its class
-        if num_rows > self.size:  # perhaps more than `size` of one class, of which the last ones stay
+        if may_overflow:  # of more than `size` rows of one class the last ones stay
             surplus = (counts - self.size).index_select(0, in_turn)
             lasts = (place >= surplus).nonzero()[:, 0]
             in_turn, order, place = (x.index_select(0, lasts) for x in (in_turn, order, place))
@@ -192,7 +194,9 @@ def refresh_density(
     "Compute the densities of the `num` stalest entries of a class again, among the entries of now."
     if num == 0:
         return
-    class_id = torch.as_tensor(class_id, device=bank.stamp.device).view(1)
+    if not isinstance(class_id, Tensor):
+        class_id = torch.full((), class_id, device=bank.stamp.device)
+    class_id = class_id.view(1)
     held = bank.filled.index_select(0, class_id)
     stamp = bank.stamp.index_select(0, class_id)[0]
     entries = bank.feats.index_select(0, class_id)[0]

@@ -263,7 +263,7 @@ def remember(
         rows, labels = rows.index_select(0, kept), labels.index_select(0, kept)
     widths = [bank.feats.shape[-1], bank.proj.shape[-1], 1, 1, 1]
     feats, keys, _, confidence, density = rows.split(widths, 1)
-    bank.add(labels, feats, keys, density[:, 0], confidence[:, 0], step)
+    bank.add(labels, feats, keys, density[:, 0], confidence[:, 0], step, cfg.max_new_per_class)
 
     def density_of(feats, entries, places, held):
         return density_of_entries(feats, entries, places, held, num_neighbors)

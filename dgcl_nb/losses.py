@@ -13,6 +13,7 @@ and no loss is reduced over processes by hand."""
 __all__ = ['logits_at', 'supervised_loss', 'ohem_loss', 'unsupervised_loss']
 
 # %% ../nbs/44_losses.ipynb #5a027540
+import math
 from collections.abc import Sequence
 
 import torch
