@@ -35,317 +35,453 @@ from .train import MAY_DIFFER, setting_of
 @dataclass(frozen=True)
 class Row:
     "One row of a table: a method with some settings."
-    label:str # what the table calls it
-    method:str # a key of METHODS
-    flags:tuple[str, ...]=() # settings on top of the preset, as on the command line of dgcl_nb.train
-    tag:str="" # the row in the names of its run folders; empty: made from the label
+
+    label: str  # what the table calls it
+    method: str  # a key of METHODS
+    flags: tuple[str, ...] = ()  # settings on top of the preset, as on the command line of dgcl_nb.train
+    tag: str = ""  # the row in the names of its run folders; empty: made from the label
 
     @property
-    def name(self)->str: return self.tag or re.sub(r"[^\w.]+", "-", self.label).strip("-")
+    def name(self) -> str:
+        return self.tag or re.sub(r"[^\w.]+", "-", self.label).strip("-")
 
 # %% ../nbs/commands/05_bench.ipynb #bb137964
-ABLATION = tuple(Row(label, "dgcl", ("--dgcl.sampling.strategy", strategy), tag) for label, strategy, tag in (
-    ("random → average", "random", "dgcl-random"),
-    ("low → high confidence", "confidence", "dgcl-confidence"),
-    ("low → high density", "density", "dgcl")))
+ABLATION = tuple(
+    Row(label, "dgcl", ("--dgcl.sampling.strategy", strategy), tag)
+    for label, strategy, tag in (
+        ("random → average", "random", "dgcl-random"),
+        ("low → high confidence", "confidence", "dgcl-confidence"),
+        ("low → high density", "density", "dgcl"),
+    )
+)
 "Which pixels are moved, and where to: the sampling ablation of the paper."
 
 # %% ../nbs/commands/05_bench.ipynb #713f7cbd
 def parse_row(
-    text:str, # "LABEL: METHOD FLAGS"
-)->Row:
+    text: str,  # "LABEL: METHOD FLAGS"
+) -> Row:
     "A row from the command line."
     label, colon, rest = text.partition(":")
     words = shlex.split(rest)
-    if not (label.strip() and words): raise InputError(f"--rows '{text}' is no row; write 'LABEL: METHOD FLAGS', e.g. 'large bank: dgcl --dgcl.bank.size 4000'")
-    if words[0] not in METHODS: raise InputError(f"--rows '{text}': {unknown_name('method', words[0], METHODS)}")
+    if not (label.strip() and words):
+        raise InputError(
+            f"--rows '{text}' is no row; write 'LABEL: METHOD FLAGS', e.g. 'large bank: dgcl --dgcl.bank.size 4000'"
+        )
+    if words[0] not in METHODS:
+        raise InputError(f"--rows '{text}': {unknown_name('method', words[0], METHODS)}")
     return Row(label.strip(), words[0], tuple(words[1:]))
 
 # %% ../nbs/commands/05_bench.ipynb #76a5d842
 DEFAULT_METHODS, DEFAULT_SEEDS = ("supervised", "self_training", "dgcl"), dict(methods=5, ablation=3)
 "What is compared, and how many seeds each table gets, if the command line does not say."
 
+
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     "Train every row with every seed, and write one table. Settings of the runs follow after a bare --, as for dgcl_nb.train."
-    table:tyro.conf.Positional[Literal["methods", "ablation"]]="methods" # which rows: methods (--methods), or the sampling ablation of dgcl
-    methods:tuple[str, ...]=() # methods to compare; none: supervised self_training dgcl
-    rows:tuple[str, ...]=() # further rows, each in quotes: 'LABEL: METHOD FLAGS', e.g. 'large bank: dgcl --dgcl.bank.size 4000'
-    seeds:int=0 # how many seeds each row gets, from 0 on; 0: 5, and 3 for the ablation
-    preset:str="digits" # preset of all runs
-    steps:int=0 # steps of all runs; 0: what the preset says
-    jobs:int=1 # runs at a time; with more than one, timings are marked as such
-    threads:int=0 # CPU threads of each run; 0: all cores, shared among the runs at a time
-    runs:str="runs/bench" # folder of the run folders and their logs
-    out:str="results" # folder of the table
-    name:str="" # the table's file name; empty: bench-PRESET, or bench-PRESET-ablation
-    baseline:str="" # label of the row that differences are taken to; empty: the best of the other methods than dgcl, or of all rows but the last
+
+    table: tyro.conf.Positional[Literal["methods", "ablation"]] = (
+        "methods"  # which rows: methods (--methods), or the sampling ablation of dgcl
+    )
+    methods: tuple[str, ...] = ()  # methods to compare; none: supervised self_training dgcl
+    rows: tuple[
+        str, ...
+    ] = ()  # further rows, each in quotes: 'LABEL: METHOD FLAGS', e.g. 'large bank: dgcl --dgcl.bank.size 4000'
+    seeds: int = 0  # how many seeds each row gets, from 0 on; 0: 5, and 3 for the ablation
+    preset: str = "digits"  # preset of all runs
+    steps: int = 0  # steps of all runs; 0: what the preset says
+    jobs: int = 1  # runs at a time; with more than one, timings are marked as such
+    threads: int = 0  # CPU threads of each run; 0: all cores, shared among the runs at a time
+    runs: str = "runs/bench"  # folder of the run folders and their logs
+    out: str = "results"  # folder of the table
+    name: str = ""  # the table's file name; empty: bench-PRESET, or bench-PRESET-ablation
+    baseline: str = ""  # label of the row that differences are taken to; empty: the best of the other methods than dgcl, or of all rows but the last
 
     def __post_init__(self):
         for name, least in dict(seeds=0, steps=0, jobs=1, threads=0).items():
-            if getattr(self, name) < least: raise InputError(f"--{name} is {getattr(self, name)}; allowed: {least} or more")
+            if getattr(self, name) < least:
+                raise InputError(f"--{name} is {getattr(self, name)}; allowed: {least} or more")
         if self.table == "ablation" and self.methods:
-            raise InputError("--methods has no effect on the ablation, whose rows are fixed; leave it out, or add rows with --rows")
+            raise InputError(
+                "--methods has no effect on the ablation, whose rows are fixed; leave it out, or add rows with --rows"
+            )
 
 # %% ../nbs/commands/05_bench.ipynb #a7131eee
 def rows_of(
-    bench:Bench, # what is asked for
-)->tuple[Row, ...]:
+    bench: Bench,  # what is asked for
+) -> tuple[Row, ...]:
     "The rows of the table; names are unique, as they name the run folders."
     for m in bench.methods:
-        if m not in METHODS: raise unknown_name("method", m, METHODS)
-    rows = ABLATION if bench.table == "ablation" else tuple(Row(m, m) for m in bench.methods or DEFAULT_METHODS)
+        if m not in METHODS:
+            raise unknown_name("method", m, METHODS)
+    rows = (
+        ABLATION if bench.table == "ablation" else tuple(Row(m, m) for m in bench.methods or DEFAULT_METHODS)
+    )
     rows += tuple(parse_row(text) for text in bench.rows)
     names = [r.name for r in rows]
     if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise InputError(f"two rows are called {', '.join(twice)}; give each a label of its own, since it names the run folders")
+        raise InputError(
+            f"two rows are called {', '.join(twice)}; give each a label of its own, since it names the run folders"
+        )
     return rows
 
 # %% ../nbs/commands/05_bench.ipynb #423ccd08
 def flags_for(
-    method:str, # a key of METHODS
-    flags:Sequence[str], # as for dgcl_nb.train
-)->tuple[str, ...]:
+    method: str,  # a key of METHODS
+    flags: Sequence[str],  # as for dgcl_nb.train
+) -> tuple[str, ...]:
     "The flags that concern a method, without those of other methods' groups; flags that the bench sets itself are refused."
     kept, keep = [], True
     for word in flags:
         if word.startswith("--"):
             name = word[2:].partition("=")[0]
             if name in ("preset", "method", "seed", "steps", "out", "resume", "loop.threads"):
-                raise InputError(f"--{name} is set for each run by the bench and cannot be among their flags; the bench has its own "
-                                 "--preset, --methods and --rows, --seeds, --steps, --runs, --threads")
+                raise InputError(
+                    f"--{name} is set for each run by the bench and cannot be among their flags; the bench has its own "
+                    "--preset, --methods and --rows, --seeds, --steps, --runs, --threads"
+                )
             keep = name.partition(".")[0] not in set(METHODS) - {method}
-        if keep: kept.append(word)
+        if keep:
+            kept.append(word)
     return tuple(kept)
 
 # %% ../nbs/commands/05_bench.ipynb #803333bb
 @dataclass(frozen=True)
 class Job:
     "One run of a bench."
-    row:Row # which settings
-    seed:int # of the run
-    args:tuple[str, ...] # its command line, without --out and --resume
-    asked:Run # what that means
-    folder:RunFolder # where it writes
+
+    row: Row  # which settings
+    seed: int  # of the run
+    args: tuple[str, ...]  # its command line, without --out and --resume
+    asked: Run  # what that means
+    folder: RunFolder  # where it writes
 
     @property
-    def name(self)->str: return self.folder.path.name
+    def name(self) -> str:
+        return self.folder.path.name
+
     @property
-    def log(self)->Path: return self.folder.path.with_name(f"{self.name}.log")
+    def log(self) -> Path:
+        return self.folder.path.with_name(f"{self.name}.log")
+
     @property
-    def is_finished(self)->bool: return self.folder.result.is_file()
+    def is_finished(self) -> bool:
+        return self.folder.result.is_file()
 
 # %% ../nbs/commands/05_bench.ipynb #ee44be83
 def threads_of(
-    bench:Bench, # jobs and threads
-)->int: # 0: what torch takes by itself
+    bench: Bench,  # jobs and threads
+) -> int:  # 0: what torch takes by itself
     "CPU threads of each run: as asked, or the cores shared among the runs at a time."
-    if bench.threads or bench.jobs == 1: return bench.threads
+    if bench.threads or bench.jobs == 1:
+        return bench.threads
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, cores // bench.jobs)
 
 # %% ../nbs/commands/05_bench.ipynb #2a75312d
 def row_args(
-    row:Row, # with its own flags
-    bench:Bench, # preset, steps, threads
-    flags:Sequence[str]=(), # of all runs
-)->tuple[str, ...]:
+    row: Row,  # with its own flags
+    bench: Bench,  # preset, steps, threads
+    flags: Sequence[str] = (),  # of all runs
+) -> tuple[str, ...]:
     "The command line of a row's runs, without seed and folder; the row's own flags come last and win."
     flags_for(row.method, row.flags)
     steps = ("--steps", str(bench.steps)) if bench.steps else ()
     threads = ("--loop.threads", str(threads_of(bench))) if threads_of(bench) else ()
-    return ("--preset", bench.preset, "--method", row.method, *steps, *threads, *flags_for(row.method, flags), *row.flags)
+    return (
+        "--preset",
+        bench.preset,
+        "--method",
+        row.method,
+        *steps,
+        *threads,
+        *flags_for(row.method, flags),
+        *row.flags,
+    )
 
 # %% ../nbs/commands/05_bench.ipynb #1af51c1b
 def plan_jobs(
-    bench:Bench, # seeds, folders
-    rows:Sequence[Row], # as rows_of gives them
-    flags:Sequence[str]=(), # of all runs
-)->list[Job]: # seed by seed
+    bench: Bench,  # seeds, folders
+    rows: Sequence[Row],  # as rows_of gives them
+    flags: Sequence[str] = (),  # of all runs
+) -> list[Job]:  # seed by seed
     "All runs of a bench."
     args = {r: row_args(r, bench, flags) for r in rows}
     asked = {r: parse_run(args[r]) for r in rows}
-    folder = lambda r, seed: RunFolder(Path(bench.runs)/f"{bench.preset}-{r.name}-s{seed}")
+    folder = lambda r, seed: RunFolder(Path(bench.runs) / f"{bench.preset}-{r.name}-s{seed}")
     seeds = range(bench.seeds or DEFAULT_SEEDS[bench.table])
-    return [Job(r, s, (*args[r], "--seed", str(s)), replace(asked[r], seed=s), folder(r, s)) for s in seeds for r in rows]
+    return [
+        Job(r, s, (*args[r], "--seed", str(s)), replace(asked[r], seed=s), folder(r, s))
+        for s in seeds
+        for r in rows
+    ]
 
 # %% ../nbs/commands/05_bench.ipynb #b47840aa
 def read_json(
-    path:Path, # config.json or result.json
-)->dict:
+    path: Path,  # config.json or result.json
+) -> dict:
     "The content of a file of a run folder."
-    try: return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e: raise InputError(f"{path} cannot be read ({e}); remove the folder {path.parent} to train that run again") from e
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise InputError(
+            f"{path} cannot be read ({e}); remove the folder {path.parent} to train that run again"
+        ) from e
 
 # %% ../nbs/commands/05_bench.ipynb #b4ebd9ca
 def differing(
-    saved:Run, # of a config.json
-    asked:Run, # what would be run now
-)->list[str]: # in words; empty if the two compute the same
+    saved: Run,  # of a config.json
+    asked: Run,  # what would be run now
+) -> list[str]:  # in words; empty if the two compute the same
     "The settings in which two runs differ, those aside that do not change what is computed."
     names = setting_names(type(asked)) if saved.method == asked.method else ["method"]
     values = {n: (setting_of(saved, n), setting_of(asked, n)) for n in names if n not in MAY_DIFFER}
-    return [f"{n} is {there} there, {here} is asked for" for n, (there, here) in values.items() if there != here]
+    return [
+        f"{n} is {there} there, {here} is asked for" for n, (there, here) in values.items() if there != here
+    ]
 
 # %% ../nbs/commands/05_bench.ipynb #25c9d16a
 def check_folder(
-    job:Job, # whose folder may hold a run
-)->str: # new, interrupted or finished
+    job: Job,  # whose folder may hold a run
+) -> str:  # new, interrupted or finished
     "What a job's folder holds; InputError if that is another run than the one asked for."
     path, config = job.folder.path, job.folder.config
     if not config.is_file():
-        if job.is_finished: raise InputError(f"{path} has a result.json and no config.json, so nobody knows what was run; name another --runs, or remove it")
+        if job.is_finished:
+            raise InputError(
+                f"{path} has a result.json and no config.json, so nobody knows what was run; name another --runs, or remove it"
+            )
         return "new"
     differ = differing(run_from_dict(read_json(config), str(config)), job.asked)
-    if differ: raise InputError(f"{path} holds a run with other settings: {'; '.join(differ)}. Ask for the same, name another --runs, or remove that folder")
+    if differ:
+        raise InputError(
+            f"{path} holds a run with other settings: {'; '.join(differ)}. Ask for the same, name another --runs, or remove that folder"
+        )
     return "finished" if job.is_finished else "interrupted"
 
 # %% ../nbs/commands/05_bench.ipynb #520e1707
 def child_command(
-    job:Job, # to be run
-)->list[str]:
+    job: Job,  # to be run
+) -> list[str]:
     "The command that trains a job's run, or goes on with it; a report of each would only take time from the others."
-    return [sys.executable, "-m", "dgcl_nb.train", *job.args, "--loop.report", "False", "--out", str(job.folder.path), "--resume", "True"]
+    return [
+        sys.executable,
+        "-m",
+        "dgcl_nb.train",
+        *job.args,
+        "--loop.report",
+        "False",
+        "--out",
+        str(job.folder.path),
+        "--resume",
+        "True",
+    ]
 
 # %% ../nbs/commands/05_bench.ipynb #0c553fcd
 def child_env(
-    threads:int, # of OpenMP; 0 leaves it
-)->dict[str, str]:
+    threads: int,  # of OpenMP; 0 leaves it
+) -> dict[str, str]:
     "The environment of a child: this same package, its threads, and a log without bars."
     here = str(Path(dgcl_nb.__file__).resolve().parent.parent)
-    env = os.environ | dict(PYTHONPATH=os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])), PYTHONUNBUFFERED="1", TQDM_DISABLE="1")
+    env = os.environ | dict(
+        PYTHONPATH=os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])),
+        PYTHONUNBUFFERED="1",
+        TQDM_DISABLE="1",
+    )
     return env | (dict(OMP_NUM_THREADS=str(threads)) if threads else {})
 
 # %% ../nbs/commands/05_bench.ipynb #743d1dc4
 def start_child(
-    job:Job, # to be run
-    bench:Bench, # runs at a time, threads
-    command:Callable[[Job], list[str]]=child_command, # what to run
-)->subprocess.Popen:
+    job: Job,  # to be run
+    bench: Bench,  # runs at a time, threads
+    command: Callable[[Job], list[str]] = child_command,  # what to run
+) -> subprocess.Popen:
     "Start a run; its output goes to the end of its log."
     words, so_far = command(job), read_lines(job.folder.metrics)
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    record = dict(run=job.name, step=so_far[-1]["step"] if so_far else 0, jobs=bench.jobs, threads=threads_of(bench), time=time.strftime("%Y-%m-%d %H:%M:%S"))
-    append_line(job.log.parent/"starts.jsonl", record)
+    record = dict(
+        run=job.name,
+        step=so_far[-1]["step"] if so_far else 0,
+        jobs=bench.jobs,
+        threads=threads_of(bench),
+        time=time.strftime("%Y-%m-%d %H:%M:%S"),
+    )
+    append_line(job.log.parent / "starts.jsonl", record)
     with open(job.log, "ab") as log:
-        log.write(f"$ {shlex.join(words)}\n".encode()); log.flush()
-        return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=child_env(threads_of(bench)), start_new_session=True)
+        log.write(f"$ {shlex.join(words)}\n".encode())
+        log.flush()
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=child_env(threads_of(bench)),
+            start_new_session=True,
+        )
 
 # %% ../nbs/commands/05_bench.ipynb #91c1bb6b
 def last_lines(
-    path:Path, # a log
-    num:int=12, # lines
-)->str:
+    path: Path,  # a log
+    num: int = 12,  # lines
+) -> str:
     "The end of a log."
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-num:]) if path.is_file() else "(no log)"
+    return (
+        "\n".join(path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-num:])
+        if path.is_file()
+        else "(no log)"
+    )
 
 # %% ../nbs/commands/05_bench.ipynb #a04d44c2
 def stop_children(
-    children:Sequence[subprocess.Popen], # some may have ended
-    patience:float=120, # seconds to finish a step and save; then they are killed
-)->None:
+    children: Sequence[subprocess.Popen],  # some may have ended
+    patience: float = 120,  # seconds to finish a step and save; then they are killed
+) -> None:
     "Ask every child to save and stop, and wait until they have."
     for c in children:
-        if c.poll() is None: c.terminate()
+        if c.poll() is None:
+            c.terminate()
     until = time.time() + patience
     for c in children:
-        try: c.wait(max(0., until - time.time()))
-        except subprocess.TimeoutExpired: c.kill(); c.wait()
+        try:
+            c.wait(max(0.0, until - time.time()))
+        except subprocess.TimeoutExpired:
+            c.kill()
+            c.wait()
 
 # %% ../nbs/commands/05_bench.ipynb #b46b0f03
 def end_line(
-    job:Job, # ended
-    failure:str="", # why, if it failed
-)->str:
+    job: Job,  # ended
+    failure: str = "",  # why, if it failed
+) -> str:
     "What became of a run, in a few words."
-    if failure: return f"{job.name} FAILED: {failure}"
+    if failure:
+        return f"{job.name} FAILED: {failure}"
     r = read_json(job.folder.result)
-    figures = {k: r.get(key) for k, key in (("mIoU student", "miou_student"), ("teacher", "miou_teacher"), ("best", "best_miou"))}
+    figures = {
+        k: r.get(key)
+        for k, key in (("mIoU student", "miou_student"), ("teacher", "miou_teacher"), ("best", "best_miou"))
+    }
     return f"{job.name} ended: " + ", ".join(f"{k} {v:.1f}" for k, v in figures.items() if v is not None)
 
 # %% ../nbs/commands/05_bench.ipynb #539f6bb2
 def failure_of(
-    job:Job, # ended
-    status:int, # of its process
-)->str: # empty if it ended well
+    job: Job,  # ended
+    status: int,  # of its process
+) -> str:  # empty if it ended well
     "Why a run failed, with the end of its log."
-    return "" if status == 0 and job.is_finished else f"exit status {status}; the end of {job.log}:\n{last_lines(job.log)}"
+    return (
+        ""
+        if status == 0 and job.is_finished
+        else f"exit status {status}; the end of {job.log}:\n{last_lines(job.log)}"
+    )
 
 # %% ../nbs/commands/05_bench.ipynb #f746c484
 def run_jobs(
-    jobs:Sequence[Job], # finished ones are left alone
-    bench:Bench, # runs at a time, threads
-    command:Callable[[Job], list[str]]=child_command, # what to run
-    say:Callable[[str], None]=print, # where progress goes
-)->dict[str, str]: # run -> why it failed, with the end of its log
+    jobs: Sequence[Job],  # finished ones are left alone
+    bench: Bench,  # runs at a time, threads
+    command: Callable[[Job], list[str]] = child_command,  # what to run
+    say: Callable[[str], None] = print,  # where progress goes
+) -> dict[str, str]:  # run -> why it failed, with the end of its log
     "Train everything that is not finished; whatever ends this early, children save and stop first."
     waiting, going, failed, start = [j for j in jobs if not j.is_finished], {}, {}, time.time()
     total = len(waiting)
     try:
         while waiting or going:
             while waiting and len(going) < bench.jobs:
-                job = waiting.pop(0); going[job] = start_child(job, bench, command)
+                job = waiting.pop(0)
+                going[job] = start_child(job, bench, command)
                 say(f"{job.name} starts; log: {job.log}")
             for job in [j for j, c in going.items() if c.poll() is not None]:
-                if why := failure_of(job, going.pop(job).returncode): failed[job.name] = why
+                if why := failure_of(job, going.pop(job).returncode):
+                    failed[job.name] = why
                 ended, minutes = total - len(waiting) - len(going), (time.time() - start) / 60
-                say(f"[{ended}/{total}] {end_line(job, why)}  ({minutes:.1f} min, about {minutes / ended * (total - ended):.0f} to go)")
-            time.sleep(.1)
-    finally: stop_children(list(going.values()))
+                say(
+                    f"[{ended}/{total}] {end_line(job, why)}  ({minutes:.1f} min, about {minutes / ended * (total - ended):.0f} to go)"
+                )
+            time.sleep(0.1)
+    finally:
+        stop_children(list(going.values()))
     return failed
 
 # %% ../nbs/commands/05_bench.ipynb #22c874d3
 @contextmanager
 def alone_in(
-    folder:str|Path, # of the runs; made if missing
-)->Iterator[None]:
+    folder: str | Path,  # of the runs; made if missing
+) -> Iterator[None]:
     "Hold the folder of runs for this process; InputError if another bench has it."
-    try: Path(folder).mkdir(parents=True, exist_ok=True); lock = open(Path(folder)/".lock", "w")
-    except OSError as e: raise InputError(f"cannot write --runs {folder}: {e.strerror}; name another folder") from e
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        lock = open(Path(folder) / ".lock", "w")
+    except OSError as e:
+        raise InputError(f"cannot write --runs {folder}: {e.strerror}; name another folder") from e
     with lock:
-        try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError: raise InputError(f"another bench is working in {folder}; wait for it, or name another --runs") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"another bench is working in {folder}; wait for it, or name another --runs"
+            ) from None
         yield
 
 # %% ../nbs/commands/05_bench.ipynb #b6de1242
 @dataclass(frozen=True)
 class Spread:
     "Mean and spread of some figures; unknown ones are left out."
-    values:tuple # one a seed, None where unknown
+
+    values: tuple  # one a seed, None where unknown
 
     @property
-    def known(self)->list[float]: return [v for v in self.values if v is not None]
-    @property
-    def mean(self)->float|None: return statistics.fmean(self.known) if self.known else None
-    @property
-    def std(self)->float|None: return statistics.stdev(self.known) if len(self.known) > 1 else None
+    def known(self) -> list[float]:
+        return [v for v in self.values if v is not None]
 
-    def show(self, digits:int=1, scale:float=1., sign:str="")->str:
+    @property
+    def mean(self) -> float | None:
+        return statistics.fmean(self.known) if self.known else None
+
+    @property
+    def std(self) -> float | None:
+        return statistics.stdev(self.known) if len(self.known) > 1 else None
+
+    def show(self, digits: int = 1, scale: float = 1.0, sign: str = "") -> str:
         "As text, e.g. 57.8 ± 0.6; a dash if nothing is known."
-        if self.mean is None: return "–"
+        if self.mean is None:
+            return "–"
         number = lambda v, sign="": f"{scale * v:{sign}.{digits}f}"
         spread = f" ± {number(self.std)}" if self.std is not None else ""
-        return number(self.mean, sign) + spread + (f" (n={len(self.known)})" if len(self.known) < len(self.values) else "")
+        return (
+            number(self.mean, sign)
+            + spread
+            + (f" (n={len(self.known)})" if len(self.known) < len(self.values) else "")
+        )
 
-    def plain(self)->dict: return dict(mean=self.mean, std=self.std, n=len(self.known), values=list(self.values))
+    def plain(self) -> dict:
+        return dict(mean=self.mean, std=self.std, n=len(self.known), values=list(self.values))
 
 # %% ../nbs/commands/05_bench.ipynb #208589d7
-COLUMNS = (("miou_student", "mIoU student", 1, 1.), ("miou_teacher", "mIoU teacher", 1, 1.), ("best_miou", "best", 1, 1.),
-           ("silhouette", "silhouette", 3, 1.), ("calinski_harabasz", "CH", 0, 1.), ("davies_bouldin", "DB", 2, 1.),
-           ("seconds_per_step", "ms/step", 0, 1e3), ("peak_rss_mb", "peak MiB", 0, 1.))
+COLUMNS = (
+    ("miou_student", "mIoU student", 1, 1.0),
+    ("miou_teacher", "mIoU teacher", 1, 1.0),
+    ("best_miou", "best", 1, 1.0),
+    ("silhouette", "silhouette", 3, 1.0),
+    ("calinski_harabasz", "CH", 0, 1.0),
+    ("davies_bouldin", "DB", 2, 1.0),
+    ("seconds_per_step", "ms/step", 0, 1e3),
+    ("peak_rss_mb", "peak MiB", 0, 1.0),
+)
 "Columns of the table: key in result.json, heading, digits, factor."
 
+
 def result_of(
-    job:Job, # finished
-)->dict:
+    job: Job,  # finished
+) -> dict:
     "A job's result.json, with the predictor's last mIoU as `miou`."
     r = read_json(job.folder.result)
     return r | dict(miou=r["miou_teacher"] if r["predictor"] == "teacher" else r["miou_student"])
 
 # %% ../nbs/commands/05_bench.ipynb #5e98f610
 def all_of(
-    values:Iterable, # one a run
-)->str:
+    values: Iterable,  # one a run
+) -> str:
     "The different values, in order of appearance."
     return ", ".join(dict.fromkeys(str(v) for v in values))
 
@@ -353,25 +489,38 @@ def all_of(
 @dataclass(frozen=True)
 class RowResult:
     "The finished runs of one row."
-    row:Row # which
-    results:dict # seed -> result.json
 
-    def spread(self, key:str)->Spread: return Spread(tuple(r.get(key) for r in self.results.values()))
-    def classes(self)->dict[str, Spread]:
+    row: Row  # which
+    results: dict  # seed -> result.json
+
+    def spread(self, key: str) -> Spread:
+        return Spread(tuple(r.get(key) for r in self.results.values()))
+
+    def classes(self) -> dict[str, Spread]:
         "IoU of each class of the predictor."
         names = dict.fromkeys(n for r in self.results.values() for n in r["iou_per_class"])
         return {n: Spread(tuple(r["iou_per_class"].get(n) for r in self.results.values())) for n in names}
+
     @property
-    def predictor(self)->str: return all_of(r["predictor"] for r in self.results.values())
-    def plain(self)->dict:
+    def predictor(self) -> str:
+        return all_of(r["predictor"] for r in self.results.values())
+
+    def plain(self) -> dict:
         figures = {k: self.spread(k).plain() for k in ("miou", *(k for k, *_ in COLUMNS))}
-        return dict(label=self.row.label, method=self.row.method, flags=list(self.row.flags), seeds=list(self.results), predictor=self.predictor,
-                    **figures, iou_per_class={n: s.plain() for n, s in self.classes().items()})
+        return dict(
+            label=self.row.label,
+            method=self.row.method,
+            flags=list(self.row.flags),
+            seeds=list(self.results),
+            predictor=self.predictor,
+            **figures,
+            iou_per_class={n: s.plain() for n, s in self.classes().items()},
+        )
 
 # %% ../nbs/commands/05_bench.ipynb #4ab48917
 def collect(
-    jobs:Sequence[Job], # of a bench
-)->list[RowResult]: # in the order of the rows; rows without a finished run are left out
+    jobs: Sequence[Job],  # of a bench
+) -> list[RowResult]:  # in the order of the rows; rows without a finished run are left out
     "The finished runs, row by row."
     rows = dict.fromkeys(j.row for j in jobs)
     found = [RowResult(r, {j.seed: result_of(j) for j in jobs if j.row == r and j.is_finished}) for r in rows]
@@ -379,29 +528,37 @@ def collect(
 
 # %% ../nbs/commands/05_bench.ipynb #5993eca5
 def paired(
-    row:RowResult, # a method
-    base:RowResult, # the one to beat
-    key:str, # in result.json
-)->Spread: # one difference a seed that both have
+    row: RowResult,  # a method
+    base: RowResult,  # the one to beat
+    key: str,  # in result.json
+) -> Spread:  # one difference a seed that both have
     "Differences of two rows, seed by seed."
     a, b = row.results, base.results
-    return Spread(tuple(a[s][key] - b[s][key] for s in a if s in b and a[s].get(key) is not None and b[s].get(key) is not None))
+    return Spread(
+        tuple(
+            a[s][key] - b[s][key]
+            for s in a
+            if s in b and a[s].get(key) is not None and b[s].get(key) is not None
+        )
+    )
+
 
 def num_agreeing(
-    differences:Spread, # one a seed
-)->int:
+    differences: Spread,  # one a seed
+) -> int:
     "How many differences have the sign of their mean."
     return sum(d * differences.mean > 0 for d in differences.known)
 
 # %% ../nbs/commands/05_bench.ipynb #e8166cf9
 def best_baseline(
-    table:Sequence[RowResult], # all rows
-    label:str="", # of the row that was asked for
-)->RowResult|None: # None if there is nothing to compare
+    table: Sequence[RowResult],  # all rows
+    label: str = "",  # of the row that was asked for
+) -> RowResult | None:  # None if there is nothing to compare
     "The row that differences are taken to."
     if label:
         found = {r.row.label: r for r in table}
-        if label not in found: raise unknown_name("--baseline", label, found)
+        if label not in found:
+            raise unknown_name("--baseline", label, found)
         return found[label]
     others = [r for r in table if r.row.method != "dgcl"]
     others = others if 0 < len(others) < len(table) else list(table[:-1])
@@ -409,43 +566,69 @@ def best_baseline(
 
 # %% ../nbs/commands/05_bench.ipynb #1e5e11a8
 def jobs_at_start(
-    folder:str|Path, # of the runs
-)->dict[str, int]: # run -> runs at a time
+    folder: str | Path,  # of the runs
+) -> dict[str, int]:  # run -> runs at a time
     "How many runs were going at a time when each was last started."
-    return {line["run"]: line["jobs"] for line in read_lines(Path(folder)/"starts.jsonl")}
+    return {line["run"]: line["jobs"] for line in read_lines(Path(folder) / "starts.jsonl")}
 
 # %% ../nbs/commands/05_bench.ipynb #880d55db
 def conditions(
-    jobs:Sequence[Job], # finished ones
-    bench:Bench, # where they are
-)->dict[str, str]:
+    jobs: Sequence[Job],  # finished ones
+    bench: Bench,  # where they are
+) -> dict[str, str]:
     "Under which conditions the runs of a table were made."
-    results, data, at_a_time = [result_of(j) for j in jobs], [j.asked.data for j in jobs], jobs_at_start(bench.runs)
-    same = {k: all_of(r.get(k, "unknown") for r in results) for k in ("steps", "protocol", "device", "processes", "threads")}
-    env = {k: all_of(r["environment"].get(k, "unknown") for r in results) for k in dict.fromkeys(k for r in results for k in r["environment"])}
-    return dict(preset=bench.preset, data=all_of(d.name for d in data), labelled=all_of(d.labelled or d.num_labelled for d in data),
-                split_seed=all_of(d.split_seed for d in data), seeds=all_of(j.seed for j in jobs), **same,
-                jobs=all_of(at_a_time.get(j.name, "unknown") for j in jobs),
-                commit=env.pop("commit", "unknown"), versions=", ".join(f"{k} {v}" for k, v in env.items()))
+    results, data, at_a_time = (
+        [result_of(j) for j in jobs],
+        [j.asked.data for j in jobs],
+        jobs_at_start(bench.runs),
+    )
+    same = {
+        k: all_of(r.get(k, "unknown") for r in results)
+        for k in ("steps", "protocol", "device", "processes", "threads")
+    }
+    env = {
+        k: all_of(r["environment"].get(k, "unknown") for r in results)
+        for k in dict.fromkeys(k for r in results for k in r["environment"])
+    }
+    return dict(
+        preset=bench.preset,
+        data=all_of(d.name for d in data),
+        labelled=all_of(d.labelled or d.num_labelled for d in data),
+        split_seed=all_of(d.split_seed for d in data),
+        seeds=all_of(j.seed for j in jobs),
+        **same,
+        jobs=all_of(at_a_time.get(j.name, "unknown") for j in jobs),
+        commit=env.pop("commit", "unknown"),
+        versions=", ".join(f"{k} {v}" for k, v in env.items()),
+    )
 
 # %% ../nbs/commands/05_bench.ipynb #c164e463
-DIFFERENCES = (("miou", "mIoU, last", 1), ("best_miou", "mIoU, best", 1), ("silhouette", "silhouette", 3), ("calinski_harabasz", "CH", 0),
-               ("davies_bouldin", "DB (lower is better)", 2))
+DIFFERENCES = (
+    ("miou", "mIoU, last", 1),
+    ("best_miou", "mIoU, best", 1),
+    ("silhouette", "silhouette", 3),
+    ("calinski_harabasz", "CH", 0),
+    ("davies_bouldin", "DB (lower is better)", 2),
+)
 "Columns of the paired differences: key, heading, digits."
 
+
 def markdown_table(
-    head:Sequence[str], # headings
-    lines:Sequence[Sequence[str]], # cells
-)->str:
+    head: Sequence[str],  # headings
+    lines: Sequence[Sequence[str]],  # cells
+) -> str:
     "A Markdown table, its columns aligned for people who read the source."
     widths = [max(map(len, column)) for column in zip(head, *lines)]
-    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths)) + " |" for cells in (head, ["-" * w for w in widths], *lines))
+    return "\n".join(
+        "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths)) + " |"
+        for cells in (head, ["-" * w for w in widths], *lines)
+    )
 
 # %% ../nbs/commands/05_bench.ipynb #3536ea78
 def main_table(
-    table:Sequence[RowResult], # all rows
-    crowded:Sequence[str]=(), # labels of rows whose timings were taken with several runs at a time
-)->str:
+    table: Sequence[RowResult],  # all rows
+    crowded: Sequence[str] = (),  # labels of rows whose timings were taken with several runs at a time
+) -> str:
     "One line a row: mean ± sample standard deviation over seeds."
     mark = lambda r, key: "*" if key == "seconds_per_step" and r.row.label in crowded else ""
     cells = lambda r: [r.spread(key).show(digits, scale) + mark(r, key) for key, _, digits, scale in COLUMNS]
@@ -454,12 +637,18 @@ def main_table(
 
 # %% ../nbs/commands/05_bench.ipynb #2c7eb1b6
 def difference_table(
-    table:Sequence[RowResult], # all rows
-    base:RowResult, # the one to beat
-)->str:
+    table: Sequence[RowResult],  # all rows
+    base: RowResult,  # the one to beat
+) -> str:
     "One line a row but the baseline: mean paired difference ± its standard deviation, and how many seeds agree in sign."
-    show = lambda d, digits: f"{d.show(digits, sign='+')} ({num_agreeing(d)}/{len(d.known)})" if d.known else "–"
-    lines = [[r.row.label, *(show(paired(r, base, key), digits) for key, _, digits in DIFFERENCES)] for r in table if r is not base]
+    show = lambda d, digits: (
+        f"{d.show(digits, sign='+')} ({num_agreeing(d)}/{len(d.known)})" if d.known else "–"
+    )
+    lines = [
+        [r.row.label, *(show(paired(r, base, key), digits) for key, _, digits in DIFFERENCES)]
+        for r in table
+        if r is not base
+    ]
     return markdown_table([f"minus {base.row.label}", *(heading for _, heading, _ in DIFFERENCES)], lines)
 
 # %% ../nbs/commands/05_bench.ipynb #9eba85c2
@@ -471,90 +660,130 @@ predictor's."""
 
 # %% ../nbs/commands/05_bench.ipynb #ca39656b
 def table_name(
-    bench:Bench, # which table, which preset
-)->str:
+    bench: Bench,  # which table, which preset
+) -> str:
     "The name of the table's files."
     return bench.name or f"bench-{bench.preset}" + ("-ablation" if bench.table == "ablation" else "")
 
 # %% ../nbs/commands/05_bench.ipynb #d3c7779f
 def report_text(
-    table:Sequence[RowResult], # all rows
-    bench:Bench, # name, baseline
-    facts:dict[str, str], # as conditions gives them, and the command
-    crowded:Sequence[str]=(), # labels of rows that were timed with several runs at a time
-    missing:Sequence[str]=(), # names of runs that are not finished
-)->str:
+    table: Sequence[RowResult],  # all rows
+    bench: Bench,  # name, baseline
+    facts: dict[str, str],  # as conditions gives them, and the command
+    crowded: Sequence[str] = (),  # labels of rows that were timed with several runs at a time
+    missing: Sequence[str] = (),  # names of runs that are not finished
+) -> str:
     "The table as Markdown, with conditions and paired differences."
     base = best_baseline(table, bench.baseline)
-    parts = [f"# {table_name(bench)}", "\n".join(f"- {k}: {v}" for k, v in facts.items()), main_table(table, crowded), LEGEND]
-    if crowded: parts.append("\\* timed with several runs at a time: not the speed on an idle machine.")
-    if base and len(table) > 1: parts += [difference_table(table, base), LEGEND_DIFFERENCES]
-    if missing: parts.append(f"Missing, as they failed or were not run: {', '.join(missing)}.")
+    parts = [
+        f"# {table_name(bench)}",
+        "\n".join(f"- {k}: {v}" for k, v in facts.items()),
+        main_table(table, crowded),
+        LEGEND,
+    ]
+    if crowded:
+        parts.append("\\* timed with several runs at a time: not the speed on an idle machine.")
+    if base and len(table) > 1:
+        parts += [difference_table(table, base), LEGEND_DIFFERENCES]
+    if missing:
+        parts.append(f"Missing, as they failed or were not run: {', '.join(missing)}.")
     return "\n\n".join(parts) + "\n"
 
 # %% ../nbs/commands/05_bench.ipynb #f6d9e341
 def differences_of(
-    table:Sequence[RowResult], # all rows
-    base:RowResult|None, # the one to beat
-)->list[dict]:
+    table: Sequence[RowResult],  # all rows
+    base: RowResult | None,  # the one to beat
+) -> list[dict]:
     "The paired differences of every row, as plain values."
-    figures = lambda r: {k: (d := paired(r, base, k)).plain() | dict(agree=num_agreeing(d)) for k, *_ in DIFFERENCES}
-    return [dict(label=r.row.label, baseline=base.row.label, **figures(r)) for r in table if base and r is not base]
+    figures = lambda r: {
+        k: (d := paired(r, base, k)).plain() | dict(agree=num_agreeing(d)) for k, *_ in DIFFERENCES
+    }
+    return [
+        dict(label=r.row.label, baseline=base.row.label, **figures(r))
+        for r in table
+        if base and r is not base
+    ]
 
 # %% ../nbs/commands/05_bench.ipynb #fd5c908f
 def make_report(
-    jobs:Sequence[Job], # all of the bench
-    bench:Bench, # folders, baseline
-    command:str="", # that made it
-)->tuple[str, dict]: # Markdown and JSON
+    jobs: Sequence[Job],  # all of the bench
+    bench: Bench,  # folders, baseline
+    command: str = "",  # that made it
+) -> tuple[str, dict]:  # Markdown and JSON
     "The table of all finished runs, for people and for programs."
-    table, done, missing = collect(jobs), [j for j in jobs if j.is_finished], [j.name for j in jobs if not j.is_finished]
+    table, done, missing = (
+        collect(jobs),
+        [j for j in jobs if j.is_finished],
+        [j.name for j in jobs if not j.is_finished],
+    )
     facts, at_a_time = dict(command=command) | conditions(done, bench), jobs_at_start(bench.runs)
-    crowded = [r.row.label for r in table if any(at_a_time.get(j.name, 1) > 1 for j in done if j.row == r.row)]
-    content = dict(name=table_name(bench), **facts, rows=[r.plain() for r in table], differences=differences_of(table, best_baseline(table, bench.baseline)))
-    return report_text(table, bench, facts, crowded, missing), content | dict(crowded=crowded, missing=missing)
+    crowded = [
+        r.row.label for r in table if any(at_a_time.get(j.name, 1) > 1 for j in done if j.row == r.row)
+    ]
+    content = dict(
+        name=table_name(bench),
+        **facts,
+        rows=[r.plain() for r in table],
+        differences=differences_of(table, best_baseline(table, bench.baseline)),
+    )
+    return report_text(table, bench, facts, crowded, missing), content | dict(
+        crowded=crowded, missing=missing
+    )
 
 # %% ../nbs/commands/05_bench.ipynb #7ce4ff67
 def write_report(
-    jobs:Sequence[Job], # all of the bench; at least one is finished
-    bench:Bench, # where the table goes
-    command:str, # that made it
-)->None:
+    jobs: Sequence[Job],  # all of the bench; at least one is finished
+    bench: Bench,  # where the table goes
+    command: str,  # that made it
+) -> None:
     "Print the table and write it as Markdown and JSON."
     text, content = make_report(jobs, bench, command)
-    path = Path(bench.out)/table_name(bench)
+    path = Path(bench.out) / table_name(bench)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(f"{path}.md", text); write_atomic(f"{path}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_atomic(f"{path}.md", text)
+    write_atomic(f"{path}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     print(f"\n{text}\nwritten to {path}.md and {path}.json", flush=True)
 
 # %% ../nbs/commands/05_bench.ipynb #5d554e09
 def bench_all(
-    args:Sequence[str], # the command line, without the program
-    command:Callable[[Job], list[str]]=child_command, # what to run
-)->dict[str, str]: # run -> why it failed
+    args: Sequence[str],  # the command line, without the program
+    command: Callable[[Job], list[str]] = child_command,  # what to run
+) -> dict[str, str]:  # run -> why it failed
     "Parse a command line, train what is missing, print and write the table."
     cut = args.index("--") if "--" in args else len(args)
     bench = tyro.cli(Bench, args=list(args[:cut]), prog="python -m dgcl_nb.bench")
-    jobs = plan_jobs(bench, rows_of(bench), args[cut + 1:])
+    jobs = plan_jobs(bench, rows_of(bench), args[cut + 1 :])
     with alone_in(bench.runs):
         found = [check_folder(j) for j in jobs]
-        print(f"{len(jobs)} runs in {bench.runs}: " + ", ".join(f"{found.count(k)} {k}" for k in ("finished", "interrupted", "new")), flush=True)
+        print(
+            f"{len(jobs)} runs in {bench.runs}: "
+            + ", ".join(f"{found.count(k)} {k}" for k in ("finished", "interrupted", "new")),
+            flush=True,
+        )
         failed = run_jobs(jobs, bench, command, lambda line: print(line, flush=True))
-    if any(j.is_finished for j in jobs): write_report(jobs, bench, shlex.join(["python", "-m", "dgcl_nb.bench", *args]))
+    if any(j.is_finished for j in jobs):
+        write_report(jobs, bench, shlex.join(["python", "-m", "dgcl_nb.bench", *args]))
     return failed
 
 # %% ../nbs/commands/05_bench.ipynb #2e4a9506
 def main(
-    args:Sequence[str]|None=None, # the command line; sys.argv by default
-)->None:
+    args: Sequence[str] | None = None,  # the command line; sys.argv by default
+) -> None:
     "The command: exits with 0, 1 if a run failed, 2 for an error of the input, 130 when stopped."
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try: failed = bench_all(sys.argv[1:] if args is None else list(args))
-    except InputError as e: print(f"error: {e}", file=sys.stderr); sys.exit(2)
-    except KeyboardInterrupt: print("stopped; the same command goes on", file=sys.stderr); sys.exit(130)
-    for name, why in failed.items(): print(f"FAILED {name}: {why}", file=sys.stderr)
+    try:
+        failed = bench_all(sys.argv[1:] if args is None else list(args))
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    for name, why in failed.items():
+        print(f"FAILED {name}: {why}", file=sys.stderr)
     sys.exit(1 if failed else 0)
 
 # %% ../nbs/commands/05_bench.ipynb #0b94dbd5
 if __name__ == "__main__" and "__file__" in globals():
-    signal.signal(signal.SIGTERM, signal.default_int_handler); main()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    main()

@@ -40,38 +40,55 @@ ROLES = ("none", "anchor", "positive")
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
     "What a run shows of itself at one step; I images of H×W pixels and h×w cells, S numbers of neighbours, n sampled cells."
-    step:int # optimiser steps taken
-    class_names:tuple[str, ...] # K names, background included
-    palette:np.ndarray # (K, 3) uint8 RGB
-    num_neighbors:np.ndarray # (S,) int64, the k of each density map
-    image_id:tuple[str, ...] # I names
-    image:np.ndarray # (I, H, W, 3) uint8 RGB
-    target:np.ndarray # (I, H, W) uint8 true class; IGNORE_INDEX where unknown
-    prediction:np.ndarray # (I, H, W) uint8 class that the predictor says
-    pseudo_label:np.ndarray # (I, H, W) uint8 class that the teacher says, before the filter
-    kept:np.ndarray # (I, H, W) bool, True where the filter kept the pseudo-label
-    confidence:np.ndarray # (I, H, W) float16 in [0, 1], the teacher's largest probability
-    entropy:np.ndarray # (I, H, W) float16, nats
-    density:np.ndarray # (I, h, w) float16, mean over k; NaN where it is not known
-    density_per_k:np.ndarray # (I, S, h, w) float16; NaN where it is not known
-    feats:np.ndarray # (n, D) float16, not normalised
-    pixel_image:np.ndarray # (n,) int16 place in image_id; -1 for a pixel of an image that is not kept
-    pixel_row:np.ndarray # (n,) int16 row of the cell, 0..h-1
-    pixel_col:np.ndarray # (n,) int16 column of the cell, 0..w-1
-    pixel_class:np.ndarray # (n,) uint8 true class; IGNORE_INDEX where unknown
-    pixel_pseudo:np.ndarray # (n,) uint8 class that the teacher says
-    pixel_density:np.ndarray # (n,) float16; NaN where it is not known
-    pixel_confidence:np.ndarray # (n,) float16 in [0, 1]
-    pixel_role:np.ndarray # (n,) uint8 place in ROLES
-    version:int = SNAPSHOT_VERSION # of this schema
+
+    step: int  # optimiser steps taken
+    class_names: tuple[str, ...]  # K names, background included
+    palette: np.ndarray  # (K, 3) uint8 RGB
+    num_neighbors: np.ndarray  # (S,) int64, the k of each density map
+    image_id: tuple[str, ...]  # I names
+    image: np.ndarray  # (I, H, W, 3) uint8 RGB
+    target: np.ndarray  # (I, H, W) uint8 true class; IGNORE_INDEX where unknown
+    prediction: np.ndarray  # (I, H, W) uint8 class that the predictor says
+    pseudo_label: np.ndarray  # (I, H, W) uint8 class that the teacher says, before the filter
+    kept: np.ndarray  # (I, H, W) bool, True where the filter kept the pseudo-label
+    confidence: np.ndarray  # (I, H, W) float16 in [0, 1], the teacher's largest probability
+    entropy: np.ndarray  # (I, H, W) float16, nats
+    density: np.ndarray  # (I, h, w) float16, mean over k; NaN where it is not known
+    density_per_k: np.ndarray  # (I, S, h, w) float16; NaN where it is not known
+    feats: np.ndarray  # (n, D) float16, not normalised
+    pixel_image: np.ndarray  # (n,) int16 place in image_id; -1 for a pixel of an image that is not kept
+    pixel_row: np.ndarray  # (n,) int16 row of the cell, 0..h-1
+    pixel_col: np.ndarray  # (n,) int16 column of the cell, 0..w-1
+    pixel_class: np.ndarray  # (n,) uint8 true class; IGNORE_INDEX where unknown
+    pixel_pseudo: np.ndarray  # (n,) uint8 class that the teacher says
+    pixel_density: np.ndarray  # (n,) float16; NaN where it is not known
+    pixel_confidence: np.ndarray  # (n,) float16 in [0, 1]
+    pixel_role: np.ndarray  # (n,) uint8 place in ROLES
+    version: int = SNAPSHOT_VERSION  # of this schema
 
 # %% ../nbs/62_snapshots.ipynb #6c4909aa
 SHAPES = dict(
-    palette=("uint8", "K3"), num_neighbors=("int64", "S"),
-    image=("uint8", "IHW3"), target=("uint8", "IHW"), prediction=("uint8", "IHW"), pseudo_label=("uint8", "IHW"), kept=("bool", "IHW"),
-    confidence=("float16", "IHW"), entropy=("float16", "IHW"), density=("float16", "Ihw"), density_per_k=("float16", "IShw"),
-    feats=("float16", "nD"), pixel_image=("int16", "n"), pixel_row=("int16", "n"), pixel_col=("int16", "n"), pixel_class=("uint8", "n"),
-    pixel_pseudo=("uint8", "n"), pixel_density=("float16", "n"), pixel_confidence=("float16", "n"), pixel_role=("uint8", "n"))
+    palette=("uint8", "K3"),
+    num_neighbors=("int64", "S"),
+    image=("uint8", "IHW3"),
+    target=("uint8", "IHW"),
+    prediction=("uint8", "IHW"),
+    pseudo_label=("uint8", "IHW"),
+    kept=("bool", "IHW"),
+    confidence=("float16", "IHW"),
+    entropy=("float16", "IHW"),
+    density=("float16", "Ihw"),
+    density_per_k=("float16", "IShw"),
+    feats=("float16", "nD"),
+    pixel_image=("int16", "n"),
+    pixel_row=("int16", "n"),
+    pixel_col=("int16", "n"),
+    pixel_class=("uint8", "n"),
+    pixel_pseudo=("uint8", "n"),
+    pixel_density=("float16", "n"),
+    pixel_confidence=("float16", "n"),
+    pixel_role=("uint8", "n"),
+)
 "The dtype and the axes of each array of a snapshot; one letter is one length, 3 is three."
 PIXEL_FIELDS = tuple(name for name, (_, axes) in SHAPES.items() if axes[0] == "n")
 "The arrays with one row a sampled cell."
@@ -80,23 +97,28 @@ PROBE_FIELDS = tuple(name for name, (_, axes) in SHAPES.items() if axes[0] == "I
 
 # %% ../nbs/62_snapshots.ipynb #c9cbb616
 def check_snapshot(
-    snap:Snapshot, # of this version
-)->None:
+    snap: Snapshot,  # of this version
+) -> None:
     "Raise InputError for an array of another dtype or shape than the schema says."
     lengths = {"K": len(snap.class_names), "I": len(snap.image_id), "3": 3}
     for name, (dtype, axes) in SHAPES.items():
         a = getattr(snap, name)
-        if a.dtype != dtype: raise InputError(f"snapshot array '{name}' is {a.dtype}; the schema says {dtype}: convert it, or use make_snapshot")
+        if a.dtype != dtype:
+            raise InputError(
+                f"snapshot array '{name}' is {a.dtype}; the schema says {dtype}: convert it, or use make_snapshot"
+            )
         if a.ndim != len(axes) or any(lengths.setdefault(x, n) != n for x, n in zip(axes, a.shape)):
             known = ", ".join(f"{x}={lengths[x]}" for x in dict.fromkeys(axes) if x in lengths and x != "3")
-            raise InputError(f"snapshot array '{name}' has shape {a.shape}; the schema says ({', '.join(axes)}), where the arrays before it fix {known}")
+            raise InputError(
+                f"snapshot array '{name}' has shape {a.shape}; the schema says ({', '.join(axes)}), where the arrays before it fix {known}"
+            )
 
 # %% ../nbs/62_snapshots.ipynb #16a9c114
 def sample_balanced(
-    labels:np.ndarray, # (n,) int class of each row; IGNORE_INDEX = left out
-    max_per_class:int, # rows of each class (all, if fewer)
-    seed:int=0, # which
-)->np.ndarray: # (m,) int64 rows, ascending
+    labels: np.ndarray,  # (n,) int class of each row; IGNORE_INDEX = left out
+    max_per_class: int,  # rows of each class (all, if fewer)
+    seed: int = 0,  # which
+) -> np.ndarray:  # (m,) int64 rows, ascending
     "A random `max_per_class` rows of each class, of (n,) labels; a smaller number gives a part of a larger one's rows."
     labels = np.asarray(labels)
     shuffled = np.random.default_rng(seed).permutation(len(labels))
@@ -106,75 +128,99 @@ def sample_balanced(
 
 # %% ../nbs/62_snapshots.ipynb #4bc1bf8c
 def best_known(
-    truth:np.ndarray, # any shape, int classes; IGNORE_INDEX where unknown
-    pseudo:np.ndarray, # the same shape, int classes
-)->np.ndarray: # int64
+    truth: np.ndarray,  # any shape, int classes; IGNORE_INDEX where unknown
+    pseudo: np.ndarray,  # the same shape, int classes
+) -> np.ndarray:  # int64
     "The true class where it is known, else the pseudo-label."
     truth, pseudo = np.asarray(truth).astype(np.int64), np.asarray(pseudo).astype(np.int64)
     return np.where(truth == IGNORE_INDEX, pseudo, truth)
 
 # %% ../nbs/62_snapshots.ipynb #f9f126b4
 def as_array(
-    x:Tensor|np.ndarray, # any device
-    dtype:str, # of the schema
-)->np.ndarray: # contiguous
+    x: Tensor | np.ndarray,  # any device
+    dtype: str,  # of the schema
+) -> np.ndarray:  # contiguous
     "The values in a dtype of the schema; values beyond float16 become its largest."
-    a = (x.detach().cpu() if isinstance(x, Tensor) else torch.as_tensor(x))
+    a = x.detach().cpu() if isinstance(x, Tensor) else torch.as_tensor(x)
     a = (a.float() if a.dtype == torch.bfloat16 else a).numpy()
-    if dtype == "float16": a = np.clip(a, -np.finfo(dtype).max, np.finfo(dtype).max)
-    if dtype == "uint8": assert a.size == 0 or (a.min() >= 0 and a.max() <= IGNORE_INDEX), "a value beyond uint8"
+    if dtype == "float16":
+        a = np.clip(a, -np.finfo(dtype).max, np.finfo(dtype).max)
+    if dtype == "uint8":
+        assert a.size == 0 or (a.min() >= 0 and a.max() <= IGNORE_INDEX), "a value beyond uint8"
     return np.ascontiguousarray(a.astype(dtype))
 
 # %% ../nbs/62_snapshots.ipynb #133cf55f
 def at_cells(
-    x:Tensor, # (I, H, W) any dtype, any device
-    grid:tuple[int, int], # (h, w)
-)->Tensor: # (I, h, w), same dtype, on the CPU
+    x: Tensor,  # (I, H, W) any dtype, any device
+    grid: tuple[int, int],  # (h, w)
+) -> Tensor:  # (I, h, w), same dtype, on the CPU
     "The value of the image pixel nearest to the centre of each cell, (I, H, W) -> (I, h, w)."
-    return F.interpolate(x.detach().cpu()[:, None].double(), size=grid, mode="nearest-exact")[:, 0].to(x.dtype)
+    return F.interpolate(x.detach().cpu()[:, None].double(), size=grid, mode="nearest-exact")[:, 0].to(
+        x.dtype
+    )
 
 # %% ../nbs/62_snapshots.ipynb #799a2805
 def sample_cells(
-    feats:Tensor, # (I, D, h, w) float
-    cells:dict[str, Tensor], # maps (I, h, w) named class, pseudo, confidence, density, role
-    max_per_class:int, # cells of each class (all, if fewer)
-    seed:int=0, # which
-)->dict[str, np.ndarray]: # the arrays of PIXEL_FIELDS
+    feats: Tensor,  # (I, D, h, w) float
+    cells: dict[str, Tensor],  # maps (I, h, w) named class, pseudo, confidence, density, role
+    max_per_class: int,  # cells of each class (all, if fewer)
+    seed: int = 0,  # which
+) -> dict[str, np.ndarray]:  # the arrays of PIXEL_FIELDS
     "The arrays of a class-balanced sample of the cells of (I, D, h, w) maps."
     rows = sample_balanced(best_known(cells["class"], cells["pseudo"]).ravel(), max_per_class, seed)
     image, row, col = np.unravel_index(rows, cells["class"].shape)
     i, r, c = (torch.as_tensor(x, device=feats.device) for x in (image, row, col))
     picked = feats.detach()[i, :, r, c]
-    arrays = {f"pixel_{name}": x.flatten()[rows] for name, x in cells.items()} | dict(feats=picked, pixel_image=image, pixel_row=row, pixel_col=col)
+    arrays = {f"pixel_{name}": x.flatten()[rows] for name, x in cells.items()} | dict(
+        feats=picked, pixel_image=image, pixel_row=row, pixel_col=col
+    )
     return {name: as_array(x, SHAPES[name][0]) for name, x in arrays.items()}
 
 # %% ../nbs/62_snapshots.ipynb #ad0621bf
 def make_snapshot(
-    step:int, # optimiser steps taken
-    class_names:Sequence[str], # K names
-    palette:np.ndarray, # (K, 3) uint8
-    num_neighbors:Sequence[int], # S numbers, the k of density_per_k
-    image_id:Sequence[str], # I names
-    images:Tensor, # (I, 3, H, W) uint8
-    targets:Tensor, # (I, H, W) int64; IGNORE_INDEX where unknown
-    predictions:Tensor, # (I, H, W) int64 classes
-    pseudo_labels:Tensor, # (I, H, W) int64 classes, before the filter
-    kept:Tensor, # (I, H, W) bool
-    confidence:Tensor, # (I, H, W) float in [0, 1]
-    entropy:Tensor, # (I, H, W) float, nats
-    density_per_k:Tensor, # (I, S, h, w) float; NaN where unknown
-    feats:Tensor, # (I, D, h, w) float
-    roles:Tensor|None=None, # (I, h, w) int place in ROLES; None = no pixel had one
-    max_per_class:int=150, # sampled cells of each class
-    seed:int=0, # which cells
-)->Snapshot:
+    step: int,  # optimiser steps taken
+    class_names: Sequence[str],  # K names
+    palette: np.ndarray,  # (K, 3) uint8
+    num_neighbors: Sequence[int],  # S numbers, the k of density_per_k
+    image_id: Sequence[str],  # I names
+    images: Tensor,  # (I, 3, H, W) uint8
+    targets: Tensor,  # (I, H, W) int64; IGNORE_INDEX where unknown
+    predictions: Tensor,  # (I, H, W) int64 classes
+    pseudo_labels: Tensor,  # (I, H, W) int64 classes, before the filter
+    kept: Tensor,  # (I, H, W) bool
+    confidence: Tensor,  # (I, H, W) float in [0, 1]
+    entropy: Tensor,  # (I, H, W) float, nats
+    density_per_k: Tensor,  # (I, S, h, w) float; NaN where unknown
+    feats: Tensor,  # (I, D, h, w) float
+    roles: Tensor | None = None,  # (I, h, w) int place in ROLES; None = no pixel had one
+    max_per_class: int = 150,  # sampled cells of each class
+    seed: int = 0,  # which cells
+) -> Snapshot:
     "A snapshot of the maps of I probe images; of the features a class-balanced sample is kept."
     grid, density = tuple(feats.shape[-2:]), density_per_k.float().mean(1)
-    cells = {"class": at_cells(targets, grid), "pseudo": at_cells(pseudo_labels, grid), "confidence": at_cells(confidence, grid), "density": density.cpu(),
-             "role": torch.zeros(len(feats), *grid, dtype=torch.long) if roles is None else roles.cpu()}
-    maps = dict(image=images.permute(0, 2, 3, 1), target=targets, prediction=predictions, pseudo_label=pseudo_labels, kept=kept, confidence=confidence,
-                entropy=entropy, density=density, density_per_k=density_per_k, palette=palette, num_neighbors=np.asarray(num_neighbors))
-    arrays = {name: as_array(x, SHAPES[name][0]) for name, x in maps.items()} | sample_cells(feats, cells, max_per_class, seed)
+    cells = {
+        "class": at_cells(targets, grid),
+        "pseudo": at_cells(pseudo_labels, grid),
+        "confidence": at_cells(confidence, grid),
+        "density": density.cpu(),
+        "role": torch.zeros(len(feats), *grid, dtype=torch.long) if roles is None else roles.cpu(),
+    }
+    maps = dict(
+        image=images.permute(0, 2, 3, 1),
+        target=targets,
+        prediction=predictions,
+        pseudo_label=pseudo_labels,
+        kept=kept,
+        confidence=confidence,
+        entropy=entropy,
+        density=density,
+        density_per_k=density_per_k,
+        palette=palette,
+        num_neighbors=np.asarray(num_neighbors),
+    )
+    arrays = {name: as_array(x, SHAPES[name][0]) for name, x in maps.items()} | sample_cells(
+        feats, cells, max_per_class, seed
+    )
     return Snapshot(step=step, class_names=tuple(class_names), image_id=tuple(image_id), **arrays)
 
 # %% ../nbs/62_snapshots.ipynb #c8308dcb
@@ -189,8 +235,8 @@ SAFETY = 0.95
 
 # %% ../nbs/62_snapshots.ipynb #7b9b5027
 def to_bytes(
-    snap:Snapshot, # to be written
-)->bytes: # of an .npz file
+    snap: Snapshot,  # to be written
+) -> bytes:  # of an .npz file
     "The compressed file content of a snapshot."
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{f.name: np.asarray(getattr(snap, f.name)) for f in fields(snap)})
@@ -198,118 +244,182 @@ def to_bytes(
 
 # %% ../nbs/62_snapshots.ipynb #f6940109
 def keep_pixels(
-    snap:Snapshot, # with n sampled cells
-    max_per_class:int, # cells that remain of each class
-    seed:int=0, # which
-)->Snapshot: # with fewer
+    snap: Snapshot,  # with n sampled cells
+    max_per_class: int,  # cells that remain of each class
+    seed: int = 0,  # which
+) -> Snapshot:  # with fewer
     "The same snapshot with at most `max_per_class` cells of each class (true where known, else pseudo-label)."
     labels = best_known(snap.pixel_class, snap.pixel_pseudo)
-    rows = sample_balanced(np.where(labels == IGNORE_INDEX, -1, labels), max_per_class, seed)    # cells of no known class are a class here
+    rows = sample_balanced(
+        np.where(labels == IGNORE_INDEX, -1, labels), max_per_class, seed
+    )  # cells of no known class are a class here
     return replace(snap, **{name: getattr(snap, name)[rows] for name in PIXEL_FIELDS})
 
 # %% ../nbs/62_snapshots.ipynb #a142a040
 def shrink_probes(
-    snap:Snapshot, # with at least one image
-    share:float=1., # of their bytes that should remain, [0, 1]; the larger, the fewer images are dropped
-)->Snapshot: # smaller
+    snap: Snapshot,  # with at least one image
+    share: float = 1.0,  # of their bytes that should remain, [0, 1]; the larger, the fewer images are dropped
+) -> Snapshot:  # smaller
     "Probe images at every other pixel or, where they are small already, the first `share` of them and at least one image fewer."
     if min(snap.image.shape[1:3]) >= 2 * SMALLEST_SIDE:
-        return replace(snap, **{name: getattr(snap, name)[:, ::2, ::2] for name in PROBE_FIELDS if SHAPES[name][1].startswith("IHW")})
+        return replace(
+            snap,
+            **{
+                name: getattr(snap, name)[:, ::2, ::2]
+                for name in PROBE_FIELDS
+                if SHAPES[name][1].startswith("IHW")
+            },
+        )
     left = min(len(snap.image_id) - 1, int(share * len(snap.image_id)))
     kept = {name: getattr(snap, name)[:left] for name in PROBE_FIELDS}
-    return replace(snap, image_id=snap.image_id[:left], pixel_image=np.where(snap.pixel_image < left, snap.pixel_image, -1).astype(np.int16), **kept)
+    return replace(
+        snap,
+        image_id=snap.image_id[:left],
+        pixel_image=np.where(snap.pixel_image < left, snap.pixel_image, -1).astype(np.int16),
+        **kept,
+    )
 
 # %% ../nbs/62_snapshots.ipynb #2b05ad9b
 def fit_budget(
-    snap:Snapshot, # any size
-    max_bytes:int=MAX_BYTES, # of the file
-)->tuple[Snapshot, bytes]: # what fits, and its file content
+    snap: Snapshot,  # any size
+    max_bytes: int = MAX_BYTES,  # of the file
+) -> tuple[Snapshot, bytes]:  # what fits, and its file content
     "The snapshot with as many sampled cells (and, if need be, as large probe images) as fit; the log says what was kept."
     before, data = snap, to_bytes(snap)
-    if len(data) <= max_bytes: return snap, data
-    while snap.image_id and (maps := len(to_bytes(keep_pixels(snap, 0)))) > PROBE_SHARE * max_bytes: snap = shrink_probes(snap, PROBE_SHARE * max_bytes / maps)
+    if len(data) <= max_bytes:
+        return snap, data
+    while snap.image_id and (maps := len(to_bytes(keep_pixels(snap, 0)))) > PROBE_SHARE * max_bytes:
+        snap = shrink_probes(snap, PROBE_SHARE * max_bytes / maps)
     maps, data = len(to_bytes(keep_pixels(snap, 0))), to_bytes(snap)
     most = int(np.bincount(best_known(snap.pixel_class, snap.pixel_pseudo), minlength=1).max())
     while len(data) > max_bytes and most > 0:
         most = min(most - 1, max(0, int(most * SAFETY * (max_bytes - maps) / (len(data) - maps))))
-        snap = keep_pixels(snap, most); data = to_bytes(snap)
+        snap = keep_pixels(snap, most)
+        data = to_bytes(snap)
     logging.getLogger("dgcl_nb.snapshots").warning(
         "snapshot of step %d cut to %d bytes: kept %d of %d pixels (at most %d per class), %d of %d images at %d×%d pixels (of %d×%d)",
-        snap.step, len(data), len(snap.feats), len(before.feats), most, len(snap.image_id), len(before.image_id),
-        *snap.image.shape[1:3], *before.image.shape[1:3])
+        snap.step,
+        len(data),
+        len(snap.feats),
+        len(before.feats),
+        most,
+        len(snap.image_id),
+        len(before.image_id),
+        *snap.image.shape[1:3],
+        *before.image.shape[1:3],
+    )
     return snap, data
 
 # %% ../nbs/62_snapshots.ipynb #d2b342ff
 def snapshot_folder(
-    folder:str|Path, # of a run, or its folder of snapshots
-)->Path: # the latter
+    folder: str | Path,  # of a run, or its folder of snapshots
+) -> Path:  # the latter
     "Where the snapshots of a run lie."
     folder = Path(folder)
-    return folder if folder.name == "snapshots" else folder/"snapshots"
+    return folder if folder.name == "snapshots" else folder / "snapshots"
 
 # %% ../nbs/62_snapshots.ipynb #a3dbc56a
 def save_snapshot(
-    folder:str|Path, # of the run (or its folder of snapshots); made if missing
-    snap:Snapshot, # of any size
-)->Path: # folder/snapshots/step_0000200.npz
+    folder: str | Path,  # of the run (or its folder of snapshots); made if missing
+    snap: Snapshot,  # of any size
+) -> Path:  # folder/snapshots/step_0000200.npz
     "Write a snapshot of at most 2 MB, whole or not at all; pixels that do not fit are left out, and the log says how many were kept."
     check_snapshot(snap)
     folder, (snap, data) = snapshot_folder(folder), fit_budget(snap)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return write_atomic(folder/f"step_{snap.step:07d}.npz", data)
+        return write_atomic(folder / f"step_{snap.step:07d}.npz", data)
     except OSError as e:
-        raise InputError(f"cannot write the snapshot of step {snap.step} to {folder}: {e.strerror}; free space, or name another run folder with --out") from e
+        raise InputError(
+            f"cannot write the snapshot of step {snap.step} to {folder}: {e.strerror}; free space, or name another run folder with --out"
+        ) from e
 
 # %% ../nbs/62_snapshots.ipynb #730158cb
 STEP_NAME = re.compile(r"step_(\d+)\.npz")
 "What the file of a snapshot is called."
 
+
 def list_snapshots(
-    folder:str|Path, # a run's folder, or its folder of snapshots
-    allow_empty:bool=False, # give [] where there is none yet, as a monitor of a young run wants
-)->list[Path]: # in order of the step
+    folder: str | Path,  # a run's folder, or its folder of snapshots
+    allow_empty: bool = False,  # give [] where there is none yet, as a monitor of a young run wants
+) -> list[Path]:  # in order of the step
     "The snapshots of a run, oldest first."
     folder = Path(folder)
-    place = snapshot_folder(folder) if snapshot_folder(folder).is_dir() else folder         # else: a copy under another name
-    found = {int(m[1]): p for p in (place.iterdir() if place.is_dir() else ()) if (m := STEP_NAME.fullmatch(p.name))}
-    if found or allow_empty: return [found[step] for step in sorted(found)]
-    if not folder.is_dir(): raise InputError(f"no folder {folder}; name the folder of a run, such as runs/digits-dgcl-s0")
-    raise InputError(f"no snapshot in {place} yet; a run writes one whenever it evaluates: wait for its first, or name the folder of another run")
+    place = (
+        snapshot_folder(folder) if snapshot_folder(folder).is_dir() else folder
+    )  # else: a copy under another name
+    found = {
+        int(m[1]): p
+        for p in (place.iterdir() if place.is_dir() else ())
+        if (m := STEP_NAME.fullmatch(p.name))
+    }
+    if found or allow_empty:
+        return [found[step] for step in sorted(found)]
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}; name the folder of a run, such as runs/digits-dgcl-s0")
+    raise InputError(
+        f"no snapshot in {place} yet; a run writes one whenever it evaluates: wait for its first, or name the folder of another run"
+    )
 
 # %% ../nbs/62_snapshots.ipynb #9d6aaa64
 def from_arrays(
-    arrays:dict[str, np.ndarray], # what the file holds
-    path:str|Path, # its name, for messages
-)->Snapshot:
+    arrays: dict[str, np.ndarray],  # what the file holds
+    path: str | Path,  # its name, for messages
+) -> Snapshot:
     "The snapshot of a file's arrays; InputError for another version or a missing array."
     version = int(arrays.get("version", 0))
     if version != SNAPSHOT_VERSION:
-        remedy = "update dgcl_nb, a newer one wrote it" if version > SNAPSHOT_VERSION else "run again, or read it with the dgcl_nb that wrote it"
-        raise InputError(f"{path} has snapshot version {version}, and this dgcl_nb reads version {SNAPSHOT_VERSION}; {remedy}")
+        remedy = (
+            "update dgcl_nb, a newer one wrote it"
+            if version > SNAPSHOT_VERSION
+            else "run again, or read it with the dgcl_nb that wrote it"
+        )
+        raise InputError(
+            f"{path} has snapshot version {version}, and this dgcl_nb reads version {SNAPSHOT_VERSION}; {remedy}"
+        )
     missing = [f.name for f in fields(Snapshot) if f.name not in arrays]
-    if missing: raise InputError(f"{path} lacks {', '.join(missing)}; it was not written by save_snapshot: write it anew by running again")
+    if missing:
+        raise InputError(
+            f"{path} lacks {', '.join(missing)}; it was not written by save_snapshot: write it anew by running again"
+        )
     names = {name: tuple(arrays[name].tolist()) for name in ("class_names", "image_id")}
-    return Snapshot(version=version, step=int(arrays["step"]), **names, **{name: arrays[name] for name in SHAPES})
+    return Snapshot(
+        version=version, step=int(arrays["step"]), **names, **{name: arrays[name] for name in SHAPES}
+    )
 
 # %% ../nbs/62_snapshots.ipynb #ae875d6c
-BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, TypeError, EOFError, OSError, KeyError, AttributeError, NotImplementedError)
+BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ValueError,
+    TypeError,
+    EOFError,
+    OSError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+)
 "What NumPy raises for a file that is cut, or no .npz file at all."
 
+
 def load_snapshot(
-    path:str|Path, # a file, or a folder whose newest snapshot is meant
-)->Snapshot:
+    path: str | Path,  # a file, or a folder whose newest snapshot is meant
+) -> Snapshot:
     "Read a snapshot; InputError where it is missing, half-written or of another version."
     path = Path(path)
-    if path.is_dir(): path = list_snapshots(path)[-1]
+    if path.is_dir():
+        path = list_snapshots(path)[-1]
     if not path.exists():
         present = ", ".join(p.name for p in list_snapshots(path.parent, allow_empty=True))
         raise InputError(f"no snapshot {path}; present there: {present or 'none'}")
     try:
-        with np.load(path, allow_pickle=False) as file: arrays = {name: file[name] for name in file.files}
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
     except BROKEN as e:
         why = str(e) or type(e).__name__
-        raise InputError(f"{path} cannot be read as a whole snapshot ({why}); it was cut while written or copied: copy it again, or delete it") from e
+        raise InputError(
+            f"{path} cannot be read as a whole snapshot ({why}); it was cut while written or copied: copy it again, or delete it"
+        ) from e
     snap = from_arrays(arrays, path)
     check_snapshot(snap)
     return snap

@@ -35,75 +35,94 @@ log = logging.getLogger("dgcl_nb.looking.layout")
 
 # %% ../../nbs/looking/05_layout.ipynb #8a0c2504
 def unit_feats(
-    feats:Tensor|np.ndarray, # (n, D) any float type, any device
-)->Tensor: # (n, D) float32 on the CPU; rows of length 1, or 0 where a row was all zero
+    feats: Tensor | np.ndarray,  # (n, D) any float type, any device
+) -> Tensor:  # (n, D) float32 on the CPU; rows of length 1, or 0 where a row was all zero
     "The directions (n, D) of feature vectors (n, D); InputError for another shape, NaN or infinity."
-    x = feats.detach().float().cpu() if isinstance(feats, Tensor) else torch.from_numpy(np.array(feats, dtype=np.float32))
+    x = (
+        feats.detach().float().cpu()
+        if isinstance(feats, Tensor)
+        else torch.from_numpy(np.array(feats, dtype=np.float32))
+    )
     if x.dim() != 2 or x.shape[1] == 0:
-        raise InputError(f"feats has shape {tuple(x.shape)}, but must be (n, D), a row a point; turn a map (B, D, h, w) into rows by .permute(0, 2, 3, 1).flatten(0, 2)")
+        raise InputError(
+            f"feats has shape {tuple(x.shape)}, but must be (n, D), a row a point; turn a map (B, D, h, w) into rows by .permute(0, 2, 3, 1).flatten(0, 2)"
+        )
     wrong = ~torch.isfinite(x).all(1)
     if wrong.any():
-        raise InputError(f"{int(wrong.sum())} of {len(x)} rows of feats hold NaN or infinity, which have no place in a layout; "
-                         "leave them out (feats[np.isfinite(feats).all(1)]), or look at a snapshot from before the network diverged")
+        raise InputError(
+            f"{int(wrong.sum())} of {len(x)} rows of feats hold NaN or infinity, which have no place in a layout; "
+            "leave them out (feats[np.isfinite(feats).all(1)]), or look at a snapshot from before the network diverged"
+        )
     return unit_rows(x)
 
 # %% ../../nbs/looking/05_layout.ipynb #92c8f7f2
 FLAT = 1e-6
 "Unit vectors that differ by less than this differ by rounding only."
 
+
 def spread(
-    xy:np.ndarray, # (n, 2) float
-)->float: # >= 0; 0 for no point
+    xy: np.ndarray,  # (n, 2) float
+) -> float:  # >= 0; 0 for no point
     "How wide a layout (n, 2) is: the root of the mean variance of its axes."
-    return float(np.sqrt(np.var(xy, axis=0).mean())) if len(xy) else 0.
+    return float(np.sqrt(np.var(xy, axis=0).mean())) if len(xy) else 0.0
+
 
 def normalise(
-    xy:np.ndarray, # (n, 2) float
-)->np.ndarray: # (n, 2) float32
+    xy: np.ndarray,  # (n, 2) float
+) -> np.ndarray:  # (n, 2) float32
     "The layout (n, 2) with its mean at 0 and spread 1; points that all coincide come to lie at 0."
-    xy = np.asarray(xy, np.float64); size = spread(xy)
+    xy = np.asarray(xy, np.float64)
+    size = spread(xy)
     return ((xy - xy.mean(0)) / size if size > FLAT else np.zeros_like(xy)).astype(np.float32)
 
 # %% ../../nbs/looking/05_layout.ipynb #dcc76638
 def principal_plane(
-    x:Tensor, # (n, D) float
-)->np.ndarray: # (n, 2) float64
+    x: Tensor,  # (n, D) float
+) -> np.ndarray:  # (n, 2) float64
     "The coordinates (n, 2) of rows (n, D) along the two directions of largest variance; signs are fixed."
-    if len(x) == 0: return np.zeros((0, 2))
+    if len(x) == 0:
+        return np.zeros((0, 2))
     x = (x - x.mean(0)).double()
-    axes = torch.linalg.eigh(x.T @ x).eigenvectors[:, -2:].flip(1)                       # (D, 2), the largest first
+    axes = torch.linalg.eigh(x.T @ x).eigenvectors[:, -2:].flip(1)  # (D, 2), the largest first
     axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
-    return torch.nn.functional.pad(x @ axes, (0, 2 - axes.shape[1])).numpy()              # one channel only: the second axis is 0
+    return torch.nn.functional.pad(
+        x @ axes, (0, 2 - axes.shape[1])
+    ).numpy()  # one channel only: the second axis is 0
 
 # %% ../../nbs/looking/05_layout.ipynb #dcc226fb
 def align(
-    xy:np.ndarray, # (n, 2) float, to be moved
-    like:np.ndarray, # (n, 2) float, where the points were; NaN where unknown
-)->np.ndarray: # (n, 2) float32
+    xy: np.ndarray,  # (n, 2) float, to be moved
+    like: np.ndarray,  # (n, 2) float, where the points were; NaN where unknown
+) -> np.ndarray:  # (n, 2) float32
     "The layout (n, 2), turned, mirrored and shifted as a whole so that it lies over `like` (n, 2)."
     known = np.isfinite(like).all(1)
-    if not known.any(): return np.asarray(xy, np.float32)
+    if not known.any():
+        return np.asarray(xy, np.float32)
     a, b = np.asarray(xy, np.float64)[known], np.asarray(like, np.float64)[known]
     u, _, v = np.linalg.svd((a - a.mean(0)).T @ (b - b.mean(0)))
     return ((xy - a.mean(0)) @ (u @ v) + b.mean(0)).astype(np.float32)
 
 # %% ../../nbs/looking/05_layout.ipynb #59f5cf71
 def check_rows(
-    xy:np.ndarray, # should be (n, 2)
-    n:int, # points there are
-    name:str, # of the argument
-)->np.ndarray: # (n, 2) float64
+    xy: np.ndarray,  # should be (n, 2)
+    n: int,  # points there are
+    name: str,  # of the argument
+) -> np.ndarray:  # (n, 2) float64
     "An earlier layout (n, 2) of as many points; InputError for another shape."
     xy = np.asarray(xy, np.float64)
     if xy.shape != (n, 2):
-        raise InputError(f"{name} has shape {xy.shape}, but there are {n} points: give ({n}, 2), with NaN where a point is new; "
-                         "carry_over(previous, keys_before, keys_now) brings a layout of other points into that form")
+        raise InputError(
+            f"{name} has shape {xy.shape}, but there are {n} points: give ({n}, 2), with NaN where a point is new; "
+            "carry_over(previous, keys_before, keys_now) brings a layout of other points into that form"
+        )
     return xy
 
+
 def pca_layout(
-    feats:Tensor|np.ndarray, # (n, D) float
-    like:np.ndarray|None=None, # (n, 2) earlier layout of the same points, NaN where unknown; None = none
-)->np.ndarray: # (n, 2) float32, centred, spread 1
+    feats: Tensor | np.ndarray,  # (n, D) float
+    like: np.ndarray
+    | None = None,  # (n, 2) earlier layout of the same points, NaN where unknown; None = none
+) -> np.ndarray:  # (n, 2) float32, centred, spread 1
     "The principal plane (n, 2) of the directions of features (n, D), laid over `like` if there is one."
     x = unit_feats(feats)
     xy = normalise(principal_plane(x))
@@ -113,12 +132,18 @@ def pca_layout(
 NUM_NEIGHBORS = 15
 "Neighbours of a point in UMAP's graph, itself included (UMAP's own default)."
 
+
 def knn_graph(
-    feats:Tensor|np.ndarray, # (n, D) float
-    k:int=NUM_NEIGHBORS, # neighbours, the point itself included; if there are fewer points, all of them
-)->tuple[np.ndarray, np.ndarray]: # (n, k') int32 rows; (n, k') float32 distances 1 - cosine, ascending; k' = min(k, n)
+    feats: Tensor | np.ndarray,  # (n, D) float
+    k: int = NUM_NEIGHBORS,  # neighbours, the point itself included; if there are fewer points, all of them
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (n, k') int32 rows; (n, k') float32 distances 1 - cosine, ascending; k' = min(k, n)
     "The exact nearest neighbours of each point and how far they are, both (n, k'), as UMAP expects them: the point itself first, at 0."
-    if k < 2: raise InputError(f"k is {k}, but it counts the point itself, so at least 2 are needed to have a neighbour; UMAP's default is {NUM_NEIGHBORS}")
+    if k < 2:
+        raise InputError(
+            f"k is {k}, but it counts the point itself, so at least 2 are needed to have a neighbour; UMAP's default is {NUM_NEIGHBORS}"
+        )
     x = unit_feats(feats)
     similarities, entries = knn_similarities(x, x, k - 1, exclude_self=True, normalized=True)
     own = torch.arange(len(x))[:, None]
@@ -132,29 +157,49 @@ START_NOISE = 1e-3
 "Noise on a starting layout, in units of its spread."
 UMAP_LOCK = threading.Lock()
 "Held while UMAP computes: its parallel parts are not safe in two threads at once."
-_READY = threading.Event()                              # set once a fit has been done, so that everything is compiled
+_READY = threading.Event()  # set once a fit has been done, so that everything is compiled
+
 
 def _umap_class():
     "UMAP's class; InputError with the remedy where it cannot be imported."
-    try: from umap import UMAP
+    try:
+        from umap import UMAP
     except ImportError as e:
-        raise InputError(f"a UMAP layout needs the package umap-learn ({e}); pip install 'dgcl_nb[looking]', or ask for the PCA layout, which needs nothing") from e
-    warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\]")       # we never ask it to place further points
+        raise InputError(
+            f"a UMAP layout needs the package umap-learn ({e}); pip install 'dgcl_nb[looking]', or ask for the PCA layout, which needs nothing"
+        ) from e
+    warnings.filterwarnings(
+        "ignore", message=r"precomputed_knn\[2\]"
+    )  # we never ask it to place further points
     return UMAP
 
+
 def fit_umap(
-    x:Tensor, # (n, D) float32 unit rows
-    graph:tuple[np.ndarray, np.ndarray], # as from knn_graph, k < n
-    start:np.ndarray, # (n, 2) float, where the points begin
-    epochs:int, # rounds of moving
-    learning_rate:float, # of the first round; it falls to 0
-    seed:int, # of the noise and of the points that repel
-)->np.ndarray: # (n, 2) float32, of any place and size
+    x: Tensor,  # (n, D) float32 unit rows
+    graph: tuple[np.ndarray, np.ndarray],  # as from knn_graph, k < n
+    start: np.ndarray,  # (n, 2) float, where the points begin
+    epochs: int,  # rounds of moving
+    learning_rate: float,  # of the first round; it falls to 0
+    seed: int,  # of the noise and of the points that repel
+) -> np.ndarray:  # (n, 2) float32, of any place and size
     "What UMAP makes of a starting layout (n, 2), given a graph of neighbours."
     with UMAP_LOCK:
-        noise = START_NOISE * max(spread(start), START_NOISE) * np.random.default_rng(seed).standard_normal(start.shape)
-        model = _umap_class()(n_neighbors=graph[0].shape[1], precomputed_knn=graph, init=(start + noise).astype(np.float32), n_epochs=epochs,
-                              learning_rate=learning_rate, min_dist=MIN_DIST, metric="cosine", random_state=seed, n_jobs=1)
+        noise = (
+            START_NOISE
+            * max(spread(start), START_NOISE)
+            * np.random.default_rng(seed).standard_normal(start.shape)
+        )
+        model = _umap_class()(
+            n_neighbors=graph[0].shape[1],
+            precomputed_knn=graph,
+            init=(start + noise).astype(np.float32),
+            n_epochs=epochs,
+            learning_rate=learning_rate,
+            min_dist=MIN_DIST,
+            metric="cosine",
+            random_state=seed,
+            n_jobs=1,
+        )
         xy = model.fit_transform(x.numpy())
     _READY.set()
     return xy
@@ -163,27 +208,34 @@ def fit_umap(
 MIN_POINTS = 5
 "With fewer points UMAP's graph has nothing to say."
 
+
 def why_no_umap(
-    x:Tensor, # (n, D) float32 unit rows
-)->str: # empty where UMAP can do something
+    x: Tensor,  # (n, D) float32 unit rows
+) -> str:  # empty where UMAP can do something
     "Why these points (n, D) are not laid out by UMAP."
-    if len(x) < MIN_POINTS: return f"{len(x)} points are too few (at least {MIN_POINTS})"
-    return "all features point the same way: the network has collapsed" if torch.allclose(x, x[:1], atol=FLAT) else ""
+    if len(x) < MIN_POINTS:
+        return f"{len(x)} points are too few (at least {MIN_POINTS})"
+    return (
+        "all features point the same way: the network has collapsed"
+        if torch.allclose(x, x[:1], atol=FLAT)
+        else ""
+    )
 
 # %% ../../nbs/looking/05_layout.ipynb #23a2a8dc
 FIRST_EPOCHS = 200
 "Rounds of a layout that begins at the PCA plane."
-FIRST_RATE = 1.
+FIRST_RATE = 1.0
 "Learning rate of such a layout (UMAP's own default)."
 
+
 def umap_layout(
-    feats:Tensor|np.ndarray, # (n, D) float
-    init:np.ndarray|None=None, # (n, 2) where the points begin; None = the PCA plane
-    epochs:int=FIRST_EPOCHS, # rounds of moving
-    learning_rate:float=FIRST_RATE, # of the first round
-    seed:int=0, # the same seed gives the same layout
-    num_neighbors:int=NUM_NEIGHBORS, # neighbours of a point, itself included
-)->np.ndarray: # (n, 2) float32, spread 1, lying over the start
+    feats: Tensor | np.ndarray,  # (n, D) float
+    init: np.ndarray | None = None,  # (n, 2) where the points begin; None = the PCA plane
+    epochs: int = FIRST_EPOCHS,  # rounds of moving
+    learning_rate: float = FIRST_RATE,  # of the first round
+    seed: int = 0,  # the same seed gives the same layout
+    num_neighbors: int = NUM_NEIGHBORS,  # neighbours of a point, itself included
+) -> np.ndarray:  # (n, 2) float32, spread 1, lying over the start
     "UMAP's layout (n, 2) of the directions of features (n, D), over exact neighbours; the start itself where UMAP has nothing to say."
     x = unit_feats(feats)
     start = pca_layout(feats) if init is None else check_rows(init, len(x), "init")
@@ -195,23 +247,29 @@ def umap_layout(
 
 # %% ../../nbs/looking/05_layout.ipynb #065bd9bf
 def match_rows(
-    keys_a:np.ndarray, # (m,) or (m, F) int, the names of earlier points, such as image, row and column
-    keys_b:np.ndarray, # (n,) or (n, F) int, the names of later ones
-)->np.ndarray: # (n,) int64
+    keys_a: np.ndarray,  # (m,) or (m, F) int, the names of earlier points, such as image, row and column
+    keys_b: np.ndarray,  # (n,) or (n, F) int, the names of later ones
+) -> np.ndarray:  # (n,) int64
     "For each of the later points (n,) the row of the earlier list that has its name, or -1."
     a, b = np.asarray(keys_a), np.asarray(keys_b)
     if a.shape[1:] != b.shape[1:]:
-        raise InputError(f"keys have shapes {a.shape} and {b.shape}, but must be (m, F) and (n, F) with one F: the same columns, such as image, row, column")
-    names = lambda keys: [tuple(key) for key in keys.reshape(len(keys), int(np.prod(keys.shape[1:]))).tolist()]
+        raise InputError(
+            f"keys have shapes {a.shape} and {b.shape}, but must be (m, F) and (n, F) with one F: the same columns, such as image, row, column"
+        )
+    names = lambda keys: [
+        tuple(key) for key in keys.reshape(len(keys), int(np.prod(keys.shape[1:]))).tolist()
+    ]
     place = {}
-    for row, name in enumerate(names(a)): place[name] = -1 if name in place else row
+    for row, name in enumerate(names(a)):
+        place[name] = -1 if name in place else row
     return np.array([place.get(name, -1) for name in names(b)], dtype=np.int64)
 
+
 def carry_over(
-    previous:np.ndarray, # (m, 2) float, an earlier layout
-    keys_before:np.ndarray, # (m,) or (m, F) int, the names of its points
-    keys_now:np.ndarray, # (n,) or (n, F) int, the names of the points there are now
-)->np.ndarray: # (n, 2) float32; NaN for a new point
+    previous: np.ndarray,  # (m, 2) float, an earlier layout
+    keys_before: np.ndarray,  # (m,) or (m, F) int, the names of its points
+    keys_now: np.ndarray,  # (n,) or (n, F) int, the names of the points there are now
+) -> np.ndarray:  # (n, 2) float32; NaN for a new point
     "Where the points of now (n, 2) were in an earlier layout (m, 2)."
     row = match_rows(keys_before, keys_now)
     there = check_rows(previous, len(keys_before), "previous")
@@ -223,28 +281,36 @@ def carry_over(
 NEW_NEIGHBORS = 5
 "A new point starts at the mean place of so many known neighbours."
 
+
 def place_new(
-    feats:Tensor|np.ndarray, # (n, D) float
-    carried:np.ndarray, # (n, 2) float; NaN for a new point
-)->np.ndarray: # (n, 2) float32
+    feats: Tensor | np.ndarray,  # (n, D) float
+    carried: np.ndarray,  # (n, 2) float; NaN for a new point
+) -> np.ndarray:  # (n, 2) float32
     "The layout (n, 2), with each new point at the mean place of its nearest known neighbours in feature space; all new: the PCA plane."
-    x = unit_feats(feats); start = check_rows(carried, len(x), "carried").copy()
+    x = unit_feats(feats)
+    start = check_rows(carried, len(x), "carried").copy()
     known = np.isfinite(start).all(1)
-    if not known.any(): return pca_layout(x)
+    if not known.any():
+        return pca_layout(x)
     _, entries = knn_similarities(x[~known], x[known], NEW_NEIGHBORS, normalized=True)
     start[~known] = start[known][entries.numpy()].mean(1)
     return start.astype(np.float32)
 
 # %% ../../nbs/looking/05_layout.ipynb #6c0939a9
 def movement(
-    xys:Sequence[np.ndarray], # S layouts (n, 2) in order of time
-    keys:Sequence[np.ndarray]|None=None, # S lists (n,) or (n, F) of names, if the points are not the same throughout; only points of both count
-)->np.ndarray: # (S-1,) float64; NaN where no point is in both
+    xys: Sequence[np.ndarray],  # S layouts (n, 2) in order of time
+    keys: Sequence[np.ndarray]
+    | None = None,  # S lists (n,) or (n, F) of names, if the points are not the same throughout; only points of both count
+) -> np.ndarray:  # (S-1,) float64; NaN where no point is in both
     "The median way of a point from each layout to the next, in units of their spread, (S-1,)."
     found = []
     for i in range(len(xys) - 1):
-        a = np.asarray(xys[i] if keys is None else carry_over(xys[i], keys[i], keys[i + 1])); b = np.asarray(xys[i + 1])
-        if a.shape != b.shape: raise InputError(f"layouts {i} and {i + 1} have {len(a)} and {len(b)} points; give keys, the names of the points of each")
+        a = np.asarray(xys[i] if keys is None else carry_over(xys[i], keys[i], keys[i + 1]))
+        b = np.asarray(xys[i + 1])
+        if a.shape != b.shape:
+            raise InputError(
+                f"layouts {i} and {i + 1} have {len(a)} and {len(b)} points; give keys, the names of the points of each"
+            )
         way, size = np.linalg.norm(b - a, axis=1), (spread(xys[i]) + spread(xys[i + 1])) / 2
         way = way[np.isfinite(way)]
         found.append(np.median(way) / size if len(way) and size > 0 else np.nan)
@@ -256,75 +322,92 @@ FOLLOW_EPOCHS = 60
 FOLLOW_RATE = 0.07
 "Learning rate of such a layout."
 
+
 def follow_layout(
-    feats:Tensor|np.ndarray, # (n, D) float
-    previous:np.ndarray, # (n, 2) float, the last layout; NaN for a new point (as from carry_over)
-    epochs:int=FOLLOW_EPOCHS, # rounds of moving; more = truer to the features, less calm
-    learning_rate:float=FOLLOW_RATE, # of the first round
-    seed:int=0, # the same seed gives the same layout
-    num_neighbors:int=NUM_NEIGHBORS, # neighbours of a point, itself included
-)->np.ndarray: # (n, 2) float32, spread 1, lying over the last one
+    feats: Tensor | np.ndarray,  # (n, D) float
+    previous: np.ndarray,  # (n, 2) float, the last layout; NaN for a new point (as from carry_over)
+    epochs: int = FOLLOW_EPOCHS,  # rounds of moving; more = truer to the features, less calm
+    learning_rate: float = FOLLOW_RATE,  # of the first round
+    seed: int = 0,  # the same seed gives the same layout
+    num_neighbors: int = NUM_NEIGHBORS,  # neighbours of a point, itself included
+) -> np.ndarray:  # (n, 2) float32, spread 1, lying over the last one
     "UMAP's layout (n, 2) of features (n, D) that begins at the last layout and stays near it; new points start amid their neighbours."
-    x = unit_feats(feats); previous = check_rows(previous, len(x), "previous")
-    if not np.isfinite(previous).all(1).any(): return umap_layout(feats, seed=seed, num_neighbors=num_neighbors)
+    x = unit_feats(feats)
+    previous = check_rows(previous, len(x), "previous")
+    if not np.isfinite(previous).all(1).any():
+        return umap_layout(feats, seed=seed, num_neighbors=num_neighbors)
     return umap_layout(feats, place_new(feats, previous), epochs, learning_rate, seed, num_neighbors)
 
 # %% ../../nbs/looking/05_layout.ipynb #2e75bead
 LINK_RANK = 2
 "A cell's own past and future count as near as its neighbour of this rank."
 
+
 def time_links(
-    keys:Sequence[np.ndarray], # S lists (n_s,) or (n_s, F) of names
-)->np.ndarray: # (N, 2) int64, N = sum of n_s; -1 where there is none
+    keys: Sequence[np.ndarray],  # S lists (n_s,) or (n_s, F) of names
+) -> np.ndarray:  # (N, 2) int64, N = sum of n_s; -1 where there is none
     "For each row of S stacked snapshots the rows (N, 2) of the same cell one snapshot before and after."
     begin = np.cumsum([0, *map(len, keys)])
     links = np.full((begin[-1], 2), -1, dtype=np.int64)
     for i in range(len(keys) - 1):
-        for side, a, b in ((0, i, i + 1), (1, i + 1, i)):                  # who is, in snapshot a, each cell of snapshot b?
+        for side, a, b in ((0, i, i + 1), (1, i + 1, i)):  # who is, in snapshot a, each cell of snapshot b?
             row = match_rows(keys[a], keys[b])
-            links[begin[b]:begin[b + 1], side] = np.where(row < 0, -1, begin[a] + row)
+            links[begin[b] : begin[b + 1], side] = np.where(row < 0, -1, begin[a] + row)
     return links
 
+
 def link_graph(
-    graph:tuple[np.ndarray, np.ndarray], # (N, k) int32 rows and (N, k) float32 distances, as from knn_graph
-    links:np.ndarray, # (N, L) int64 rows to be counted as neighbours; -1 = none
-)->tuple[np.ndarray, np.ndarray]: # the same shapes, distances ascending
+    graph: tuple[np.ndarray, np.ndarray],  # (N, k) int32 rows and (N, k) float32 distances, as from knn_graph
+    links: np.ndarray,  # (N, L) int64 rows to be counted as neighbours; -1 = none
+) -> tuple[np.ndarray, np.ndarray]:  # the same shapes, distances ascending
     "The graph in which each point counts its links as neighbours, in place of its farthest, as near as its neighbour of rank LINK_RANK."
     rows, distances = (a.copy() for a in graph)
     near = distances[:, min(LINK_RANK, rows.shape[1] - 1)].copy()
-    for i, link in enumerate(links.T[:rows.shape[1] - 1]):
+    for i, link in enumerate(links.T[: rows.shape[1] - 1]):
         own = rows == link[:, None]
-        column = np.where(own.any(1), own.argmax(1), rows.shape[1] - 1 - i)        # where it stands already, else the farthest
+        column = np.where(
+            own.any(1), own.argmax(1), rows.shape[1] - 1 - i
+        )  # where it stands already, else the farthest
         at = np.flatnonzero(link >= 0), column[link >= 0]
-        distances[at] = np.where(own.any(1)[at[0]], np.minimum(distances[at], near[at[0]]), near[at[0]]); rows[at] = link[at[0]]
+        distances[at] = np.where(own.any(1)[at[0]], np.minimum(distances[at], near[at[0]]), near[at[0]])
+        rows[at] = link[at[0]]
     order = np.argsort(distances, axis=1, kind="stable")
     return tuple(np.ascontiguousarray(np.take_along_axis(a, order, axis=1)) for a in (rows, distances))
 
 # %% ../../nbs/looking/05_layout.ipynb #d29c75ce
 def stack_feats(
-    feats:Sequence[Tensor|np.ndarray], # S times (n_s, D) float
-)->Tensor: # (N, D) float32 unit rows, N = sum of n_s
+    feats: Sequence[Tensor | np.ndarray],  # S times (n_s, D) float
+) -> Tensor:  # (N, D) float32 unit rows, N = sum of n_s
     "The directions of the features of S snapshots, one below the other; InputError where their D differs."
     parts = [unit_feats(f) for f in feats]
     widths = sorted({x.shape[1] for x in parts})
-    if len(widths) > 1: raise InputError(f"features of {widths[0]} and of {widths[-1]} channels cannot share a layout; give snapshots of networks with one model.decoder_channels")
+    if len(widths) > 1:
+        raise InputError(
+            f"features of {widths[0]} and of {widths[-1]} channels cannot share a layout; give snapshots of networks with one model.decoder_channels"
+        )
     return torch.cat(parts) if parts else torch.zeros(0, 1)
 
+
 def joint_layout(
-    feats:Sequence[Tensor|np.ndarray], # S times (n_s, D) float, in order of time
-    kind:str="umap", # "umap" or "pca"
-    keys:Sequence[np.ndarray]|None=None, # S lists (n_s,) or (n_s, F) of names of the cells (image, row, column): a cell is linked to its past; None = no links
-    epochs:int=FIRST_EPOCHS, # rounds of UMAP
-    seed:int=0, # the same seed gives the same layout
-    num_neighbors:int=NUM_NEIGHBORS, # neighbours of a point, itself included
-)->list[np.ndarray]: # S times (n_s, 2) float32; together centred, of spread 1
+    feats: Sequence[Tensor | np.ndarray],  # S times (n_s, D) float, in order of time
+    kind: str = "umap",  # "umap" or "pca"
+    keys: Sequence[np.ndarray]
+    | None = None,  # S lists (n_s,) or (n_s, F) of names of the cells (image, row, column): a cell is linked to its past; None = no links
+    epochs: int = FIRST_EPOCHS,  # rounds of UMAP
+    seed: int = 0,  # the same seed gives the same layout
+    num_neighbors: int = NUM_NEIGHBORS,  # neighbours of a point, itself included
+) -> list[np.ndarray]:  # S times (n_s, 2) float32; together centred, of spread 1
     "One layout for the features of S snapshots (or runs), as S layouts (n_s, 2) with common axes."
-    if kind not in ("umap", "pca"): raise unknown_name("layout", kind, ("umap", "pca"))
+    if kind not in ("umap", "pca"):
+        raise unknown_name("layout", kind, ("umap", "pca"))
     x, ends = stack_feats(feats), np.cumsum([len(f) for f in feats])[:-1]
     if keys is not None and [len(k) for k in keys] != [len(f) for f in feats]:
-        raise InputError(f"keys name {[len(k) for k in keys]} cells, but there are {[len(f) for f in feats]} rows of feats; give a name for each row")
+        raise InputError(
+            f"keys name {[len(k) for k in keys]} cells, but there are {[len(f) for f in feats]} rows of feats; give a name for each row"
+        )
     xy = pca_layout(x)
-    if kind == "umap" and (why := why_no_umap(x)): log.warning("no UMAP layout: %s; the PCA plane is shown", why)
+    if kind == "umap" and (why := why_no_umap(x)):
+        log.warning("no UMAP layout: %s; the PCA plane is shown", why)
     elif kind == "umap":
         graph = knn_graph(x, min(num_neighbors, len(x) - 1))
         graph = graph if keys is None else link_graph(graph, time_links(keys))
@@ -337,24 +420,34 @@ WARM_SHAPE = (40, 8)
 _WARM = dict(thread=None, problem="")
 _WARM_LOCK = threading.Lock()
 
-def umap_ready()->bool:
+
+def umap_ready() -> bool:
     "Whether UMAP is imported and compiled, so that a layout takes its own time only."
     return _READY.is_set()
 
-def umap_problem()->str: # empty while there is none
+
+def umap_problem() -> str:  # empty while there is none
     "Why UMAP cannot be used here, as far as `warm_umap` has found out."
     return _WARM["problem"]
 
+
 def _warm():
     "Lay out a few points; whatever goes wrong is kept as a sentence."
-    try: umap_layout(np.random.default_rng(0).standard_normal(WARM_SHAPE), epochs=1)
+    try:
+        umap_layout(np.random.default_rng(0).standard_normal(WARM_SHAPE), epochs=1)
     except Exception as e:
-        _WARM["problem"] = str(e) if isinstance(e, InputError) else f"UMAP failed at its first layout ({type(e).__name__}: {e}); the PCA layout needs nothing"
+        _WARM["problem"] = (
+            str(e)
+            if isinstance(e, InputError)
+            else f"UMAP failed at its first layout ({type(e).__name__}: {e}); the PCA layout needs nothing"
+        )
         log.warning("%s", _WARM["problem"])
 
-def warm_umap()->threading.Thread: # to wait for, if one must
+
+def warm_umap() -> threading.Thread:  # to wait for, if one must
     "Import and compile UMAP in a background thread (one in a process); returns at once."
     with _WARM_LOCK:
         if _WARM["thread"] is None:
-            _WARM["thread"] = threading.Thread(target=_warm, name="warm_umap", daemon=True); _WARM["thread"].start()
+            _WARM["thread"] = threading.Thread(target=_warm, name="warm_umap", daemon=True)
+            _WARM["thread"].start()
         return _WARM["thread"]

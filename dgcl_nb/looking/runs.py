@@ -36,201 +36,346 @@ from ..snapshots import Snapshot, at_cells, list_snapshots, load_snapshot, make_
 # %% ../../nbs/looking/10_runs.ipynb #53bbcdf8
 class LogTail:
     "The records of a .jsonl file, read on from where the last look ended."
-    def __init__(self,
-        path:str|Path, # of the log; it need not be there yet
-    ): self.path = Path(path); self._restart()
 
-    def _restart(self)->None:
-        self.records:list[dict] = []
-        self.bad, self.offset, self.last = 0, 0, b""           # `last` is the last whole line; it ends at byte `offset`
+    def __init__(
+        self,
+        path: str | Path,  # of the log; it need not be there yet
+    ):
+        self.path = Path(path)
+        self._restart()
 
-    def refresh(self)->bool: # whether the records changed
+    def _restart(self) -> None:
+        self.records: list[dict] = []
+        self.bad, self.offset, self.last = (
+            0,
+            0,
+            b"",
+        )  # `last` is the last whole line; it ends at byte `offset`
+
+    def refresh(self) -> bool:  # whether the records changed
         "Read what is new; after a cut, everything."
         try:
             with open(self.path, "rb") as f:
-                f.seek(self.offset - len(self.last)); data = f.read()
-                if (again := not data.startswith(self.last)): self._restart(); f.seek(0); data = f.read()
-        except FileNotFoundError: again = bool(self.records); self._restart(); return again
-        data = data[len(self.last):]; data = data[:data.rfind(b"\n") + 1]
-        if data: self.offset += len(data); self.last = data[data.rfind(b"\n", 0, -1) + 1:]; self._add(data)
+                f.seek(self.offset - len(self.last))
+                data = f.read()
+                if again := not data.startswith(self.last):
+                    self._restart()
+                    f.seek(0)
+                    data = f.read()
+        except FileNotFoundError:
+            again = bool(self.records)
+            self._restart()
+            return again
+        data = data[len(self.last) :]
+        data = data[: data.rfind(b"\n") + 1]
+        if data:
+            self.offset += len(data)
+            self.last = data[data.rfind(b"\n", 0, -1) + 1 :]
+            self._add(data)
         return bool(data) or again
 
-    def _add(self, data:bytes)->None:
+    def _add(self, data: bytes) -> None:
         for line in data.split(b"\n")[:-1]:
-            try: record = json.loads(line); good = isinstance(record["step"], int)
-            except (ValueError, TypeError, KeyError): good = False
-            if good: self.records.append(record)
-            else: self.bad += 1
+            try:
+                record = json.loads(line)
+                good = isinstance(record["step"], int)
+            except (ValueError, TypeError, KeyError):
+                good = False
+            if good:
+                self.records.append(record)
+            else:
+                self.bad += 1
 
     @property
-    def problems(self)->list[str]:
-        return [f"{self.path.name}: {self.bad} damaged line{'s are' if self.bad > 1 else ' is'} left out"] if self.bad else []
+    def problems(self) -> list[str]:
+        return (
+            [f"{self.path.name}: {self.bad} damaged line{'s are' if self.bad > 1 else ' is'} left out"]
+            if self.bad
+            else []
+        )
 
 # %% ../../nbs/looking/10_runs.ipynb #6bbc802e
 def file_stamp(
-    path:str|Path, # any
-)->tuple[int, int]|None: # time of the last change in ns, and bytes; None where there is no file
+    path: str | Path,  # any
+) -> tuple[int, int] | None:  # time of the last change in ns, and bytes; None where there is no file
     "What tells a changed file from an unchanged one."
-    try: s = Path(path).stat(); return s.st_mtime_ns, s.st_size
-    except FileNotFoundError: return None
+    try:
+        s = Path(path).stat()
+        return s.st_mtime_ns, s.st_size
+    except FileNotFoundError:
+        return None
+
 
 class JsonFile:
     "The object in a .json file, read again when the file has changed."
-    def __init__(self,
-        path:str|Path, # need not be there yet
-    ): self.path, self.value, self.problems, self.stamp = Path(path), None, [], None
 
-    def refresh(self)->bool: # whether the value changed
-        if (stamp := file_stamp(self.path)) == self.stamp: return False
+    def __init__(
+        self,
+        path: str | Path,  # need not be there yet
+    ):
+        self.path, self.value, self.problems, self.stamp = Path(path), None, [], None
+
+    def refresh(self) -> bool:  # whether the value changed
+        if (stamp := file_stamp(self.path)) == self.stamp:
+            return False
         self.stamp, self.problems = stamp, []
-        if stamp is None: before, self.value = self.value, None; return before is not None
-        try: value = json.loads(self.path.read_text(encoding="utf-8"))
-        except ValueError: value = None
-        if not isinstance(value, dict): self.problems = [f"{self.path.name} is damaged and is not shown; if this folder is a copy, copy it again"]; return False
+        if stamp is None:
+            before, self.value = self.value, None
+            return before is not None
+        try:
+            value = json.loads(self.path.read_text(encoding="utf-8"))
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            self.problems = [
+                f"{self.path.name} is damaged and is not shown; if this folder is a copy, copy it again"
+            ]
+            return False
         before, self.value = self.value, value
         return value != before
 
 # %% ../../nbs/looking/10_runs.ipynb #3e934941
 class SnapshotShelf:
     "The snapshots of a run; `paths` are those there, oldest first."
-    def __init__(self,
-        folder:str|Path, # of the snapshots; it need not be there yet
-        keep:int=32, # the last so many that were read stay in memory
-    ): self.folder, self.keep, self.paths, self.stamps, self.damage, self._read = Path(folder), keep, [], {}, {}, {}
 
-    def refresh(self)->bool: # whether a file came, went or changed
+    def __init__(
+        self,
+        folder: str | Path,  # of the snapshots; it need not be there yet
+        keep: int = 32,  # the last so many that were read stay in memory
+    ):
+        self.folder, self.keep, self.paths, self.stamps, self.damage, self._read = (
+            Path(folder),
+            keep,
+            [],
+            {},
+            {},
+            {},
+        )
+
+    def refresh(self) -> bool:  # whether a file came, went or changed
         stamps = {p: file_stamp(p) for p in list_snapshots(self.folder, allow_empty=True)}
-        if stamps == self.stamps: return False
+        if stamps == self.stamps:
+            return False
         self.paths, self.stamps = list(stamps), stamps
-        self.damage = {p: why for p, why in self.damage.items() if stamps.get(p) == self._read.get(p, (None,))[0]}
+        self.damage = {
+            p: why for p, why in self.damage.items() if stamps.get(p) == self._read.get(p, (None,))[0]
+        }
         return True
 
-    def read(self, path:Path)->Snapshot|None: # None where it cannot be read
+    def read(self, path: Path) -> Snapshot | None:  # None where it cannot be read
         "One snapshot; what is wrong with a damaged one goes to `problems`."
         if (stamp := file_stamp(path)) != self._read.get(path, (None,))[0]:
-            self._read.pop(path, None); self.damage.pop(path, None)
-            try: snap = load_snapshot(path)
-            except InputError as e: snap, self.damage[path] = None, str(e)
+            self._read.pop(path, None)
+            self.damage.pop(path, None)
+            try:
+                snap = load_snapshot(path)
+            except InputError as e:
+                snap, self.damage[path] = None, str(e)
             self._read[path] = (stamp, snap)
-            for old in list(self._read)[:-self.keep]: del self._read[old]
+            for old in list(self._read)[: -self.keep]:
+                del self._read[old]
         return self._read.get(path, (None, None))[1]
 
     @property
-    def problems(self)->list[str]: return list(self.damage.values())
+    def problems(self) -> list[str]:
+        return list(self.damage.values())
 
 # %% ../../nbs/looking/10_runs.ipynb #fc9715a5
 class RunView:
     "What a run folder holds, as of the last `refresh`."
-    def __init__(self,
-        path:str|Path, # of the run folder
+
+    def __init__(
+        self,
+        path: str | Path,  # of the run folder
     ):
-        self.path = Path(path); self.name, folder = self.path.resolve().name, RunFolder(path)
-        self.parts = dict(config=JsonFile(folder.config), metrics=LogTail(folder.metrics), timings=LogTail(folder.timings), result=JsonFile(folder.result),
-                          snapshots=SnapshotShelf(folder.snapshots))
-        self.refused:dict[str, str] = {}                                      # part -> why the system refuses to read it
+        self.path = Path(path)
+        self.name, folder = self.path.resolve().name, RunFolder(path)
+        self.parts = dict(
+            config=JsonFile(folder.config),
+            metrics=LogTail(folder.metrics),
+            timings=LogTail(folder.timings),
+            result=JsonFile(folder.result),
+            snapshots=SnapshotShelf(folder.snapshots),
+        )
+        self.refused: dict[str, str] = {}  # part -> why the system refuses to read it
         self.refresh()
 
-    def refresh(self)->set[str]: # of "config", "metrics", "timings", "result", "snapshots"
+    def refresh(self) -> set[str]:  # of "config", "metrics", "timings", "result", "snapshots"
         "Bring everything up to date; says what has changed."
         changed, self.refused = set(), {}
         for name, part in self.parts.items():
-            try: changed |= {name} if part.refresh() else set()
-            except OSError as e: self.refused[name] = f"{name} cannot be read ({e.strerror or e}); check the permissions of {self.path} and the disk"
+            try:
+                changed |= {name} if part.refresh() else set()
+            except OSError as e:
+                self.refused[name] = (
+                    f"{name} cannot be read ({e.strerror or e}); check the permissions of {self.path} and the disk"
+                )
         return changed
 
     @property
-    def config(self)->dict[str, Any]: return self.parts["config"].value or {}
-    @property
-    def result(self)->dict[str, Any]|None: return self.parts["result"].value
-    @property
-    def records(self)->list[dict]: return self.parts["metrics"].records
-    @property
-    def timings(self)->list[dict]: return self.parts["timings"].records
-    @property
-    def snapshots(self)->list[Path]: return self.parts["snapshots"].paths
-    @property
-    def problems(self)->list[str]: return [*self.refused.values(), *(p for part in self.parts.values() for p in part.problems)]
-    @property
-    def step(self)->int: return max((log[-1]["step"] for log in (self.records, self.timings) if log), default=0)
-    @property
-    def steps(self)->int|None: return self.config.get("steps") or (self.result or {}).get("steps")
-    @property
-    def is_finished(self)->bool: return self.result is not None and self.result.get("steps", 0) >= (self.steps or 0)
-    @property
-    def is_made_up(self)->bool: return "made_up" in self.config
-    @property
-    def inactive(self)->dict[str, str]: return next((r.get("inactive", {}) for r in reversed(self.records) if "event" not in r), {})
+    def config(self) -> dict[str, Any]:
+        return self.parts["config"].value or {}
 
     @property
-    def class_names(self)->list[str]: return list(s.class_names if (s := self.latest()) else (self.result or {}).get("iou_per_class", {}))
+    def result(self) -> dict[str, Any] | None:
+        return self.parts["result"].value
 
-    def load(self, path:Path)->Snapshot|None: return self.parts["snapshots"].read(path)
-    def load_all(self)->list[Snapshot]: return [s for p in self.snapshots if (s := self.load(p))]
-    def latest(self)->Snapshot|None: return next((s for p in reversed(self.snapshots) if (s := self.load(p))), None)
-    def __repr__(self): return describe_run(self)
+    @property
+    def records(self) -> list[dict]:
+        return self.parts["metrics"].records
+
+    @property
+    def timings(self) -> list[dict]:
+        return self.parts["timings"].records
+
+    @property
+    def snapshots(self) -> list[Path]:
+        return self.parts["snapshots"].paths
+
+    @property
+    def problems(self) -> list[str]:
+        return [*self.refused.values(), *(p for part in self.parts.values() for p in part.problems)]
+
+    @property
+    def step(self) -> int:
+        return max((log[-1]["step"] for log in (self.records, self.timings) if log), default=0)
+
+    @property
+    def steps(self) -> int | None:
+        return self.config.get("steps") or (self.result or {}).get("steps")
+
+    @property
+    def is_finished(self) -> bool:
+        return self.result is not None and self.result.get("steps", 0) >= (self.steps or 0)
+
+    @property
+    def is_made_up(self) -> bool:
+        return "made_up" in self.config
+
+    @property
+    def inactive(self) -> dict[str, str]:
+        return next((r.get("inactive", {}) for r in reversed(self.records) if "event" not in r), {})
+
+    @property
+    def class_names(self) -> list[str]:
+        return list(s.class_names if (s := self.latest()) else (self.result or {}).get("iou_per_class", {}))
+
+    def load(self, path: Path) -> Snapshot | None:
+        return self.parts["snapshots"].read(path)
+
+    def load_all(self) -> list[Snapshot]:
+        return [s for p in self.snapshots if (s := self.load(p))]
+
+    def latest(self) -> Snapshot | None:
+        return next((s for p in reversed(self.snapshots) if (s := self.load(p))), None)
+
+    def __repr__(self):
+        return describe_run(self)
 
 # %% ../../nbs/looking/10_runs.ipynb #52c670c3
 def duration(
-    seconds:float, # 0 or more
-)->str:
+    seconds: float,  # 0 or more
+) -> str:
     "A span of time for a person: 45 s, 3 min 20 s, 2 h 5 min."
     s = int(round(seconds))
-    if s < 60: return f"{s} s"
-    if s < 3600: return f"{s // 60} min" + (f" {s % 60} s" if s % 60 and s < 600 else "")
+    if s < 60:
+        return f"{s} s"
+    if s < 3600:
+        return f"{s // 60} min" + (f" {s % 60} s" if s % 60 and s < 600 else "")
     return f"{s // 3600} h" + (f" {s % 3600 // 60} min" if s % 3600 // 60 else "")
 
 # %% ../../nbs/looking/10_runs.ipynb #3b6a6902
 def seconds_left(
-    run:RunView, # with some timings
-    recent:int=5, # lines of timings that count
-)->float|None: # None where it cannot be said
+    run: RunView,  # with some timings
+    recent: int = 5,  # lines of timings that count
+) -> float | None:  # None where it cannot be said
     "The seconds that the missing steps take at the recent speed; evaluations and snapshots are not counted."
-    if run.is_finished or not run.steps or len(run.timings) < 2: return None
-    return (run.steps - run.step) * float(np.median([t.get("seconds_per_step", math.nan) for t in run.timings[-recent:]]))
+    if run.is_finished or not run.steps or len(run.timings) < 2:
+        return None
+    return (run.steps - run.step) * float(
+        np.median([t.get("seconds_per_step", math.nan) for t in run.timings[-recent:]])
+    )
+
 
 def idle_seconds(
-    run:RunView, # any
-)->float: # 0 where nothing has been written yet
+    run: RunView,  # any
+) -> float:  # 0 where nothing has been written yet
     "How long ago the run last wrote something."
-    times = [s[0] / 1e9 for p in (run.path/"metrics.jsonl", run.path/"config.json", *run.snapshots[-1:]) if (s := file_stamp(p))]
-    return max(0., time.time() - max(times)) if times else 0.
+    times = [
+        s[0] / 1e9
+        for p in (run.path / "metrics.jsonl", run.path / "config.json", *run.snapshots[-1:])
+        if (s := file_stamp(p))
+    ]
+    return max(0.0, time.time() - max(times)) if times else 0.0
+
 
 def describe_run(
-    run:RunView, # any
-)->str:
+    run: RunView,  # any
+) -> str:
     "A run in one line: what it is, how far it is, how fast, how long it will take."
     c = run.config or (run.result or {})
-    words = [run.name, f"{c['method']} on {c.get('preset', '?')}" if "method" in c else "settings not written yet"]
-    if run.is_finished: words.append(f"finished after {run.result['steps']} steps in {duration(run.result.get('seconds', 0))}")
-    else: words.append(f"step {run.step}" + (f" of {run.steps}" if run.steps else ""))
-    if not run.is_finished and run.timings: words.append(f"{run.timings[-1].get('images_per_second', 0):.0f} images/s")
-    if (left := seconds_left(run)) is not None and math.isfinite(left): words.append(f"about {duration(left)} left")
+    words = [
+        run.name,
+        f"{c['method']} on {c.get('preset', '?')}" if "method" in c else "settings not written yet",
+    ]
+    if run.is_finished:
+        words.append(
+            f"finished after {run.result['steps']} steps in {duration(run.result.get('seconds', 0))}"
+        )
+    else:
+        words.append(f"step {run.step}" + (f" of {run.steps}" if run.steps else ""))
+    if not run.is_finished and run.timings:
+        words.append(f"{run.timings[-1].get('images_per_second', 0):.0f} images/s")
+    if (left := seconds_left(run)) is not None and math.isfinite(left):
+        words.append(f"about {duration(left)} left")
     return " · ".join(words + ["made-up figures, no training"] * run.is_made_up)
 
 # %% ../../nbs/looking/10_runs.ipynb #6fb11f40
 RUN_FILES = ("config.json", "metrics.jsonl", "timings.jsonl", "result.json", "snapshots", "checkpoints")
 "What makes a folder that of a run."
 
+
 def list_runs(
-    folder:str|Path="runs", # holds run folders
-)->list[Path]: # by name
+    folder: str | Path = "runs",  # holds run folders
+) -> list[Path]:  # by name
     "The run folders in a folder; none where there is no such folder."
     folder = Path(folder)
-    try: return sorted(p for p in folder.iterdir() if p.is_dir() and any((p/f).exists() for f in RUN_FILES))
-    except OSError: return []
+    try:
+        return sorted(p for p in folder.iterdir() if p.is_dir() and any((p / f).exists() for f in RUN_FILES))
+    except OSError:
+        return []
+
 
 def open_run(
-    path:str|Path|RunView|RunFolder, # a run folder, or a file in it
-)->RunView:
+    path: str | Path | RunView | RunFolder,  # a run folder, or a file in it
+) -> RunView:
     "The view of a run; InputError, with what could be meant, where there is none."
-    if isinstance(path, RunView): path.refresh(); return path
+    if isinstance(path, RunView):
+        path.refresh()
+        return path
     path = Path(path.path if isinstance(path, RunFolder) else path)
-    if path.is_file(): path = path.parent
-    if path.name in ("snapshots", "checkpoints") and any((path.parent/f).exists() for f in RUN_FILES[:4]): path = path.parent
-    if any((path/f).exists() for f in RUN_FILES): return RunView(path)
-    what = "does not exist" if not path.exists() else "is empty" if path.is_dir() and not any(path.iterdir()) else f"holds no run (none of {', '.join(RUN_FILES[:4])})"
+    if path.is_file():
+        path = path.parent
+    if path.name in ("snapshots", "checkpoints") and any((path.parent / f).exists() for f in RUN_FILES[:4]):
+        path = path.parent
+    if any((path / f).exists() for f in RUN_FILES):
+        return RunView(path)
+    what = (
+        "does not exist"
+        if not path.exists()
+        else "is empty"
+        if path.is_dir() and not any(path.iterdir())
+        else f"holds no run (none of {', '.join(RUN_FILES[:4])})"
+    )
     there = [str(p) for p in (list_runs(path) or list_runs(path.parent))[:5]]
-    raise InputError(f"{path} {what}; " + (f"name a run folder, such as {', '.join(there)}" if there else "name the folder that a training run writes (its --out)"))
+    raise InputError(
+        f"{path} {what}; "
+        + (
+            f"name a run folder, such as {', '.join(there)}"
+            if there
+            else "name the folder that a training run writes (its --out)"
+        )
+    )
 
 # %% ../../nbs/looking/10_runs.ipynb #fd46eb26
 LOOK_ALIKE = (0, 7, 8, 4, 6, 10, 4, 1, 2, 4, 5)
@@ -240,199 +385,345 @@ DEMO_SCALES = (8, 16, 32)
 DEMO_DIM = 32
 "Channels of the made-up features."
 
+
 @cache
 def demo_scenes(
-    num:int, # images
-    size:int, # side in pixels, a multiple of 4
-)->tuple[Tensor, Tensor]: # (I, 3, H, W) uint8, (I, H, W) int64
+    num: int,  # images
+    size: int,  # side in pixels, a multiple of 4
+) -> tuple[Tensor, Tensor]:  # (I, 3, H, W) uint8, (I, H, W) int64
     "Validation scenes of the embedded data set, drawn without a file."
     images, targets = render_part("val", num, SceneConfig(size=size))
     return images, targets.long()
 
+
 def learnt(
-    step:int, # taken
-    steps:int, # of the run
-)->float: # in [0, 1)
+    step: int,  # taken
+    steps: int,  # of the run
+) -> float:  # in [0, 1)
     "How much the made-up run has learnt at a step."
     return 1 - math.exp(-3 * step / steps)
 
 # %% ../../nbs/looking/10_runs.ipynb #9aa747b3
 def smooth_noise(
-    shape:tuple[int, int, int], # images I, channels C, side
-    cell:int, # pixels from bump to bump
-    *parts:int|str, # what it is drawn for
-)->Tensor: # (I, C, side, side) float, mean 0
+    shape: tuple[int, int, int],  # images I, channels C, side
+    cell: int,  # pixels from bump to bump
+    *parts: int | str,  # what it is drawn for
+) -> Tensor:  # (I, C, side, side) float, mean 0
     "Noise without sharp edges."
-    num, channels, side = shape; n = -(-side // cell) + 2
+    num, channels, side = shape
+    n = -(-side // cell) + 2
     coarse = torch.randn(num, channels, n, n, generator=generator_for("demo", *parts))
-    return 1.5 * F.interpolate(coarse, size=(n * cell,) * 2, mode="bilinear")[..., cell:cell + side, cell:cell + side]
+    return (
+        1.5
+        * F.interpolate(coarse, size=(n * cell,) * 2, mode="bilinear")[
+            ..., cell : cell + side, cell : cell + side
+        ]
+    )
+
 
 def demo_logits(
-    targets:Tensor, # (I, H, W) int64 classes
-    s:float, # how much has been learnt
-    method:str, # "dgcl" errs a little less than others
-    seed:int=0, # which errors
-)->Tensor: # (I, K, H, W) float
+    targets: Tensor,  # (I, H, W) int64 classes
+    s: float,  # how much has been learnt
+    method: str,  # "dgcl" errs a little less than others
+    seed: int = 0,  # which errors
+) -> Tensor:  # (I, K, H, W) float
     "What the made-up network makes of scenes."
     shape = (len(targets), len(CLASS_NAMES), targets.shape[-1])
     own = F.avg_pool2d(F.one_hot(targets, shape[1]).permute(0, 3, 1, 2).float(), 3, 1, 1)
     alike = (own * smooth_noise(shape, 16, seed, "alike"))[:, 1:]
-    wrong = (1.1 - s) * (0.85 if method == "dgcl" else 1.) + 0.15
-    logits = (2 + 6 * s) * (own + 1.6 * wrong**0.25 * torch.zeros_like(own).index_add_(1, torch.tensor(LOOK_ALIKE[1:]), alike))
+    wrong = (1.1 - s) * (0.85 if method == "dgcl" else 1.0) + 0.15
+    logits = (2 + 6 * s) * (
+        own + 1.6 * wrong**0.25 * torch.zeros_like(own).index_add_(1, torch.tensor(LOOK_ALIKE[1:]), alike)
+    )
     logits += (1.6 + s) * wrong * smooth_noise(shape, 8, seed, "field")
     logits[:, 0] += 1 + 1.5 * (1 - s)
     return logits
 
 # %% ../../nbs/looking/10_runs.ipynb #5f234bb8
 def demo_feats(
-    logits:Tensor, # (I, K, H, W) float
-    s:float, # how much has been learnt
-    method:str, # "dgcl" has tighter clusters than others
-    seed:int=0, # which directions and noise
-)->Tensor: # (I, DEMO_DIM, H/4, W/4) float
+    logits: Tensor,  # (I, K, H, W) float
+    s: float,  # how much has been learnt
+    method: str,  # "dgcl" has tighter clusters than others
+    seed: int = 0,  # which directions and noise
+) -> Tensor:  # (I, DEMO_DIM, H/4, W/4) float
     "Features that point where the cell's class lies, and a noise that shrinks."
     mixed, draw = F.avg_pool2d(logits, 4).div(2).softmax(1), generator_for("demo", seed, "feats")
     directions = F.normalize(torch.randn(mixed.shape[1], DEMO_DIM, generator=draw), dim=1)
-    common, noise = torch.randn(DEMO_DIM, 1, 1, generator=draw), torch.randn(len(mixed), DEMO_DIM, *mixed.shape[2:], generator=draw)
-    tight = s * (1. if method == "dgcl" else 0.75)
-    return 8 * (torch.einsum("ikhw,kd->idhw", mixed, directions) * (0.5 + tight) + (common * (1.2 - 0.6 * tight) + noise * (1 - 0.65 * tight)) / DEMO_DIM**0.5)
+    common, noise = (
+        torch.randn(DEMO_DIM, 1, 1, generator=draw),
+        torch.randn(len(mixed), DEMO_DIM, *mixed.shape[2:], generator=draw),
+    )
+    tight = s * (1.0 if method == "dgcl" else 0.75)
+    return 8 * (
+        torch.einsum("ikhw,kd->idhw", mixed, directions) * (0.5 + tight)
+        + (common * (1.2 - 0.6 * tight) + noise * (1 - 0.65 * tight)) / DEMO_DIM**0.5
+    )
+
 
 def demo_density(
-    feats:Tensor, # (I, D, h, w) float
-    labels:Tensor, # (I, h, w) int64, what each cell is taken for
-)->Tensor: # (I, S, h, w) float; NaN for a cell that is alone in its class
+    feats: Tensor,  # (I, D, h, w) float
+    labels: Tensor,  # (I, h, w) int64, what each cell is taken for
+) -> Tensor:  # (I, S, h, w) float; NaN for a cell that is alone in its class
     "The mean cosine of each cell to its k nearest among 400 cells of its class, itself left out, for each k of DEMO_SCALES."
     x, flat = F.normalize(feats, dim=1).movedim(1, -1).flatten(0, 2), labels.flatten()
     density = torch.full((len(DEMO_SCALES), len(x)), math.nan)
     for c in flat.unique():
-        rows = (flat == c).nonzero()[:, 0]; sims = x[rows] @ x[rows[:400]].T
-        near = sims.masked_fill(sims > 1 - 1e-5, -1).topk(min(len(rows) - 1, sims.shape[1] - 1, max(DEMO_SCALES))).values
-        if near.shape[1]: density[:, rows] = torch.stack([near[:, :k].mean(1) for k in DEMO_SCALES])
+        rows = (flat == c).nonzero()[:, 0]
+        sims = x[rows] @ x[rows[:400]].T
+        near = (
+            sims.masked_fill(sims > 1 - 1e-5, -1)
+            .topk(min(len(rows) - 1, sims.shape[1] - 1, max(DEMO_SCALES)))
+            .values
+        )
+        if near.shape[1]:
+            density[:, rows] = torch.stack([near[:, :k].mean(1) for k in DEMO_SCALES])
     return density.view(-1, *labels.shape).movedim(0, 1)
 
 # %% ../../nbs/looking/10_runs.ipynb #10169679
 DEMO_START = 0.25
 "The supervised share of the made-up run."
 
+
 def demo_roles(
-    density:Tensor, # (I, h, w) float, NaN where unknown
-    labels:Tensor, # (I, h, w) int64
-)->Tensor: # (I, h, w) int64 places in ROLES
+    density: Tensor,  # (I, h, w) float, NaN where unknown
+    labels: Tensor,  # (I, h, w) int64
+) -> Tensor:  # (I, h, w) int64 places in ROLES
     "Anchors (1) are the sparsest fifth of the foreground cells, positives (2) the densest tenth."
     inside = (labels > 0) & ~density.isnan()
-    if not inside.any(): return torch.zeros_like(labels)
+    if not inside.any():
+        return torch.zeros_like(labels)
     low, high = density[inside].quantile(torch.tensor([0.2, 0.9]))
     return (inside & (density <= low)).long() + 2 * (inside & (density >= high)).long()
 
+
 def demo_snapshot(
-    step:int, # taken
-    steps:int, # of the run
-    method:str="dgcl", # "dgcl", "self_training" or "supervised"
-    num_images:int=8, # probe images
-    size:int=64, # their side in pixels, a multiple of 4
-    max_per_class:int=150, # sampled cells of each class
-    seed:int=0, # which invention
-)->Snapshot:
+    step: int,  # taken
+    steps: int,  # of the run
+    method: str = "dgcl",  # "dgcl", "self_training" or "supervised"
+    num_images: int = 8,  # probe images
+    size: int = 64,  # their side in pixels, a multiple of 4
+    max_per_class: int = 150,  # sampled cells of each class
+    seed: int = 0,  # which invention
+) -> Snapshot:
     "The made-up snapshot of a step."
     images, targets = demo_scenes(num_images, size)
     s, started = learnt(step, steps), step > DEMO_START * steps and method == "dgcl"
-    logits = demo_logits(targets, s, method, seed); probs = logits.softmax(1); feats = demo_feats(logits, s, method, seed)
+    logits = demo_logits(targets, s, method, seed)
+    probs = logits.softmax(1)
+    feats = demo_feats(logits, s, method, seed)
     labels = at_cells(logits.argmax(1), feats.shape[-2:])
-    density = demo_density(feats, labels) if started or method != "dgcl" else torch.full((num_images, len(DEMO_SCALES), *labels.shape[1:]), math.nan)
+    density = (
+        demo_density(feats, labels)
+        if started or method != "dgcl"
+        else torch.full((num_images, len(DEMO_SCALES), *labels.shape[1:]), math.nan)
+    )
     entropy = -(probs * probs.clamp_min(1e-9).log()).sum(1)
     kept = entropy <= entropy.quantile(0.8 + 0.2 * step / steps)
     student = (logits + 0.5 * smooth_noise((num_images, logits.shape[1], size), 4, seed, step)).argmax(1)
-    return make_snapshot(step, CLASS_NAMES, PALETTE, DEMO_SCALES, [f"val-{i:05}" for i in range(num_images)], images, targets, student, logits.argmax(1),
-                         kept, probs.amax(1), entropy, density, feats, demo_roles(density.mean(1), labels) if started else None, max_per_class, seed)
+    return make_snapshot(
+        step,
+        CLASS_NAMES,
+        PALETTE,
+        DEMO_SCALES,
+        [f"val-{i:05}" for i in range(num_images)],
+        images,
+        targets,
+        student,
+        logits.argmax(1),
+        kept,
+        probs.amax(1),
+        entropy,
+        density,
+        feats,
+        demo_roles(density.mean(1), labels) if started else None,
+        max_per_class,
+        seed,
+    )
 
 # %% ../../nbs/looking/10_runs.ipynb #eb233fd3
 def demo_record(
-    step:int, # taken
-    steps:int, # of the run
-    method:str="dgcl", # "dgcl", "self_training" or "supervised"
-    seed:int=0, # which jitter
-)->dict: # a training line of metrics.jsonl
+    step: int,  # taken
+    steps: int,  # of the run
+    method: str = "dgcl",  # "dgcl", "self_training" or "supervised"
+    seed: int = 0,  # which jitter
+) -> dict:  # a training line of metrics.jsonl
     "The made-up training record of a step."
     s, start = learnt(step, steps), round(DEMO_START * steps)
     draw = torch.rand(16, generator=generator_for("demo", seed, method, step)).tolist()
     near = lambda value, i, by=0.06: value * (1 + by * (2 * draw[i] - 1))
-    record = dict(step=step, epoch=5 * step // (steps + 1), lr=0.003 * (1 - (step - 1) / steps)**0.9, loss_sup=near(0.06 + 2.4 * math.exp(-9 * step / steps), 0))
-    if method == "supervised": return record
-    if step <= start: return record | dict(inactive=dict(loss_unsup=f"supervised start until step {start}"))
+    record = dict(
+        step=step,
+        epoch=5 * step // (steps + 1),
+        lr=0.003 * (1 - (step - 1) / steps) ** 0.9,
+        loss_sup=near(0.06 + 2.4 * math.exp(-9 * step / steps), 0),
+    )
+    if method == "supervised":
+        return record
+    if step <= start:
+        return record | dict(inactive=dict(loss_unsup=f"supervised start until step {start}"))
     t = (step - start) / (steps - start)
-    record |= dict(loss_unsup=near(0.27 + 0.4 * math.exp(-3 * t), 1), kept=min(1., near(0.8 + 0.2 * t, 2, 0.01)), confidence=near(0.88 + 0.08 * s, 3, 0.01),
-                   pseudo_accuracy=near(0.9 + 0.06 * s, 4, 0.004), pseudo_accuracy_fg=near(0.25 + 0.52 * s, 5, 0.03))
-    if method != "dgcl": return record
-    fill = [min(1., 6 * t * (1.2 - 0.1 * c) + 0.02) if c else 1. for c in range(len(CLASS_NAMES))]
-    return record | dict(loss_contrast=near(4.5 + 0.8 * math.exp(-4 * t), 6, 0.02), contrast_kept=near(0.6 + 0.25 * t, 7, 0.02), contrast_classes=near(8.7, 8, 0.03),
-                         bank_fill=sum(fill) / len(fill), bank_fill_per_class=fill, bank_staleness=near(6.7, 9))
+    record |= dict(
+        loss_unsup=near(0.27 + 0.4 * math.exp(-3 * t), 1),
+        kept=min(1.0, near(0.8 + 0.2 * t, 2, 0.01)),
+        confidence=near(0.88 + 0.08 * s, 3, 0.01),
+        pseudo_accuracy=near(0.9 + 0.06 * s, 4, 0.004),
+        pseudo_accuracy_fg=near(0.25 + 0.52 * s, 5, 0.03),
+    )
+    if method != "dgcl":
+        return record
+    fill = [min(1.0, 6 * t * (1.2 - 0.1 * c) + 0.02) if c else 1.0 for c in range(len(CLASS_NAMES))]
+    return record | dict(
+        loss_contrast=near(4.5 + 0.8 * math.exp(-4 * t), 6, 0.02),
+        contrast_kept=near(0.6 + 0.25 * t, 7, 0.02),
+        contrast_classes=near(8.7, 8, 0.03),
+        bank_fill=sum(fill) / len(fill),
+        bank_fill_per_class=fill,
+        bank_staleness=near(6.7, 9),
+    )
+
 
 def demo_evaluation(
-    step:int, # taken
-    steps:int, # of the run
-    method:str="dgcl", # "dgcl", "self_training" or "supervised"
-    seed:int=0, # which jitter
-)->dict: # an evaluation line of metrics.jsonl
+    step: int,  # taken
+    steps: int,  # of the run
+    method: str = "dgcl",  # "dgcl", "self_training" or "supervised"
+    seed: int = 0,  # which jitter
+) -> dict:  # an evaluation line of metrics.jsonl
     "The made-up evaluation record of a step."
-    s = learnt(step, steps) * dict(dgcl=1., self_training=0.96).get(method, 0.85)
+    s = learnt(step, steps) * dict(dgcl=1.0, self_training=0.96).get(method, 0.85)
     draw = torch.rand(len(CLASS_NAMES), generator=generator_for("demo", seed, "eval", step)).numpy()
-    iou = {name: [round(float(min(97., 97 * (s + extra) if c == 0 else 76 * (s + extra) - 5 * ((7 * c) % 6) + 4 * draw[c])), 3) for c in range(len(CLASS_NAMES))]
-           for name, extra in (("student", 0.), *([("teacher", 0.01)] if method != "supervised" else []))}
+    iou = {
+        name: [
+            round(
+                float(
+                    min(
+                        97.0,
+                        97 * (s + extra) if c == 0 else 76 * (s + extra) - 5 * ((7 * c) % 6) + 4 * draw[c],
+                    )
+                ),
+                3,
+            )
+            for c in range(len(CLASS_NAMES))
+        ]
+        for name, extra in (("student", 0.0), *([("teacher", 0.01)] if method != "supervised" else []))
+    }
     miou = {f"miou_{name}": float(np.mean(v)) for name, v in iou.items()}
-    return dict(step=step, epoch=5 * step // (steps + 1), event="eval") | miou | dict(iou_per_class=iou, best_miou=list(miou.values())[-1], best_step=step)
+    return (
+        dict(step=step, epoch=5 * step // (steps + 1), event="eval")
+        | miou
+        | dict(iou_per_class=iou, best_miou=list(miou.values())[-1], best_step=step)
+    )
 
 # %% ../../nbs/looking/10_runs.ipynb #089cfcaa
 def demo_config(
-    folder:Path, # of the run
-    steps:int, # of the run
-    method:str, # of the run
-    seed:int, # of the run
-)->dict: # config.json
+    folder: Path,  # of the run
+    steps: int,  # of the run
+    method: str,  # of the run
+    seed: int,  # of the run
+) -> dict:  # config.json
     "The settings of the made-up run."
-    return dict(preset="digits", method=method, variant="", steps=steps, seed=seed, device="cpu", out=str(folder), made_up="figures of make_demo_run: no training took place",
-                data=dict(name="digits", num_labelled=250, split_seed=0, size=64), batch=dict(labelled=8, unlabelled=8),
-                loop=dict(sup_only_fraction=DEMO_START, log_every=25, evaluations=5, snapshots=10, num_probes=8))
+    return dict(
+        preset="digits",
+        method=method,
+        variant="",
+        steps=steps,
+        seed=seed,
+        device="cpu",
+        out=str(folder),
+        made_up="figures of make_demo_run: no training took place",
+        data=dict(name="digits", num_labelled=250, split_seed=0, size=64),
+        batch=dict(labelled=8, unlabelled=8),
+        loop=dict(sup_only_fraction=DEMO_START, log_every=25, evaluations=5, snapshots=10, num_probes=8),
+    )
+
 
 def demo_result(
-    last:dict, # the evaluation line of the last step
-    method:str, # of the run
-    seed:int, # of the run
-    seconds:float, # of the run
-)->dict: # result.json
+    last: dict,  # the evaluation line of the last step
+    method: str,  # of the run
+    seed: int,  # of the run
+    seconds: float,  # of the run
+) -> dict:  # result.json
     "The made-up result."
     predictor, steps = ("student" if method == "supervised" else "teacher"), last["step"]
-    tight = dict(dgcl=(0.31, 546., 1.37), self_training=(0.29, 485., 1.39)).get(method, (0.21, 300., 1.7))
-    return dict(method=method, preset="digits", variant="", seed=seed, split_seed=0, num_labelled=250, num_unlabelled=1750, steps=steps, seconds=seconds,
-                seconds_per_step=seconds / steps, peak_rss_mb=1500., predictor=predictor, miou_student=last["miou_student"], miou_teacher=last.get("miou_teacher"),
-                best_miou=last["best_miou"], best_step=last["best_step"], iou_per_class=dict(zip(CLASS_NAMES, last["iou_per_class"][predictor])), left_out=[],
-                **dict(zip(("silhouette", "calinski_harabasz", "davies_bouldin"), tight)),
-                protocol="made up: no image was scored", device="cpu", processes=1, threads=1, environment={})
+    tight = dict(dgcl=(0.31, 546.0, 1.37), self_training=(0.29, 485.0, 1.39)).get(method, (0.21, 300.0, 1.7))
+    return dict(
+        method=method,
+        preset="digits",
+        variant="",
+        seed=seed,
+        split_seed=0,
+        num_labelled=250,
+        num_unlabelled=1750,
+        steps=steps,
+        seconds=seconds,
+        seconds_per_step=seconds / steps,
+        peak_rss_mb=1500.0,
+        predictor=predictor,
+        miou_student=last["miou_student"],
+        miou_teacher=last.get("miou_teacher"),
+        best_miou=last["best_miou"],
+        best_step=last["best_step"],
+        iou_per_class=dict(zip(CLASS_NAMES, last["iou_per_class"][predictor])),
+        left_out=[],
+        **dict(zip(("silhouette", "calinski_harabasz", "davies_bouldin"), tight)),
+        protocol="made up: no image was scored",
+        device="cpu",
+        processes=1,
+        threads=1,
+        environment={},
+    )
+
 
 def make_demo_run(
-    folder:str|Path, # empty, new, or a made-up run of the same settings that goes on
-    steps:int=1000, # of the run
-    method:str="dgcl", # "dgcl", "self_training" or "supervised"
-    until:int|None=None, # write it as it would be at this step, unfinished; None: to its end
-    snapshots:int=10, # over the run
-    num_images:int=8, # probe images
-    size:int=64, # their side in pixels, a multiple of 4
-    max_per_class:int=150, # cells of each class in a snapshot
-    seed:int=0, # which invention
-)->Path: # the folder
+    folder: str | Path,  # empty, new, or a made-up run of the same settings that goes on
+    steps: int = 1000,  # of the run
+    method: str = "dgcl",  # "dgcl", "self_training" or "supervised"
+    until: int | None = None,  # write it as it would be at this step, unfinished; None: to its end
+    snapshots: int = 10,  # over the run
+    num_images: int = 8,  # probe images
+    size: int = 64,  # their side in pixels, a multiple of 4
+    max_per_class: int = 150,  # cells of each class in a snapshot
+    seed: int = 0,  # which invention
+) -> Path:  # the folder
     "Write the folder of a made-up run: real scenes, invented maps, features, curves and scores."
-    if method not in ("dgcl", "self_training", "supervised"): raise InputError(f"no made-up run of method '{method}'; choose dgcl, self_training or supervised")
-    if size % 4 or steps < 1: raise InputError(f"size is {size} and steps {steps}; a made-up run needs a side that is a multiple of 4 and at least one step")
+    if method not in ("dgcl", "self_training", "supervised"):
+        raise InputError(f"no made-up run of method '{method}'; choose dgcl, self_training or supervised")
+    if size % 4 or steps < 1:
+        raise InputError(
+            f"size is {size} and steps {steps}; a made-up run needs a side that is a multiple of 4 and at least one step"
+        )
     run, until = RunView(folder), min(steps, steps if until is None else until)
     config = demo_config(run.path, steps, method, seed)
-    if RunFolder(folder).is_used() and run.config != config: raise InputError(f"{folder} is not empty and holds no made-up run of these settings; name a new folder")
-    folder = RunFolder(folder).create(); write_atomic(folder.config, json.dumps(config, indent=1))
+    if RunFolder(folder).is_used() and run.config != config:
+        raise InputError(
+            f"{folder} is not empty and holds no made-up run of these settings; name a new folder"
+        )
+    folder = RunFolder(folder).create()
+    write_atomic(folder.config, json.dumps(config, indent=1))
     done, every, evals, shots = run.step, 25, max(1, steps // 5), max(1, steps // snapshots)
     for t in range(done + 1, until + 1):
         if t % every == 0 or t in (1, steps):
             speed = 0.06 if t <= DEMO_START * steps or method == "supervised" else 0.12
             append_line(folder.metrics, demo_record(t, steps, method, seed))
-            append_line(folder.timings, dict(step=t, seconds_per_step=speed, images_per_second=16 / speed, seconds=12 + t * speed, peak_rss_mb=1500.))
-        if t % evals == 0 or t == steps: append_line(folder.metrics, demo_evaluation(t, steps, method, seed))
-        if t % shots == 0 or t == steps: save_snapshot(folder.path, demo_snapshot(t, steps, method, num_images, size, max_per_class, seed))
-    if until == steps: write_atomic(folder.result, json.dumps(demo_result(demo_evaluation(steps, steps, method, seed), method, seed, 12 + steps * 0.12), indent=1))
+            append_line(
+                folder.timings,
+                dict(
+                    step=t,
+                    seconds_per_step=speed,
+                    images_per_second=16 / speed,
+                    seconds=12 + t * speed,
+                    peak_rss_mb=1500.0,
+                ),
+            )
+        if t % evals == 0 or t == steps:
+            append_line(folder.metrics, demo_evaluation(t, steps, method, seed))
+        if t % shots == 0 or t == steps:
+            save_snapshot(folder.path, demo_snapshot(t, steps, method, num_images, size, max_per_class, seed))
+    if until == steps:
+        write_atomic(
+            folder.result,
+            json.dumps(
+                demo_result(demo_evaluation(steps, steps, method, seed), method, seed, 12 + steps * 0.12),
+                indent=1,
+            ),
+        )
     return folder.path

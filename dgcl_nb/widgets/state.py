@@ -34,213 +34,321 @@ from ..snapshots import ROLES, Snapshot, best_known
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PointArrays:
     "The n points of one step, one row each."
-    xy:np.ndarray # (n, 2) float32, place in the layout
-    label:np.ndarray # (n,) int64 true class; IGNORE_INDEX where unknown
-    pseudo:np.ndarray # (n,) int64 class that the teacher says
-    density:np.ndarray # (n,) float32; NaN where unknown
-    confidence:np.ndarray # (n,) float32 in [0, 1]
-    image:np.ndarray # (n,) int64 place in image_ids; -1 = an image that was not kept
-    row:np.ndarray # (n,) int64 row of the cell, 0..h-1
-    col:np.ndarray # (n,) int64 column of the cell, 0..w-1
-    role:np.ndarray # (n,) uint8 place in snapshots.ROLES
-    feats:np.ndarray # (n, D) float32, rows of any length
-    class_names:tuple[str, ...] # K names
-    palette:np.ndarray # (K, 3) uint8
-    image_ids:tuple[str, ...] # I names
-    step:int=0 # optimiser steps taken
-    grid:tuple[int, int]=(0, 0) # (h, w) cells of an image; (0, 0) = unknown
-    image_size:tuple[int, int]=(0, 0) # (H, W) pixels of an image; (0, 0) = unknown
 
-    def __post_init__(self): check_points(self)
-    def __len__(self)->int: return len(self.label)
+    xy: np.ndarray  # (n, 2) float32, place in the layout
+    label: np.ndarray  # (n,) int64 true class; IGNORE_INDEX where unknown
+    pseudo: np.ndarray  # (n,) int64 class that the teacher says
+    density: np.ndarray  # (n,) float32; NaN where unknown
+    confidence: np.ndarray  # (n,) float32 in [0, 1]
+    image: np.ndarray  # (n,) int64 place in image_ids; -1 = an image that was not kept
+    row: np.ndarray  # (n,) int64 row of the cell, 0..h-1
+    col: np.ndarray  # (n,) int64 column of the cell, 0..w-1
+    role: np.ndarray  # (n,) uint8 place in snapshots.ROLES
+    feats: np.ndarray  # (n, D) float32, rows of any length
+    class_names: tuple[str, ...]  # K names
+    palette: np.ndarray  # (K, 3) uint8
+    image_ids: tuple[str, ...]  # I names
+    step: int = 0  # optimiser steps taken
+    grid: tuple[int, int] = (0, 0)  # (h, w) cells of an image; (0, 0) = unknown
+    image_size: tuple[int, int] = (0, 0)  # (H, W) pixels of an image; (0, 0) = unknown
+
+    def __post_init__(self):
+        check_points(self)
+
+    def __len__(self) -> int:
+        return len(self.label)
 
 # %% ../../nbs/looking/21_state.ipynb #9cec7e2c
 COLUMNS = ("xy", "label", "pseudo", "density", "confidence", "image", "row", "col", "role", "feats")
 "The arrays with one row a point."
 
+
 def check_points(
-    points:PointArrays, # to be checked
-)->None:
+    points: PointArrays,  # to be checked
+) -> None:
     "Raise InputError where columns differ in length, or features or places are not finite."
     n, where = len(points.label), f"of the {len(points.label)} points of step {points.step}"
     for name in COLUMNS:
-        if len(getattr(points, name)) != n: raise InputError(f"'{name}' has {len(getattr(points, name))} rows and 'label' has {n}; give every column one row a point")
+        if len(getattr(points, name)) != n:
+            raise InputError(
+                f"'{name}' has {len(getattr(points, name))} rows and 'label' has {n}; give every column one row a point"
+            )
     bad = int((~np.isfinite(points.feats).all(1)).sum()) if n else 0
-    if bad: raise InputError(f"the features of {bad} {where} are NaN or infinite; training has diverged there or the file is damaged: look at an earlier snapshot")
-    if n and not np.isfinite(points.xy).all(): raise InputError(f"the layout places some {where} at NaN or infinity; compute it again, or take PCA")
+    if bad:
+        raise InputError(
+            f"the features of {bad} {where} are NaN or infinite; training has diverged there or the file is damaged: look at an earlier snapshot"
+        )
+    if n and not np.isfinite(points.xy).all():
+        raise InputError(f"the layout places some {where} at NaN or infinity; compute it again, or take PCA")
 
 # %% ../../nbs/looking/21_state.ipynb #c5e3f716
 class ExplorerState(PointArrays):
     "The points of one step, and what can be asked of them."
+
     @property
-    def kind(self)->np.ndarray: return best_known(self.label, self.pseudo)      # (n,) the class that the class filter goes by
+    def kind(self) -> np.ndarray:
+        return best_known(self.label, self.pseudo)  # (n,) the class that the class filter goes by
+
     @property
-    def right(self)->np.ndarray: return np.where(self.label == IGNORE_INDEX, -1, self.label == self.pseudo)     # (n,) 1 right, 0 wrong, -1 unknown
+    def right(self) -> np.ndarray:
+        return np.where(
+            self.label == IGNORE_INDEX, -1, self.label == self.pseudo
+        )  # (n,) 1 right, 0 wrong, -1 unknown
 
     @classmethod
-    def from_snapshot(cls, snap:Snapshot, xy:np.ndarray|None=None)->"ExplorerState":
+    def from_snapshot(cls, snap: Snapshot, xy: np.ndarray | None = None) -> "ExplorerState":
         "The points of a snapshot; without a layout `xy` (n, 2), that of PCA."
         return state_of(snap, xy)
-    def mask(self, density:Sequence[float]|None=None, confidence:Sequence[float]|None=None, classes:Iterable[int|str]|None=None,
-             images:Iterable[int|str]|None=None)->np.ndarray:
+
+    def mask(
+        self,
+        density: Sequence[float] | None = None,
+        confidence: Sequence[float] | None = None,
+        classes: Iterable[int | str] | None = None,
+        images: Iterable[int | str] | None = None,
+    ) -> np.ndarray:
         "(n,) bool, True = shown: within both ranges, of these classes and images; None = no condition."
         return mask_of(self, density, confidence, classes, images)
-    def pixels(self, rows:Sequence[int])->dict[str, Any]:
+
+    def pixels(self, rows: Sequence[int]) -> dict[str, Any]:
         "Where points lie: columns image_id, row, col, and x, y, the centre of the cell in image pixels."
         return pixels_of(self, rows)
-    def neighbours(self, row:int, k:int=8)->tuple[np.ndarray, np.ndarray]:
+
+    def neighbours(self, row: int, k: int = 8) -> tuple[np.ndarray, np.ndarray]:
         "The (k',) rows with the largest cosine to a point, itself left out, and these cosines; k' = min(k, n - 1)."
         return neighbours_of(self, row, k)
-    def summary(self, rows:Sequence[int])->dict[str, Any]:
+
+    def summary(self, rows: Sequence[int]) -> dict[str, Any]:
         "Count, class mix, mean density and confidence, and share of right pseudo-labels of some points."
         return summary_of(self, rows)
-    def table(self, rows:Sequence[int])->dict[str, Any]:
+
+    def table(self, rows: Sequence[int]) -> dict[str, Any]:
         "All that is known of some points, as columns."
         return table_of(self, rows)
-    def save_selection(self, rows:Sequence[int], path:str|Path)->Path:
+
+    def save_selection(self, rows: Sequence[int], path: str | Path) -> Path:
         "Write the table of some points, as .csv or .parquet by the name's end."
         return write_table(self.table(rows), path)
 
 # %% ../../nbs/looking/21_state.ipynb #dbfa557b
 def state_of(
-    snap:Snapshot, # of one step
-    xy:np.ndarray|None=None, # (n, 2) a layout of its points; None = PCA
-)->ExplorerState:
+    snap: Snapshot,  # of one step
+    xy: np.ndarray | None = None,  # (n, 2) a layout of its points; None = PCA
+) -> ExplorerState:
     "The points of a snapshot as a state."
     feats, whole = snap.feats.astype(np.float32), np.int64
-    if xy is None: xy = pca_layout(feats) if len(feats) and np.isfinite(feats).all() else np.zeros((len(feats), 2))
+    if xy is None:
+        xy = pca_layout(feats) if len(feats) and np.isfinite(feats).all() else np.zeros((len(feats), 2))
     return ExplorerState(
-        xy=np.asarray(xy, np.float32).reshape(-1, 2), label=snap.pixel_class.astype(whole), pseudo=snap.pixel_pseudo.astype(whole), density=snap.pixel_density.astype(np.float32),
-        confidence=snap.pixel_confidence.astype(np.float32), image=snap.pixel_image.astype(whole), row=snap.pixel_row.astype(whole), col=snap.pixel_col.astype(whole),
-        role=snap.pixel_role, feats=feats, class_names=tuple(snap.class_names), palette=snap.palette, image_ids=tuple(snap.image_id), step=snap.step,
-        grid=tuple(snap.density.shape[1:3]), image_size=tuple(snap.image.shape[1:3]))
+        xy=np.asarray(xy, np.float32).reshape(-1, 2),
+        label=snap.pixel_class.astype(whole),
+        pseudo=snap.pixel_pseudo.astype(whole),
+        density=snap.pixel_density.astype(np.float32),
+        confidence=snap.pixel_confidence.astype(np.float32),
+        image=snap.pixel_image.astype(whole),
+        row=snap.pixel_row.astype(whole),
+        col=snap.pixel_col.astype(whole),
+        role=snap.pixel_role,
+        feats=feats,
+        class_names=tuple(snap.class_names),
+        palette=snap.palette,
+        image_ids=tuple(snap.image_id),
+        step=snap.step,
+        grid=tuple(snap.density.shape[1:3]),
+        image_size=tuple(snap.image.shape[1:3]),
+    )
 
 # %% ../../nbs/looking/21_state.ipynb #9d7d762a
 def places(
-    wanted:Iterable[int|str], # names, or their places
-    names:Sequence[str], # all names
-    what:str, # the word for one of them in a message
-)->list[int]:
+    wanted: Iterable[int | str],  # names, or their places
+    names: Sequence[str],  # all names
+    what: str,  # the word for one of them in a message
+) -> list[int]:
     "The places of names in a list; InputError for one that is not in it."
     found = []
     for w in wanted:
-        if isinstance(w, str) and w not in names: raise unknown_name(what, w, names)
-        if not isinstance(w, str) and not -1 <= w < len(names) and w != IGNORE_INDEX: raise InputError(f"no {what} number {w}; there are {len(names)}: 0 to {len(names) - 1}")
+        if isinstance(w, str) and w not in names:
+            raise unknown_name(what, w, names)
+        if not isinstance(w, str) and not -1 <= w < len(names) and w != IGNORE_INDEX:
+            raise InputError(f"no {what} number {w}; there are {len(names)}: 0 to {len(names) - 1}")
         found.append(names.index(w) if isinstance(w, str) else int(w))
     return found
 
+
 def within(
-    values:np.ndarray, # (n,) float; NaN is in no range
-    limits:Sequence[float]|None, # (low, high), both included; None = no condition
-    what:str, # the word for the values in a message
-)->np.ndarray: # (n,) bool
+    values: np.ndarray,  # (n,) float; NaN is in no range
+    limits: Sequence[float] | None,  # (low, high), both included; None = no condition
+    what: str,  # the word for the values in a message
+) -> np.ndarray:  # (n,) bool
     "Which values lie in a closed range."
-    if limits is None: return np.ones(len(values), bool)
+    if limits is None:
+        return np.ones(len(values), bool)
     low, high = limits
-    if not low <= high: raise InputError(f"the {what} range {low} to {high} holds nothing; put the lower bound first")
+    if not low <= high:
+        raise InputError(f"the {what} range {low} to {high} holds nothing; put the lower bound first")
     return (values >= low) & (values <= high)
 
+
 def mask_of(
-    state:PointArrays, # n points
-    density:Sequence[float]|None=None, # (low, high); None also lets in points without a known density
-    confidence:Sequence[float]|None=None, # (low, high)
-    classes:Iterable[int|str]|None=None, # names or numbers
-    images:Iterable[int|str]|None=None, # names or numbers; -1 = images that were not kept
-)->np.ndarray: # (n,) bool, True = shown
+    state: PointArrays,  # n points
+    density: Sequence[float] | None = None,  # (low, high); None also lets in points without a known density
+    confidence: Sequence[float] | None = None,  # (low, high)
+    classes: Iterable[int | str] | None = None,  # names or numbers
+    images: Iterable[int | str] | None = None,  # names or numbers; -1 = images that were not kept
+) -> np.ndarray:  # (n,) bool, True = shown
     "Which points meet all conditions."
     keep = within(state.density, density, "density") & within(state.confidence, confidence, "confidence")
-    if classes is not None: keep &= np.isin(state.kind, places(classes, state.class_names, "class"))
-    if images is not None: keep &= np.isin(state.image, places(images, state.image_ids, "image"))
+    if classes is not None:
+        keep &= np.isin(state.kind, places(classes, state.class_names, "class"))
+    if images is not None:
+        keep &= np.isin(state.image, places(images, state.image_ids, "image"))
     return keep
 
 # %% ../../nbs/looking/21_state.ipynb #6084145b
 def pixels_of(
-    state:PointArrays, # n points
-    rows:Sequence[int], # m of them
-)->dict[str, Any]: # image_id: list of m names ("" = not kept); row, col: (m,) cells; y, x: (m,) pixels, NaN where the grid is unknown
+    state: PointArrays,  # n points
+    rows: Sequence[int],  # m of them
+) -> dict[
+    str, Any
+]:  # image_id: list of m names ("" = not kept); row, col: (m,) cells; y, x: (m,) pixels, NaN where the grid is unknown
     "Where points lie in their images."
     rows = np.asarray(rows, np.int64)
     (h, w), (height, width) = state.grid, state.image_size
-    return dict(image_id=[state.image_ids[i] if i >= 0 else "" for i in state.image[rows]], row=state.row[rows], col=state.col[rows],
-                y=(state.row[rows] + .5) * height / h if h else np.full(len(rows), np.nan), x=(state.col[rows] + .5) * width / w if w else np.full(len(rows), np.nan))
+    return dict(
+        image_id=[state.image_ids[i] if i >= 0 else "" for i in state.image[rows]],
+        row=state.row[rows],
+        col=state.col[rows],
+        y=(state.row[rows] + 0.5) * height / h if h else np.full(len(rows), np.nan),
+        x=(state.col[rows] + 0.5) * width / w if w else np.full(len(rows), np.nan),
+    )
 
 # %% ../../nbs/looking/21_state.ipynb #8c4f43d0
 def all_neighbours(
-    feats:np.ndarray, # (n, D) float32
-    k:int=8, # how many
-    rows:Sequence[int]|None=None, # of these m points; None = of all
-)->tuple[np.ndarray, np.ndarray]: # (m, k') int64 rows; (m, k') float32 cosines, from high to low; k' = min(k, n - 1)
+    feats: np.ndarray,  # (n, D) float32
+    k: int = 8,  # how many
+    rows: Sequence[int] | None = None,  # of these m points; None = of all
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (m, k') int64 rows; (m, k') float32 cosines, from high to low; k' = min(k, n - 1)
     "The nearest other points of points, by cosine."
-    if k < 1: raise InputError(f"k is {k}; ask for at least one neighbour")
+    if k < 1:
+        raise InputError(f"k is {k}; ask for at least one neighbour")
     bank, own = torch.from_numpy(np.ascontiguousarray(feats, np.float32)), torch.arange(len(feats))
-    if rows is not None: own = own[torch.as_tensor(np.asarray(rows, np.int64))]
-    if len(feats) < 2: return np.zeros((len(own), 0), np.int64), np.zeros((len(own), 0), np.float32)
+    if rows is not None:
+        own = own[torch.as_tensor(np.asarray(rows, np.int64))]
+    if len(feats) < 2:
+        return np.zeros((len(own), 0), np.int64), np.zeros((len(own), 0), np.float32)
     cosines, found = knn_similarities(bank[own], bank, k, exclude_self=own)
     return found.numpy(), cosines.numpy()
 
+
 def neighbours_of(
-    state:PointArrays, # n points
-    row:int, # one of them
-    k:int=8, # how many
-)->tuple[np.ndarray, np.ndarray]: # (k',) rows, (k',) cosines
+    state: PointArrays,  # n points
+    row: int,  # one of them
+    k: int = 8,  # how many
+) -> tuple[np.ndarray, np.ndarray]:  # (k',) rows, (k',) cosines
     "The nearest other points of one point."
-    if not 0 <= row < len(state): raise InputError(f"no point {row}; there are {len(state)}: 0 to {len(state) - 1}")
+    if not 0 <= row < len(state):
+        raise InputError(f"no point {row}; there are {len(state)}: 0 to {len(state) - 1}")
     found, cosines = all_neighbours(state.feats, k, [row])
     return found[0], cosines[0]
 
 # %% ../../nbs/looking/21_state.ipynb #c477114d
-def mean_or_none(values:np.ndarray)->float|None: return float(values.mean(dtype=np.float64)) if len(values) else None
+def mean_or_none(values: np.ndarray) -> float | None:
+    return float(values.mean(dtype=np.float64)) if len(values) else None
+
 
 def summary_of(
-    state:PointArrays, # n points
-    rows:Sequence[int], # some of them
-)->dict[str, Any]: # count, classes {name: count}, density, density_known, confidence, right (share), right_known
+    state: PointArrays,  # n points
+    rows: Sequence[int],  # some of them
+) -> dict[
+    str, Any
+]:  # count, classes {name: count}, density, density_known, confidence, right (share), right_known
     "What some points have in common."
     rows = np.asarray(rows, np.int64)
     kind, density, right = state.kind[rows], state.density[rows], state.right[rows]
-    mix = {name: int((kind == c).sum()) for c, name in enumerate(state.class_names)} | {"(unknown)": int((kind == IGNORE_INDEX).sum())}
+    mix = {name: int((kind == c).sum()) for c, name in enumerate(state.class_names)} | {
+        "(unknown)": int((kind == IGNORE_INDEX).sum())
+    }
     known = density[np.isfinite(density)]
-    return dict(count=len(rows), classes={name: m for name, m in mix.items() if m}, density=mean_or_none(known), density_known=len(known),
-                confidence=mean_or_none(state.confidence[rows]), right=mean_or_none(right[right >= 0]), right_known=int((right >= 0).sum()))
+    return dict(
+        count=len(rows),
+        classes={name: m for name, m in mix.items() if m},
+        density=mean_or_none(known),
+        density_known=len(known),
+        confidence=mean_or_none(state.confidence[rows]),
+        right=mean_or_none(right[right >= 0]),
+        right_known=int((right >= 0).sum()),
+    )
 
 # %% ../../nbs/looking/21_state.ipynb #0ef9868b
 def table_of(
-    state:PointArrays, # n points
-    rows:Sequence[int], # m of them
-)->dict[str, Any]: # columns of m values
+    state: PointArrays,  # n points
+    rows: Sequence[int],  # m of them
+) -> dict[str, Any]:  # columns of m values
     "All that is known of some points."
     rows, where = np.asarray(rows, np.int64), pixels_of(state, rows)
     name = lambda c: "" if c == IGNORE_INDEX else state.class_names[c]
-    return dict(step=np.full(len(rows), state.step), point=rows, x=state.xy[rows, 0], y=state.xy[rows, 1], image_id=where["image_id"], row=where["row"], col=where["col"],
-                pixel_x=where["x"], pixel_y=where["y"], true_class=[name(c) for c in state.label[rows]], pseudo_label=[name(c) for c in state.pseudo[rows]],
-                right=[{1: "yes", 0: "no", -1: ""}[int(r)] for r in state.right[rows]], density=state.density[rows], confidence=state.confidence[rows],
-                role=[ROLES[r] for r in state.role[rows]])
+    return dict(
+        step=np.full(len(rows), state.step),
+        point=rows,
+        x=state.xy[rows, 0],
+        y=state.xy[rows, 1],
+        image_id=where["image_id"],
+        row=where["row"],
+        col=where["col"],
+        pixel_x=where["x"],
+        pixel_y=where["y"],
+        true_class=[name(c) for c in state.label[rows]],
+        pseudo_label=[name(c) for c in state.pseudo[rows]],
+        right=[{1: "yes", 0: "no", -1: ""}[int(r)] for r in state.right[rows]],
+        density=state.density[rows],
+        confidence=state.confidence[rows],
+        role=[ROLES[r] for r in state.role[rows]],
+    )
+
 
 def csv_text(
-    table:dict[str, Any], # columns
-)->str:
+    table: dict[str, Any],  # columns
+) -> str:
     "A table as CSV with a heading; NaN is an empty field."
     out = io.StringIO(newline="")
-    writer = csv.writer(out); writer.writerow(table)
+    writer = csv.writer(out)
+    writer.writerow(table)
     plain = lambda v: "" if isinstance(v, float) and v != v else f"{v:.6g}" if isinstance(v, float) else v
-    writer.writerows([plain(v.item() if isinstance(v, np.generic) else v) for v in record] for record in zip(*table.values()))
+    writer.writerows(
+        [plain(v.item() if isinstance(v, np.generic) else v) for v in record]
+        for record in zip(*table.values())
+    )
     return out.getvalue()
+
 
 def parquet_bytes(
-    table:dict[str, Any], # columns
-)->bytes:
+    table: dict[str, Any],  # columns
+) -> bytes:
     "A table as a Parquet file."
-    try: import pyarrow as arrow, pyarrow.parquet as parquet
-    except ImportError as e: raise InputError("writing .parquet needs pyarrow: pip install 'dgcl_nb[looking]', or name a .csv file") from e
-    out = io.BytesIO(); parquet.write_table(arrow.table(table), out)
+    try:
+        import pyarrow as arrow, pyarrow.parquet as parquet
+    except ImportError as e:
+        raise InputError(
+            "writing .parquet needs pyarrow: pip install 'dgcl_nb[looking]', or name a .csv file"
+        ) from e
+    out = io.BytesIO()
+    parquet.write_table(arrow.table(table), out)
     return out.getvalue()
 
+
 def write_table(
-    table:dict[str, Any], # columns
-    path:str|Path, # ends with .csv or .parquet
-)->Path: # the file, whole or not at all
+    table: dict[str, Any],  # columns
+    path: str | Path,  # ends with .csv or .parquet
+) -> Path:  # the file, whole or not at all
     "Write a table in the format that the file's name asks for."
     path = Path(path)
-    if path.suffix not in (".csv", ".parquet"): raise InputError(f"cannot tell the format of '{path.name}'; end its name with .csv or .parquet")
-    try: return write_atomic(path, csv_text(table) if path.suffix == ".csv" else parquet_bytes(table))
-    except OSError as e: raise InputError(f"cannot write {path}: {e.strerror}; name a folder that exists and can be written") from e
+    if path.suffix not in (".csv", ".parquet"):
+        raise InputError(f"cannot tell the format of '{path.name}'; end its name with .csv or .parquet")
+    try:
+        return write_atomic(path, csv_text(table) if path.suffix == ".csv" else parquet_bytes(table))
+    except OSError as e:
+        raise InputError(
+            f"cannot write {path}: {e.strerror}; name a folder that exists and can be written"
+        ) from e
