@@ -1032,6 +1032,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'dgcl_nb.sampling.sample_negatives': ('sampling.html#sample_negatives', 'dgcl_nb/sampling.py'),
                                   'dgcl_nb.sampling.split_counts': ('sampling.html#split_counts', 'dgcl_nb/sampling.py')},
             'dgcl_nb.snapshots': { 'dgcl_nb.snapshots.Snapshot': ('snapshots.html#snapshot', 'dgcl_nb/snapshots.py'),
+                                   'dgcl_nb.snapshots.array': ('snapshots.html#array', 'dgcl_nb/snapshots.py'),
                                    'dgcl_nb.snapshots.as_array': ('snapshots.html#as_array', 'dgcl_nb/snapshots.py'),
                                    'dgcl_nb.snapshots.at_cells': ('snapshots.html#at_cells', 'dgcl_nb/snapshots.py'),
                                    'dgcl_nb.snapshots.best_known': ('snapshots.html#best_known', 'dgcl_nb/snapshots.py'),

@@ -123,10 +123,8 @@ def test_run_jobs__at_most_so_many_at_a_time(tmp_path, planned):
 def test_check_folder__other_settings(tmp_path, planned):
     job = jobs_in(tmp_path, planned)[2]
     finish(job)
-    assert (
-        check_folder(job) == "finished"
-        and check_folder(replace(job, asked=replace(job.asked, device="cpu"))) == "finished"
-    )
+    assert check_folder(job) == "finished"
+    assert check_folder(replace(job, asked=replace(job.asked, device="cpu"))) == "finished"
     with pytest.raises(
         InputError,
         match="digits-dgcl-s0 holds a run with other settings: steps is 4 there, 8 is asked for. .*--runs",
@@ -147,9 +145,8 @@ def test_table__means_pairs_and_gaps(tmp_path, planned):
     cells = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     assert ["supervised", "2", "student", "50.5 ± 0.7", "–", "51.5 ± 0.7"] in [c[:6] for c in cells]
     assert ["dgcl", "1", "teacher", "55.0", "55.5", "56.0"] in [c[:6] for c in cells]  # one seed: no spread
-    assert ["supervised", "-4.5 ± 0.0 (2/2)"] in [c[:2] for c in cells] and ["dgcl", "+1.0 (1/1)"] in [
-        c[:2] for c in cells
-    ]
+    assert ["supervised", "-4.5 ± 0.0 (2/2)"] in [c[:2] for c in cells]
+    assert ["dgcl", "+1.0 (1/1)"] in [c[:2] for c in cells]
     assert "Missing, as they failed or were not run: digits-dgcl-s1." in text and str(tmp_path) not in text
     assert (content["split_seed"], content["labelled"], content["jobs"], content["commit"]) == (
         "0",
@@ -180,9 +177,8 @@ def test_bench__command_writes_the_table_and_repeats_nothing(tmp_path, planned, 
         "mine",
     ]
     assert bench_all(args, command=None) == {}  # nothing is started
-    assert "2 finished, 0 interrupted, 0 new" in capsys.readouterr().out and {
-        p.name for p in (tmp_path / "out").iterdir()
-    } == {"mine.md", "mine.json"}
+    assert "2 finished, 0 interrupted, 0 new" in capsys.readouterr().out
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"mine.md", "mine.json"}
     with pytest.raises(InputError, match="steps is 4 there, 5 is asked for"):
         bench_all([*args, "--steps", "5"], command=None)
 

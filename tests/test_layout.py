@@ -43,11 +43,9 @@ FEW_EPOCHS = 20
 
 def test_pca__is_centred_of_unit_spread_and_about_directions_only():
     xy = pca_layout(FEATS)
-    assert (
-        xy.dtype == np.float32
-        and np.allclose(xy.mean(0), 0, atol=1e-5)
-        and spread(xy) == pytest.approx(1, abs=1e-5)
-    )
+    assert xy.dtype == np.float32
+    assert np.allclose(xy.mean(0), 0, atol=1e-5)
+    assert spread(xy) == pytest.approx(1, abs=1e-5)
     lengths = np.random.default_rng(0).uniform(0.1, 9, (len(FEATS), 1))
     np.testing.assert_allclose(pca_layout(FEATS * lengths), xy, atol=1e-4)
     rotation = np.linalg.qr(np.random.default_rng(1).normal(0, 1, (12, 12)))[0]
@@ -143,12 +141,10 @@ def test_knn__is_that_of_the_cosine():
     assert (rows == np.argsort(full, axis=1)[:, :7]).all() and (rows[:, 0] == np.arange(60)).all()
     np.testing.assert_allclose(distances[:, 1:], np.sort(full, axis=1)[:, 1:7], atol=1e-5)
     assert not distances[:, 0].any()
-    assert (
-        rows.dtype == np.int32
-        and distances.dtype == np.float32
-        and rows.flags.c_contiguous
-        and distances.flags.c_contiguous
-    )
+    assert rows.dtype == np.int32
+    assert distances.dtype == np.float32
+    assert rows.flags.c_contiguous
+    assert distances.flags.c_contiguous
 
 
 def test_knn__fewer_points_than_neighbours():
@@ -166,9 +162,8 @@ def test_umap__same_seed_same_layout_and_no_global_random_state():
     xy = umap_layout(FEATS, epochs=FEW_EPOCHS)
     assert torch.equal(state, torch.get_rng_state()) and (numpy_state == np.random.get_state()[1]).all()
     np.testing.assert_array_equal(umap_layout(FEATS, epochs=FEW_EPOCHS), xy)
-    assert (umap_layout(FEATS, epochs=FEW_EPOCHS, seed=1) != xy).any() and spread(xy) == pytest.approx(
-        1, abs=1e-3
-    )
+    assert (umap_layout(FEATS, epochs=FEW_EPOCHS, seed=1) != xy).any()
+    assert spread(xy) == pytest.approx(1, abs=1e-3)
 
 
 def test_umap__leaves_its_start_as_it_was():
@@ -250,9 +245,8 @@ def test_follow__points_that_come_and_go():
 
 def test_match__names_that_are_not_unique_match_nobody():
     assert match_rows([[1, 2], [1, 2], [3, 4]], [[1, 2], [3, 4], [5, 6]]).tolist() == [-1, 2, -1]
-    assert match_rows([7, 8], [8, 7, 8]).tolist() == [1, 0, 1] and match_rows(
-        np.zeros((0, 3)), np.zeros((2, 3))
-    ).tolist() == [-1, -1]
+    assert match_rows([7, 8], [8, 7, 8]).tolist() == [1, 0, 1]
+    assert match_rows(np.zeros((0, 3)), np.zeros((2, 3))).tolist() == [-1, -1]
     with pytest.raises(InputError, match="the same columns, such as image, row, column"):
         match_rows([[1, 2]], [1])
 
@@ -285,11 +279,9 @@ def test_links__each_row_keeps_itself_first_and_holds_no_neighbour_twice():
     feats = np.concatenate([FEATS, FEATS + 0.3])
     graph = knn_graph(feats, 8)
     rows, distances = link_graph(graph, time_links([np.arange(60), np.arange(60)]))
-    assert (
-        (rows[:, 0] == np.arange(120)).all()
-        and all(len(set(r)) == 8 for r in rows.tolist())
-        and (np.diff(distances, axis=1) >= 0).all()
-    )
+    assert (rows[:, 0] == np.arange(120)).all()
+    assert all(len(set(r)) == 8 for r in rows.tolist())
+    assert (np.diff(distances, axis=1) >= 0).all()
     assert all(i + 60 in rows[i] and i in rows[i + 60] for i in range(60))
     assert graph[0].tolist() == knn_graph(feats, 8)[0].tolist()  # the graph that came in is as it was
 
@@ -297,9 +289,8 @@ def test_links__each_row_keeps_itself_first_and_holds_no_neighbour_twice():
 def test_movement__is_free_of_size_and_nan_where_nothing_is_common():
     a, b = np.random.default_rng(0).normal(0, 1, (2, 30, 2))
     assert movement([a, b])[0] == pytest.approx(movement([9 * a, 9 * b])[0])
-    assert np.isnan(movement([a, b], [np.arange(30), np.arange(30, 60)])[0]) and np.isnan(
-        movement([a * 0, a * 0])[0]
-    )
+    assert np.isnan(movement([a, b], [np.arange(30), np.arange(30, 60)])[0])
+    assert np.isnan(movement([a * 0, a * 0])[0])
     with pytest.raises(InputError, match="30 and 9 points; give keys"):
         movement([a, b[:9]])
 
@@ -323,12 +314,12 @@ def test_umap__missing_is_a_sentence_and_pca_still_works():
     said = subprocess.run(
         [sys.executable, "-c", MISSING], env=clean_environment(), capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    assert (
-        said.pop(0) == "[]"
-        and said[0].startswith("False a UMAP layout needs the package umap-learn")
-        and "pip install 'dgcl_nb[looking]'" in said[0]
-    )
-    assert said[1].startswith("InputError") and said[1] == said[2] and said[3] == "(20, 2) (20, 2)"
+    assert said.pop(0) == "[]"
+    assert said[0].startswith("False a UMAP layout needs the package umap-learn")
+    assert "pip install 'dgcl_nb[looking]'" in said[0]
+    assert said[1].startswith("InputError")
+    assert said[1] == said[2]
+    assert said[3] == "(20, 2) (20, 2)"
 
 
 def test_warm__failure_is_kept_as_a_sentence(monkeypatch, caplog):

@@ -46,7 +46,9 @@ def test_log__is_read_in_any_pieces(tmp_path):
         for end in range(0, len(lines) + size, size):
             tail.path.write_bytes(lines[:end])
             tail.refresh()  # a line, and a letter of two bytes, may be cut anywhere
-        assert tail.records == whole.records and len(tail.records) == 8 and tail.problems == []
+        assert tail.records == whole.records
+        assert len(tail.records) == 8
+        assert tail.problems == []
 
 
 def test_log__reads_only_what_is_new(tmp_path, monkeypatch):
@@ -76,20 +78,28 @@ def test_log__cut_by_a_resume(tmp_path, grown):
 
 def test_view__of_a_run_that_begins(tmp_path):
     run = RunView(tmp_path / "run")
-    assert run.refresh() == set() and run.step == 0 and run.latest() is None and run.load_all() == []
+    assert run.refresh() == set()
+    assert run.step == 0
+    assert run.latest() is None
+    assert run.load_all() == []
     folder = young_run(tmp_path / "run")
-    assert run.refresh() == {"config"} and run.steps == 300 and not run.is_finished and run.class_names == []
+    assert run.refresh() == {"config"}
+    assert run.steps == 300
+    assert not run.is_finished
+    assert run.class_names == []
     with folder.metrics.open("w") as f:
         f.write('{"step": 25, "loss_s')
-    assert run.refresh() == set() and run.records == [] and run.problems == []
+    assert run.refresh() == set()
+    assert run.records == []
+    assert run.problems == []
     with folder.metrics.open("a") as f:
         f.write('up": 1.5}\n')
-    assert run.refresh() == {"metrics"} and run.step == 25 and run.refresh() == set()
-    assert (
-        describe_run(run) == repr(run) == "run · dgcl on digits · step 25 of 300"
-        and seconds_left(run) is None
-        and idle_seconds(run) < 30
-    )
+    assert run.refresh() == {"metrics"}
+    assert run.step == 25
+    assert run.refresh() == set()
+    assert describe_run(run) == repr(run) == "run · dgcl on digits · step 25 of 300"
+    assert seconds_left(run) is None
+    assert idle_seconds(run) < 30
 
 
 def test_view__problems_are_sentences_and_go_away(tmp_path, demo):
@@ -102,13 +112,13 @@ def test_view__problems_are_sentences_and_go_away(tmp_path, demo):
     folder.config.write_text("{")
     folder.metrics.write_bytes(b"\xff\xfe\n{}\n")
     run.refresh()
-    assert run.latest().step == 300 and [s.step for s in run.load_all()] == [300] and run.records == []
+    assert run.latest().step == 300
+    assert [s.step for s in run.load_all()] == [300]
+    assert run.records == []
     text = "\n".join(run.problems)
-    assert (
-        "config.json is damaged" in text
-        and "metrics.jsonl: 2 damaged lines are left out" in text
-        and "step_0000100.npz cannot be read as a whole snapshot" in text
-    )
+    assert "config.json is damaged" in text
+    assert "metrics.jsonl: 2 damaged lines are left out" in text
+    assert "step_0000100.npz cannot be read as a whole snapshot" in text
     path.unlink()
     young_run(tmp_path / "run")
     folder.metrics.unlink()
@@ -123,11 +133,9 @@ def test_view__snapshot_of_another_version(tmp_path, demo):
     np.savez(folder.snapshots / "step_0000300.npz", **arrays)
     run = open_run(folder.path)
     assert run.latest() is None
-    assert (
-        len(run.problems) == 1
-        and "has snapshot version 9" in run.problems[0]
-        and "update dgcl_nb" in run.problems[0]
-    )
+    assert len(run.problems) == 1
+    assert "has snapshot version 9" in run.problems[0]
+    assert "update dgcl_nb" in run.problems[0]
 
 
 def test_view__what_the_system_refuses(tmp_path, monkeypatch):
@@ -170,18 +178,14 @@ def test_view__of_a_real_run(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "build_data", few_images)
     fit(tiny_run("dgcl", out=str(tmp_path / "run"), steps=8), callbacks=[])
     run = open_run(tmp_path / "run")
-    assert (
-        run.is_finished
-        and run.step == 8
-        and run.problems == []
-        and len(run.class_names) == 11
-        and run.latest().step == 8
-    )
-    assert (
-        not run.is_made_up
-        and "finished after 8 steps" in repr(run)
-        and {"loss_sup", "lr"} <= run.records[0].keys()
-    )
+    assert run.is_finished
+    assert run.step == 8
+    assert run.problems == []
+    assert len(run.class_names) == 11
+    assert run.latest().step == 8
+    assert not run.is_made_up
+    assert "finished after 8 steps" in repr(run)
+    assert {"loss_sup", "lr"} <= run.records[0].keys()
 
 
 def test_open__names_what_is_there(tmp_path):

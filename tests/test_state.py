@@ -93,11 +93,9 @@ def test_neighbours__equal_brute_force_and_leave_the_point_out():
     np.fill_diagonal(cosines, -9)
     for i in (0, 17, 49):
         rows, found = s.neighbours(i, 8)
-        assert (
-            rows.tolist() == np.argsort(-cosines[i])[:8].tolist()
-            and np.allclose(found, cosines[i][rows], atol=1e-6)
-            and i not in rows
-        )
+        assert rows.tolist() == np.argsort(-cosines[i])[:8].tolist()
+        assert np.allclose(found, cosines[i][rows], atol=1e-6)
+        assert i not in rows
     rows, found = all_neighbours(s.feats, 8)
     assert rows.shape == (50, 8) and (rows == np.argsort(-cosines, 1)[:, :8]).all()
 
@@ -154,13 +152,11 @@ def test_summary__equals_sums_by_hand():
         [int(s.pseudo[i] if s.label[i] == IGNORE_INDEX else s.label[i]) for i in rows],
     )
     assert got["count"] == 6 and got["classes"] == {NAMES[c]: kind.count(c) for c in sorted(set(kind))}
-    assert got["confidence"] == pytest.approx(float(np.mean(s.confidence[rows]))) and got[
-        "density"
-    ] == pytest.approx(float(np.nanmean(s.density[rows])))
+    assert got["confidence"] == pytest.approx(float(np.mean(s.confidence[rows])))
+    assert got["density"] == pytest.approx(float(np.nanmean(s.density[rows])))
     known = [i for i in rows if s.label[i] != IGNORE_INDEX]
-    assert got["right_known"] == len(known) and got["right"] == pytest.approx(
-        float(np.mean(s.label[known] == s.pseudo[known]))
-    )
+    assert got["right_known"] == len(known)
+    assert got["right"] == pytest.approx(float(np.mean(s.label[known] == s.pseudo[known])))
 
 
 def test_summary__one_class_unknown_truth_and_nothing():
@@ -187,11 +183,9 @@ def test_csv__reads_back_with_awkward_names(tmp_path):
     )
     assert len(records) == 60 and {r["pseudo_label"] for r in records} == set(NAMES)
     for i, r in enumerate(records):
-        assert (
-            r["true_class"] == ("" if s.label[i] == IGNORE_INDEX else NAMES[s.label[i]])
-            and r["role"] == ROLES[s.role[i]]
-            and int(r["point"]) == i
-        )
+        assert r["true_class"] == ("" if s.label[i] == IGNORE_INDEX else NAMES[s.label[i]])
+        assert r["role"] == ROLES[s.role[i]]
+        assert int(r["point"]) == i
         assert (
             r["density"] == ""
             if np.isnan(s.density[i])
@@ -205,9 +199,8 @@ def test_parquet__reads_back(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     s = state()
     back = parquet.read_table(s.save_selection([3, 1], tmp_path / "two.parquet"))
-    assert back.column("point").to_pylist() == [3, 1] and back.column("density").to_pylist()[
-        0
-    ] == pytest.approx(float(s.density[3]), nan_ok=True)
+    assert back.column("point").to_pylist() == [3, 1]
+    assert back.column("density").to_pylist()[0] == pytest.approx(float(s.density[3]), nan_ok=True)
 
 
 def test_save__refuses(tmp_path, monkeypatch):
@@ -255,11 +248,14 @@ def test_from_snapshot__survives_the_file(tmp_path):
         (16, 16),
         (64, 64),
         len(snap.feats),
-    ) and back.xy.shape == (len(back), 2)
+    )
+    assert back.xy.shape == (len(back), 2)
     assert back.feats.dtype == back.density.dtype == np.float32 and back.label.dtype == np.int64
     empty = ExplorerState.from_snapshot(
         replace(
             snap, **{n: getattr(snap, n)[:0] for n in vars(snap) if n.startswith("pixel_") or n == "feats"}
         )
     )
-    assert len(empty) == 0 and empty.mask().tolist() == [] and len(part(back, [])) == 0
+    assert len(empty) == 0
+    assert empty.mask().tolist() == []
+    assert len(part(back, [])) == 0
