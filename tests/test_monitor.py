@@ -12,7 +12,8 @@ from helpers import few_images, metrics_of, tiny_run
 from dgcl_nb import engine
 from dgcl_nb.core import InputError
 from dgcl_nb.engine import Callback, fit, fit_async
-from dgcl_nb.looking.layout import movement, pca_layout
+from dgcl_nb.looking.layout import pca_layout
+from dgcl_nb.looking.layout_time import movement
 from dgcl_nb.looking.runs import make_demo_run, open_run
 from dgcl_nb.snapshots import load_snapshot, save_snapshot
 from dgcl_nb.widgets import monitor

@@ -29,7 +29,8 @@ import traitlets
 
 import dgcl_nb
 from ..core import InputError, RunFolder, unknown_name
-from ..looking.layout import align, carry_over, joint_layout
+from ..looking.layout import align, carry_over
+from ..looking.layout_time import joint_layout
 from ..looking.figures import curves, update_curves
 from ..looking.runs import RunView, duration, idle_seconds, open_run, seconds_left
 from ..snapshots import Snapshot

@@ -20,7 +20,8 @@ import numpy as np
 from bench_density import machine, save, table
 from sklearn.manifold import trustworthiness
 
-from dgcl_nb.looking.layout import follow_layout, joint_layout, movement, pca_layout, umap_layout
+from dgcl_nb.looking.layout import pca_layout, umap_layout
+from dgcl_nb.looking.layout_time import follow_layout, joint_layout, movement
 from dgcl_nb.snapshots import list_snapshots, load_snapshot
 
 SIZES, DIM, CLASSES = (2000, 5000, 10_000), 64, 11
