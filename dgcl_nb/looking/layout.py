@@ -136,8 +136,8 @@ def check_rows(
     xy = np.asarray(xy, np.float64)
     if xy.shape != (n, 2):
         raise InputError(
-            f"{name} has shape {xy.shape}, but there are {n} points: give ({n}, 2), with NaN where a point is "
-            "new; carry_over(previous, keys_before, keys_now) makes that of a layout of other points"
+            f"{name} has shape {xy.shape}, but there are {n} points: give ({n}, 2), with NaN where a point "
+            "is new; carry_over(previous, keys_before, keys_now) makes that of a layout of other points"
         )
     return xy
 
