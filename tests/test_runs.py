@@ -1,8 +1,9 @@
-"""Run folders as viewers see them: young, growing, cut by a resume, damaged, foreign; and the made-up run."""
+"""Run folders as viewers see them: young, growing, cut by a resume, damaged, foreign, old."""
 
 import json
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from helpers import few_images, tiny_run
 from dgcl_nb import engine
 from dgcl_nb.core import InputError, RunFolder, append_line, cut_lines_after
 from dgcl_nb.engine import fit
+from dgcl_nb.looking.demo_run import make_demo_run
 from dgcl_nb.looking.runs import (
     LogTail,
     RunView,
@@ -18,11 +20,11 @@ from dgcl_nb.looking.runs import (
     duration,
     idle_seconds,
     list_runs,
-    make_demo_run,
     open_run,
     seconds_left,
 )
-from dgcl_nb.snapshots import MAX_BYTES, load_snapshot, save_snapshot
+from dgcl_nb.result import miou_by_network
+from dgcl_nb.snapshots import load_snapshot, save_snapshot
 
 
 @pytest.fixture(scope="module")
@@ -142,16 +144,15 @@ def test_view__what_the_system_refuses(tmp_path, monkeypatch):
     run = RunView(young_run(tmp_path / "run").path)
     append_line(run.path / "metrics.jsonl", dict(step=1))
     run.refresh()
-    monkeypatch.setattr(
-        run.parts["metrics"],
-        "refresh",
-        lambda: (_ for _ in ()).throw(PermissionError(13, "Permission denied")),
-    )
+
+    def refuse():
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(run.parts["metrics"], "refresh", refuse)
     append_line(run.path / "timings.jsonl", dict(step=2))
     assert run.refresh() == {"timings"} and len(run.records) == 1
-    assert run.problems == [
-        f"metrics cannot be read (Permission denied); check the permissions of {run.path} and the disk"
-    ]
+    said = f"metrics cannot be read (Permission denied); check the permissions of {run.path} and the disk"
+    assert run.problems == [said]
 
 
 def test_view__a_snapshot_written_again_is_read_again(tmp_path, demo):
@@ -188,6 +189,26 @@ def test_view__of_a_real_run(tmp_path, monkeypatch):
     assert {"loss_sup", "lr"} <= run.records[0].keys()
 
 
+def test_view__networks_by_name_in_the_order_of_the_result(tmp_path):
+    folder = young_run(tmp_path / "run")
+    run = open_run(folder.path)
+    assert run.miou == {}
+    scored = dict(net_2=61.0, net_1=60.0, mean=None)
+    folder.result.write_text(json.dumps(dict(steps=300, predictor="net_2", miou=scored, miou_student=None)))
+    run.refresh()
+    assert list(run.miou.items()) == list(scored.items())
+
+
+def test_view__of_a_run_of_version_0_1():
+    run = open_run(Path(__file__).parent / "older" / "run-0.1")
+    assert run.is_finished and run.problems == []
+    assert list(run.miou) == ["teacher", "student"]  # the predictor first
+    assert run.miou["student"] == run.result["miou_student"]
+    scored = [miou_by_network(r) for r in run.records if r.get("event") == "eval"]
+    assert scored and all(set(s) == {"teacher", "student"} for s in scored)
+    assert [s.step for s in run.load_all()] == [4, 8, 12]
+
+
 def test_open__names_what_is_there(tmp_path):
     a = young_run(tmp_path / "a").path
     (tmp_path / "void").mkdir()
@@ -200,59 +221,5 @@ def test_open__names_what_is_there(tmp_path):
 
 
 def test_duration__has_two_figures():
-    assert [duration(s) for s in (3, 61, 3599, 3600, 90000)] == ["3 s", "1 min 1 s", "59 min", "1 h", "25 h"]
-
-
-def test_demo__is_the_same_each_time_and_small(tmp_path, demo):
-    start = time.perf_counter()
-    again = make_demo_run(tmp_path / "again", steps=300, snapshots=3, num_images=2)
-    assert time.perf_counter() - start < 20
-    for name in ("metrics.jsonl", "timings.jsonl", "result.json"):
-        assert (again / name).read_bytes() == (demo / name).read_bytes()
-    for a, b in zip(open_run(again).load_all(), open_run(demo).load_all()):
-        np.testing.assert_array_equal(a.feats, b.feats)
-        np.testing.assert_array_equal(a.density, b.density)
-    assert all(p.stat().st_size < MAX_BYTES / 10 for p in open_run(demo).snapshots)
-
-
-@pytest.mark.parametrize("method", ["dgcl", "self_training", "supervised"])
-def test_demo__has_the_fields_of_a_real_run(tmp_path, monkeypatch, method):
-    monkeypatch.setattr(engine, "build_data", few_images)
-    fit(tiny_run(method, out=str(tmp_path / "real"), steps=8, loop__sup_only_fraction=0.25), callbacks=[])
-    real, demo = (
-        open_run(tmp_path / "real"),
-        open_run(make_demo_run(tmp_path / "demo", steps=100, method=method, snapshots=1, num_images=2)),
-    )
-    assert demo.is_made_up and demo.config["method"] == method
-    made_up = set().union(*demo.records)
-    assert made_up <= set().union(*real.records) | {"inactive"}
-    assert {n for r in real.records for n in r if n.startswith(("loss_", "miou_"))} == {
-        n for n in made_up if n.startswith(("loss_", "miou_"))
-    }
-    assert set(demo.result) <= set(real.result) and set(demo.timings[0]) == set(real.timings[0])
-
-
-def test_demo__clusters_tighten(demo):
-    def compactness(snap):
-        x = snap.feats.astype(np.float32)
-        x /= np.linalg.norm(x, axis=1, keepdims=True)
-        centre = np.stack(
-            [
-                x[snap.pixel_pseudo == c].mean(0) if (snap.pixel_pseudo == c).any() else np.zeros(x.shape[1])
-                for c in range(11)
-            ]
-        )
-        return float((x * centre[snap.pixel_pseudo]).sum(1).mean())
-
-    found = [compactness(s) for s in open_run(demo).load_all()]
-    assert found == sorted(found) and found[-1] > found[0] + 0.05
-
-
-def test_demo__says_what_cannot_be(tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").touch()
-    with pytest.raises(InputError, match="is not empty and holds no made-up run"):
-        make_demo_run(tmp_path / "mine")
-    with pytest.raises(InputError, match="choose dgcl, self_training or supervised"):
-        make_demo_run(tmp_path / "x", method="gct")
-    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+    spans = (3, 61, 3599, 3600, 90000)
+    assert [duration(s) for s in spans] == ["3 s", "1 min 1 s", "59 min", "1 h", "25 h"]

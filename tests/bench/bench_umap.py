@@ -129,7 +129,7 @@ def measure_run(folder):
 
 def demo_run(folder):
     "A run folder without training, to measure where no run is given."
-    from dgcl_nb.looking.runs import make_demo_run
+    from dgcl_nb.looking.demo_run import make_demo_run
 
     make_demo_run(folder)
     return folder
