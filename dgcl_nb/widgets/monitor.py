@@ -209,7 +209,8 @@ import os, pickle, sys
 if hasattr(os, "nice"): os.nice(10)
 back = os.fdopen(os.dup(1), "wb"); os.dup2(2, 1)
 try:
-    from dgcl_nb.looking.layout import follow_layout, warm_umap
+    from dgcl_nb.looking.layout import warm_umap
+    from dgcl_nb.looking.layout_time import follow_layout
     warm_umap().join()
 except Exception: pass
 while True:
