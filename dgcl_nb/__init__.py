@@ -15,6 +15,7 @@ Modules:
 - `dgcl_nb.engine`: The loop: fetch, losses, step, after_step; once in a while it evaluates, shows itself and saves.
 - `dgcl_nb.evaluate`: A run scored again, by any protocol and on any data of its classes: `python -m dgcl_nb.evaluate RUN`.
 - `dgcl_nb.evaluation`: Whole images or sliding windows, several sizes and mirror images on request, always at the original resolution; every image once, and the protocol stands in the output.
+- `dgcl_nb.jobs`: Many training runs as child processes: what is there already, what is missing, and what went wrong.
 - `dgcl_nb.looking.demo_run`: The folder of a run that never was: real scenes, invented maps, features, curves and scores.
 - `dgcl_nb.looking.figures`: Arrays in, figure out: curves of a run, feature clusters, predictions side by side, density by class, and the test of the paper's claim about sparse regions.
 - `dgcl_nb.looking.layout`: From feature vectors to points on a screen: a PCA view at once, and UMAP over the exact neighbours of the density.
@@ -33,6 +34,7 @@ Modules:
 - `dgcl_nb.result`: What a finished run claims: reading `result.json`, whatever version wrote it.
 - `dgcl_nb.sampling`: Which pixels pull and which are pulled: anchors, positives and negatives of the contrastive loss, chosen by density, by confidence or by chance.
 - `dgcl_nb.snapshots`: What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
+- `dgcl_nb.tables`: From the results of many runs to one table: mean and spread over seeds, and paired differences to the best baseline.
 - `dgcl_nb.train`: One command trains a method and leaves a run folder: `python -m dgcl_nb.train`.
 - `dgcl_nb.views`: What a network is shown of an image: the weak view, the strong view, and CutMix - with image, target and valid mask always moved together.
 - `dgcl_nb.widgets.explorer`: Pixel features as a picture to be asked: sliders for density and confidence, neighbours, a lasso that marks pixels in their images, and clusters seen forming.
