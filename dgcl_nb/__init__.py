@@ -29,13 +29,16 @@ Modules:
 - `dgcl_nb.engine`: The loop: fetch, losses, step, after_step; once in a while it evaluates, shows itself and saves.
 - `dgcl_nb.evaluate`: A run scored again, by any protocol and on any data of its classes: `python -m dgcl_nb.evaluate RUN`.
 - `dgcl_nb.evaluation`: A network scored on a data set: every image once, by one process or by many, with the protocol in the output and the network as it was before.
+- `dgcl_nb.jobs`: Many training runs as child processes: what is there already, what is missing, and what went wrong.
 - `dgcl_nb.look`: What a method makes of a few images while it trains: the one question that snapshots, widgets and reports ask of every method.
 - `dgcl_nb.looking.clusters`: Features as points in a plane: coloured by class or by a value, and two runs side by side with their scores.
 - `dgcl_nb.looking.curves`: Do the losses fall, are the pseudo-labels worth learning from, and does the score follow?
+- `dgcl_nb.looking.demo_run`: The folder of a run that never was: real scenes, invented maps, features, curves and scores.
 - `dgcl_nb.looking.density_claim`: Are sparse features under-trained? Numbers only: bins of density, sparse against dense at equal confidence, and how sure the answer is.
 - `dgcl_nb.looking.density_figures`: Density by class before and after, and the test of the claim about sparse features as a figure.
 - `dgcl_nb.looking.figures`: What all figures have in common - ground, text, colours, names of classes - and how a figure becomes a picture.
-- `dgcl_nb.looking.layout`: From feature vectors to points on a screen: a PCA view at once, UMAP over the exact neighbours of the density, and one layout over time that an eye can follow.
+- `dgcl_nb.looking.layout`: From feature vectors to points on a screen: a PCA view at once, and UMAP over the exact neighbours of the density.
+- `dgcl_nb.looking.layout_time`: One layout for all snapshots of a run, live or afterwards, that an eye can follow.
 - `dgcl_nb.looking.runs`: Reading a run folder: finished, half-copied, or being written at this moment by another process.
 - `dgcl_nb.looking.tiles`: Label maps in the colours of a palette, and images with the predictions of several runs side by side.
 - `dgcl_nb.losses`: Two terms: learn from labels, and learn from pseudo-labels.
@@ -52,10 +55,12 @@ Modules:
 - `dgcl_nb.processes`: What differs on a GPU, and with several processes: the device, its arithmetic, what the ranks agree on, and what becomes of one that loses the others.
 - `dgcl_nb.pseudo_labels`: What a network believes of an unlabelled pixel, how sure it is, and how many of these beliefs may be used as labels.
 - `dgcl_nb.report`: A run on one page that needs no network, no kernel and no Python: `python -m dgcl_nb.report runs/x`.
+- `dgcl_nb.result`: What a finished run claims: reading `result.json`, whatever version wrote it.
 - `dgcl_nb.run_folder`: Files that are whole or absent, sealed with a checksum, and the folder in which a run keeps them.
 - `dgcl_nb.sampling`: Which pixels pull and which are pulled: anchors, positives and negatives of the contrastive loss, chosen by density, by confidence or by chance.
 - `dgcl_nb.settings`: From lines of text to a frozen object: sections of `settings.ini`, flags, and the way back from `config.json`.
 - `dgcl_nb.snapshots`: What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
+- `dgcl_nb.tables`: From the results of many runs to one table: mean and spread over seeds, and paired differences to the best baseline.
 - `dgcl_nb.teacher`: A copy of the network that follows it slowly: an average over its past, which labels what the network has to learn.
 - `dgcl_nb.timing`: Named parts of a step, timed where they happen, and free where nobody asks.
 - `dgcl_nb.train`: One command trains a method and leaves a run folder: `python -m dgcl_nb.train`.

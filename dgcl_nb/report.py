@@ -459,7 +459,7 @@ def cluster_figure(
     layout:str="pca", # or umap
 )->Figure:
     "The feature clusters of two runs in one layout, with the scores of each."
-    from dgcl_nb.looking.layout import joint_layout
+    from dgcl_nb.looking.layout_time import joint_layout
     from dgcl_nb.looking.clusters import clusters_side_by_side
     from dgcl_nb.metrics import ClusterScores
     snaps, names = last_of_both(a, b), ("silhouette", "calinski_harabasz", "davies_bouldin")
@@ -544,7 +544,7 @@ def explorer_view(
     layout:str="pca", # or umap
 )->Html:
     "The sampled features of all snapshots in one layout."
-    from dgcl_nb.looking.layout import joint_layout
+    from dgcl_nb.looking.layout_time import joint_layout
     from dgcl_nb.widgets.explorer import Explorer, explorer_values, usable
     from dgcl_nb.widgets.state import ExplorerState
     snapshots, note = usable([smaller(s, amount) for s in spread_out(run.load_all(), amount.steps)])

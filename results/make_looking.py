@@ -5,6 +5,7 @@
 explorer.png and overlay.png are the report's views as a browser draws them, after some real keys and clicks;
 clusters.png and predictions.png are the figures that compare two runs, the baseline left.
 """
+
 import io
 import sys
 import tempfile
@@ -30,7 +31,8 @@ def save_small(png: bytes, path: Path) -> None:
     for picture in (image, image.quantize(256, dither=Image.Dither.NONE)):
         out = io.BytesIO()
         picture.save(out, "PNG", optimize=True)
-        if len(out.getvalue()) <= MAX_BYTES: break
+        if len(out.getvalue()) <= MAX_BYTES:
+            break
     write_atomic(path, out.getvalue())
     print(f"{path}: {len(out.getvalue()) // 1000} kB")
 
@@ -40,18 +42,24 @@ def explorer(page: Page) -> bytes:
     view = page.locator(".explorer-view")
     upper = view.locator("input[type=range][data-bound=high]").first
     low, high = (float(upper.get_attribute(name)) for name in ("min", "max"))
-    upper.evaluate("(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }", low + 0.7 * (high - low))
+    upper.evaluate(
+        "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }",
+        low + 0.7 * (high - low),
+    )
     stage, tip = view.locator("canvas.dgcl-over"), view.locator(".dgcl-tip")
     stage.focus()
     for _ in range(PRESSES):
         page.keyboard.press("ArrowRight")
         page.wait_for_timeout(30)
-        if "wrong" in tip.inner_text(): break
+        if "wrong" in tip.inner_text():
+            break
     page.keyboard.press("Enter")
     stage.evaluate("canvas => canvas.blur()")
     page.mouse.move(5, 5)
     page.wait_for_timeout(1000)
-    tip.evaluate("tip => { tip.hidden = true; }")                              # its values stand at the side as well, and it hides the lines
+    tip.evaluate(
+        "tip => { tip.hidden = true; }"
+    )  # its values stand at the side as well, and it hides the lines
     return view.screenshot()
 
 
@@ -84,7 +92,8 @@ def views(run: Path) -> dict[str, bytes]:
 def main(dgcl: Path, baseline: Path) -> None:
     "Write all four."
     runs = open_runs([baseline, dgcl])
-    for name, png in views(dgcl).items(): save_small(png, RESULTS / f"{name}.png")
+    for name, png in views(dgcl).items():
+        save_small(png, RESULTS / f"{name}.png")
     with tempfile.TemporaryDirectory() as folder:
         for figure in (cluster_figure(*runs, layout="umap"), prediction_figure(*runs)):
             path = Path(folder, f"{figure.name}.png")

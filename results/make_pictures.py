@@ -1,7 +1,8 @@
 """The picture of README.md, from the last snapshots of two finished runs.
 
-    python results/make_pictures.py [SELF_TRAINING_RUN] [DGCL_RUN]
+python results/make_pictures.py [SELF_TRAINING_RUN] [DGCL_RUN]
 """
+
 import sys
 from pathlib import Path
 
@@ -18,8 +19,16 @@ def picture(baseline: str, dgcl: str, path: Path) -> None:
     "One column a scene: image, truth, two predictions, density."
     old, new = load_snapshot(baseline), load_snapshot(dgcl)
     assert old.image_id == new.image_id, "the two runs show different images"
-    colour = lambda labels: new.palette[labels.clip(max=len(new.palette) - 1)] * (labels != IGNORE_INDEX)[..., None]
-    rows = {"image": new.image, "truth": colour(new.target), "self-training": colour(old.prediction), "DGCL": colour(new.prediction), "density": new.density.astype("float32")}
+    colour = lambda labels: (
+        new.palette[labels.clip(max=len(new.palette) - 1)] * (labels != IGNORE_INDEX)[..., None]
+    )
+    rows = {
+        "image": new.image,
+        "truth": colour(new.target),
+        "self-training": colour(old.prediction),
+        "DGCL": colour(new.prediction),
+        "density": new.density.astype("float32"),
+    }
     n = min(NUM_IMAGES, len(new.image))
     fig, axs = plt.subplots(len(rows), n, figsize=(1.1 * n + 0.6, 1.1 * len(rows)), dpi=80)
     low, high = rows["density"][:n].min(), rows["density"][:n].max()
@@ -36,5 +45,9 @@ def picture(baseline: str, dgcl: str, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    runs = sys.argv[1:3] if len(sys.argv) > 2 else [str(ROOT / f"runs/digits-{m}-s0") for m in ("self_training", "dgcl")]
+    runs = (
+        sys.argv[1:3]
+        if len(sys.argv) > 2
+        else [str(ROOT / f"runs/digits-{m}-s0") for m in ("self_training", "dgcl")]
+    )
     picture(*runs, ROOT / "results" / "digits.png")

@@ -1,8 +1,9 @@
 """Put the tables of results/ into README.md, between `<!-- results/NAME.md -->` and `<!-- end -->`.
 
-    python results/update_readme.py          # write
-    python results/update_readme.py --check  # exit 1 if README.md would change
+python results/update_readme.py          # write
+python results/update_readme.py --check  # exit 1 if README.md would change
 """
+
 import re
 import sys
 from pathlib import Path

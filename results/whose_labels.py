@@ -6,6 +6,7 @@ truth     unlabelled cells with a wrong pseudo-label are left out of the contras
 labelled  only cells of labelled images take part
 agreed    only cells whose pseudo-label is also the student's own prediction
 Everything else, the loss on pseudo-labels included, stays as it is. LOG.md has what came out."""
+
 import sys
 
 import torch
@@ -21,7 +22,8 @@ KINDS = ("truth", "labelled", "agreed")
 def wrong_cells(kind, pixels, own, num_labelled):
     "Which cells (N,) bool lose their label; `own` (N,) is the student's prediction, the first `num_labelled` rows are of labelled images."
     unlabelled = torch.arange(len(own)) >= num_labelled
-    if kind == "truth": return unlabelled & (pixels.labels != IGNORE_INDEX) & (pixels.truth != pixels.labels)
+    if kind == "truth":
+        return unlabelled & (pixels.labels != IGNORE_INDEX) & (pixels.truth != pixels.labels)
     return unlabelled if kind == "labelled" else unlabelled & (own != pixels.labels)
 
 
@@ -35,10 +37,12 @@ def with_labels(kind):
         num_labelled = outs[0].feats[:, 0].numel()
         px = px._replace(labels=px.labels.masked_fill(wrong_cells(kind, px, own, num_labelled), IGNORE_INDEX))
         return measure_density(px, self.bank, self.cfg)
+
     return pixels
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in KINDS: sys.exit(f"{__doc__}\n\nerror: the first word must be one of {', '.join(KINDS)}")
+    if len(sys.argv) < 2 or sys.argv[1] not in KINDS:
+        sys.exit(f"{__doc__}\n\nerror: the first word must be one of {', '.join(KINDS)}")
     DGCL.pixels = with_labels(sys.argv[1])
     main(["--method", "dgcl", *sys.argv[2:]])

@@ -1,4 +1,5 @@
 """The bench: runs as children, nothing twice, failures by name, one table."""
+
 import json
 import re
 import subprocess
@@ -8,43 +9,82 @@ from dataclasses import replace
 
 import pytest
 from helpers import DGCL, TINY, flags
+from sync_gate import ROOT
 
-from dgcl_nb import bench
-from dgcl_nb.bench import ABLATION, Bench, Job, bench_all, best_baseline, check_folder, collect, main, plan_jobs, rows_of, run_jobs
+from dgcl_nb.bench import ABLATION, PROPOSED, Bench, bench_all, main, make_tables, parse_rows, plan_jobs
 from dgcl_nb.config import run_to_dict
 from dgcl_nb.core import InputError
 from dgcl_nb.run_folder import RunFolder, read_lines
+from dgcl_nb.jobs import Job, Row, check_folder, child_env, run_jobs
+from dgcl_nb.tables import RowResult, best_baseline, collect, difference_table, main_table, table_figures
 
-SETTINGS = flags({k: v for k, v in (TINY | DGCL).items() if k != "steps"})     # of real runs, behind the --
+SETTINGS = flags({k: v for k, v in (TINY | DGCL).items() if k != "steps"})  # of real runs, behind the --
 
 
 @pytest.fixture(scope="module")
 def planned():
     "Parsing takes half a second a row, so it is done once."
-    return plan_jobs(Bench(seeds=2, steps=4, runs="runs/none"), rows_of(Bench()))
+    return plan_jobs(Bench(seeds=2, steps=4, runs="runs/none"), parse_rows(Bench()))
 
 
-def jobs_in(folder, planned): return [replace(j, folder=RunFolder(folder/j.name)) for j in planned]
+def jobs_in(folder, planned):
+    return [replace(j, folder=RunFolder(folder / j.name)) for j in planned]
 
 
 def result(job: Job, **more):
+    "A result as version 0.1.0 wrote it."
     alone = job.row.method == "supervised"
-    miou = dict(supervised=50., self_training=54., dgcl=55.)[job.row.method] + job.seed
-    return dict(method=job.row.method, seed=job.seed, steps=4, seconds_per_step=.1, peak_rss_mb=900., predictor="student" if alone else "teacher",
-                miou_student=miou, miou_teacher=None if alone else miou + .5, best_miou=miou + 1, iou_per_class=dict(background=97., zero=None),
-                silhouette=.2, calinski_harabasz=300., davies_bouldin=None, protocol="whole", device="cpu", processes=1, threads=1,
-                environment=dict(torch="2", commit="abc")) | more
+    miou = dict(supervised=50.0, self_training=54.0, dgcl=55.0)[job.row.method] + job.seed
+    written = dict(
+        method=job.row.method,
+        seed=job.seed,
+        steps=4,
+        seconds_per_step=0.1,
+        peak_rss_mb=900.0,
+        predictor="student" if alone else "teacher",
+        miou_student=miou,
+        miou_teacher=None if alone else miou + 0.5,
+        best_miou=miou + 1,
+        iou_per_class=dict(background=97.0, zero=None),
+        silhouette=0.2,
+        calinski_harabasz=300.0,
+        davies_bouldin=None,
+        protocol="whole",
+        device="cpu",
+        processes=1,
+        threads=1,
+        environment=dict(torch="2", commit="abc"),
+    )
+    return written | more
 
 
 def finish(job, **more):
-    job.folder.create().config.write_text(json.dumps(run_to_dict(job.asked))); job.folder.result.write_text(json.dumps(result(job, **more)))
+    job.folder.create().config.write_text(json.dumps(run_to_dict(job.asked)))
+    job.folder.result.write_text(json.dumps(result(job, **more)))
 
 
-def python(code): return lambda job: [sys.executable, "-S", "-c", code.replace("FOLDER", str(job.folder.path)).replace("SEED", str(job.seed))]
+def python(code):
+    "What runs some lines of Python in place of a training."
+
+    def command(job):
+        return [sys.executable, "-S", "-c", code.replace("FOLDER", str(job.folder.path))]
+
+    return command
+
+
+def silent(line):
+    pass
+
+
+def cells_of(text):
+    "The cells of all Markdown tables in a text."
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
 
 
 def test_jobs__seed_by_seed_and_named_after_rows(planned):
-    assert [j.name for j in planned] == [f"digits-{m}-s{s}" for s in (0, 1) for m in ("supervised", "self_training", "dgcl")]
+    methods = ("supervised", "self_training", "dgcl")
+    assert [j.name for j in planned] == [f"digits-{m}-s{s}" for s in (0, 1) for m in methods]
     assert {(j.asked.seed, j.asked.steps, j.asked.data.split_seed) for j in planned} == {(0, 4, 0), (1, 4, 0)}
 
 
@@ -54,89 +94,201 @@ def test_ablation__density_row_is_the_plain_run(planned):
     assert [j.asked.dgcl.sampling.strategy for j in jobs] == ["random", "confidence", "density"]
 
 
+WRITE_OR_FAIL = """
+import sys, pathlib
+folder = pathlib.Path("FOLDER")
+print("reading")
+if not folder.is_dir():
+    sys.exit("fire")
+(folder / "result.json").write_text("{}")
+"""
+
+
 def test_run_jobs__failure_is_named_and_others_go_on(tmp_path, planned):
     jobs, said = jobs_in(tmp_path, planned)[:3], []
-    for j in jobs[1:]: j.folder.create()
-    write = "import sys, pathlib; p = pathlib.Path('FOLDER'); print('reading'); (p/'result.json').write_text('{}') if p.is_dir() else sys.exit('fire')"
-    failed = run_jobs(jobs, Bench(jobs=2), python(write), said.append)
+    for j in jobs[1:]:
+        j.folder.create()
+    failed = run_jobs(jobs, 2, command=python(WRITE_OR_FAIL), say=said.append)
     assert list(failed) == ["digits-supervised-s0"]
-    assert (why := failed["digits-supervised-s0"]).endswith("reading\nfire") and "exit status 1" in why
-    assert any(line.startswith("[3/3]") for line in said) and sum("FAILED" in line for line in said) == 1
-    assert [(r["run"], r["jobs"]) for r in read_lines(tmp_path/"starts.jsonl")] == [(j.name, 2) for j in jobs]
+    why = failed["digits-supervised-s0"]
+    assert why.endswith("reading\nfire") and "exit status 1" in why
+    assert any(line.startswith("[3/3]") for line in said)
+    assert sum("FAILED" in line for line in said) == 1
+    starts = read_lines(tmp_path / "starts.jsonl")
+    assert [(r["run"], r["jobs"]) for r in starts] == [(j.name, 2) for j in jobs]
+
+
+NOTE_TIMES = """
+import os, time
+def note(change):
+    with open(os.path.dirname("FOLDER") + "/times", "a") as f:
+        f.write(f"{time.time()} {change}\\n")
+note(1)
+time.sleep(.3)
+note(-1)
+"""
 
 
 def test_run_jobs__at_most_so_many_at_a_time(tmp_path, planned):
-    note = "with open(os.path.dirname('FOLDER') + '/times', 'a') as f: f.write(f'{time.time()} %d\\n')\n"
-    code = f"import time, os\n{note % 1}time.sleep(.3)\n{note % -1}"
-    run_jobs(jobs_in(tmp_path, planned), Bench(jobs=2), python(code), lambda line: None)
+    run_jobs(jobs_in(tmp_path, planned), 2, command=python(NOTE_TIMES), say=silent)
     going = most = 0
-    for line in sorted((tmp_path/"times").read_text().splitlines()): going += int(line.split()[1]); most = max(most, going)
+    for line in sorted((tmp_path / "times").read_text().splitlines()):
+        going += int(line.split()[1])
+        most = max(most, going)
     assert going == 0 and most == 2
 
 
 def test_check_folder__other_settings(tmp_path, planned):
-    job = jobs_in(tmp_path, planned)[2]; finish(job)
-    assert check_folder(job) == "finished" and check_folder(replace(job, asked=replace(job.asked, device="cpu"))) == "finished"
-    with pytest.raises(InputError, match="digits-dgcl-s0 holds a run with other settings: steps is 4 there, 8 is asked for. .*--runs"):
+    job = jobs_in(tmp_path, planned)[2]
+    finish(job)
+    assert check_folder(job) == "finished"
+    assert check_folder(replace(job, asked=replace(job.asked, device="cpu"))) == "finished"
+    said = "digits-dgcl-s0 holds a run with other settings: steps is 4 there, 8 is asked for. .*--runs"
+    with pytest.raises(InputError, match=said):
         check_folder(replace(job, asked=replace(job.asked, steps=8)))
-    job.folder.result.unlink(); assert check_folder(job) == "interrupted"
+    job.folder.result.unlink()
+    assert check_folder(job) == "interrupted"
 
 
 def test_table__means_pairs_and_gaps(tmp_path, planned):
-    jobs = jobs_in(tmp_path, planned); options = Bench(runs=str(tmp_path))
-    for j in jobs[:-1]: finish(j)
-    table = collect(jobs); assert best_baseline(table).row.label == "self_training"
-    text, content = bench.make_report(jobs, options, "the command")
-    cells = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
-    assert ["supervised", "2", "student", "50.5 ± 0.7", "–", "51.5 ± 0.7"] in [c[:6] for c in cells]
-    assert ["dgcl", "1", "teacher", "55.0", "55.5", "56.0"] in [c[:6] for c in cells]          # one seed: no spread
-    assert ["supervised", "-4.5 ± 0.0 (2/2)"] in [c[:2] for c in cells] and ["dgcl", "+1.0 (1/1)"] in [c[:2] for c in cells]
-    assert "Missing, as they failed or were not run: digits-dgcl-s1." in text and str(tmp_path) not in text
-    assert (content["split_seed"], content["labelled"], content["jobs"], content["commit"]) == ("0", "250", "unknown", "abc")
-    first = content["rows"][0]; assert first["iou_per_class"]["background"]["mean"] == 97 and first["davies_bouldin"]["mean"] is None
-    assert content["differences"][1]["miou"]["values"] == [1.]
+    jobs = jobs_in(tmp_path, planned)
+    for j in jobs[:-1]:
+        finish(j)
+    assert best_baseline(collect(jobs), proposed=PROPOSED).row.label == "self_training"
+    text, content = make_tables(jobs, Bench(runs=str(tmp_path)), "the command")
+    cells = cells_of(text)
+    assert cells[0][:6] == ["", "n", "predictor", "mIoU", "mIoU student", "best"]
+    assert ["supervised", "2", "student", "50.5 ± 0.7", "50.5 ± 0.7", "51.5 ± 0.7"] in [c[:6] for c in cells]
+    assert ["dgcl", "1", "teacher", "55.5", "55.0", "56.0"] in [c[:6] for c in cells]  # one seed: no spread
+    assert ["supervised", "-4.5 ± 0.0 (2/2)"] in [c[:2] for c in cells]
+    assert ["dgcl", "+1.0 (1/1)"] in [c[:2] for c in cells]
+    assert "Missing, as they failed or were not run: digits-dgcl-s1." in text
+    assert str(tmp_path) not in text
+    facts = [content[key] for key in ("split_seed", "labelled", "jobs", "commit")]
+    assert facts == ["0", "250", "unknown", "abc"]
+    first = content["rows"][0]
+    assert first["iou_per_class"]["background"]["mean"] == 97
+    assert first["davies_bouldin"]["mean"] is None
+    assert first["networks"] == dict(student=first["miou"])
+    assert content["differences"][1]["miou"]["values"] == [1.0]
+
+
+def test_table__networks_by_any_name(tmp_path, planned):
+    jobs = jobs_in(tmp_path, planned)
+    scored = dict(
+        supervised={"student": 50.0},
+        self_training={"net 1": 61.0, "net 2": 60.0},
+        dgcl={"mean": 62.0, "net 1": 61.0, "student": None},
+    )
+    for j in jobs:
+        miou = scored[j.row.method]
+        finish(j, miou=miou, predictor=next(iter(miou)), miou_student=None, miou_teacher=None)
+    cells = cells_of(main_table(collect(jobs)))
+    assert cells[0][2:8] == ["predictor", "mIoU", "mIoU net 2", "mIoU net 1", "mIoU student", "best"]
+    assert [c[2:7] for c in cells[2:]] == [
+        ["student", "50.0 ± 0.0", "–", "–", "50.0 ± 0.0"],
+        ["net 1", "61.0 ± 0.0", "60.0 ± 0.0", "61.0 ± 0.0", "–"],
+        ["mean", "62.0 ± 0.0", "–", "61.0 ± 0.0", "–"],
+    ]
+
+
+def rows_from(content):
+    "The rows of a table from its JSON, which holds every single value."
+    rows = []
+    for r in content["rows"]:
+        keys = [key for key, value in r.items() if isinstance(value, dict) and "values" in value]
+        results = {seed: {key: r[key]["values"][i] for key in keys} for i, seed in enumerate(r["seeds"])}
+        for seed, figures in results.items():
+            miou = figures.pop("miou")
+            results[seed] = table_figures(figures | dict(predictor=r["predictor"]))
+            assert results[seed]["miou"] == miou
+        rows.append(RowResult(Row(r["label"], r["method"]), results))
+    return rows
+
+
+@pytest.mark.parametrize("name", ["bench-digits", "bench-digits-ablation"])
+def test_table__the_committed_ones_follow_from_their_json(name):
+    content = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    text = (ROOT / "results" / f"{name}.md").read_text(encoding="utf-8")
+    rows = rows_from(content)
+    base = best_baseline(rows, proposed=PROPOSED)
+    assert difference_table(rows, base) in text
+    assert [d["label"] for d in content["differences"]] == [r.row.label for r in rows if r is not base]
+    for row, old in zip(rows, cells_of(text)[2:]):
+        # a table of version 0.1.0 has the student and the teacher where a new one has the predictor first
+        new = cells_of(main_table([row]))[2]
+        assert new[:3] == old[:3] and new[-6:] == old[-6:]
+        assert new[3] == old[3 if row.predictor == "student" else 4]
 
 
 def test_bench__command_writes_the_table_and_repeats_nothing(tmp_path, planned, capsys):
-    for j in jobs_in(tmp_path/"runs", planned): finish(j)
-    args = ["--methods", "supervised", "--seeds", "2", "--steps", "4", "--runs", str(tmp_path/"runs"), "--out", str(tmp_path/"out"), "--name", "mine"]
-    assert bench_all(args, command=None) == {}                                            # nothing is started
-    assert "2 finished, 0 interrupted, 0 new" in capsys.readouterr().out and {p.name for p in (tmp_path/"out").iterdir()} == {"mine.md", "mine.json"}
-    with pytest.raises(InputError, match="steps is 4 there, 5 is asked for"): bench_all([*args, "--steps", "5"], command=None)
+    for j in jobs_in(tmp_path / "runs", planned):
+        finish(j)
+    options = dict(methods="supervised", seeds=2, steps=4, name="mine")
+    args = flags(options | dict(runs=tmp_path / "runs", out=tmp_path / "out"))
+    assert bench_all(args, command=None) == {}  # nothing is started
+    assert "2 finished, 0 interrupted, 0 new" in capsys.readouterr().out
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"mine.md", "mine.json"}
+    with pytest.raises(InputError, match="steps is 4 there, 5 is asked for"):
+        bench_all([*args, "--steps", "5"], command=None)
 
 
-def test_bench__errors_of_the_input(capsys):
-    for args, message in ((["--methods", "dgcll"], "did you mean dgcl"), (["--seeds", "-1"], "--seeds is -1"), (["--rows", "dgcl"], "LABEL: METHOD FLAGS"),
-                          (["--methods", "dgcl", "--", "--seed", "3"], "--seed is set for each run by the bench")):
-        with pytest.raises(SystemExit) as e: main(args)
-        assert e.value.code == 2 and message in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--methods", "dgcll"], "did you mean dgcl"),
+        (["--seeds", "-1"], "--seeds is -1"),
+        (["--rows", "dgcl"], "LABEL: METHOD FLAGS"),
+        (["--methods", "dgcl", "--", "--seed", "3"], "--seed is set for each run by the bench"),
+    ],
+)
+def test_bench__errors_of_the_input(capsys, args, message):
+    with pytest.raises(SystemExit) as e:
+        main(args)
+    assert e.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_bench__real_runs_are_trained_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    args = ["--methods", "supervised", "dgcl", "--seeds", "1", "--steps", "4", "--threads", "1", "--jobs", "2", "--", *SETTINGS]
+    args = flags(dict(methods="supervised dgcl", seeds=1, steps=4, threads=1, jobs=2))
+    args += ["--", *SETTINGS]
     assert bench_all(args) == {}, capsys.readouterr().out
-    content = json.loads((tmp_path/"results/bench-digits.json").read_text())
+    content = json.loads((tmp_path / "results/bench-digits.json").read_text())
     assert [(r["label"], r["miou"]["n"]) for r in content["rows"]] == [("supervised", 1), ("dgcl", 1)]
     assert content["threads"] == "1" and content["crowded"] == ["supervised", "dgcl"]
-    assert "step/s" not in (tmp_path/"runs/bench/digits-dgcl-s0.log").read_text()         # no bars
-    result = tmp_path/"runs/bench/digits-dgcl-s0/result.json"; before = result.stat().st_mtime_ns
-    assert bench_all(args, command=None) == {} and result.stat().st_mtime_ns == before
+    assert "step/s" not in (tmp_path / "runs/bench/digits-dgcl-s0.log").read_text()  # no bars
+    result = tmp_path / "runs/bench/digits-dgcl-s0/result.json"
+    before = result.stat().st_mtime_ns
+    assert bench_all(args, command=None) == {}
+    assert result.stat().st_mtime_ns == before
 
 
 @pytest.mark.slow
 def test_bench__stopped_and_gone_on(tmp_path):
-    args = ["--methods", "supervised", "--seeds", "1", "--steps", "4000", "--threads", "1", "--", *SETTINGS]
-    folder = RunFolder(tmp_path/"runs/bench/digits-supervised-s0"); log = folder.path.with_name("digits-supervised-s0.log")
-    start = lambda: subprocess.Popen([sys.executable, "-m", "dgcl_nb.bench", *args], cwd=tmp_path, env=bench.child_env(1), stdout=subprocess.PIPE,
-                                     stderr=subprocess.STDOUT, text=True)
+    args = [*flags(dict(methods="supervised", seeds=1, steps=4000, threads=1)), "--", *SETTINGS]
+    folder = RunFolder(tmp_path / "runs/bench/digits-supervised-s0")
+    log = folder.path.with_name("digits-supervised-s0.log")
+
+    def start():
+        command = [sys.executable, "-m", "dgcl_nb.bench", *args]
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(command, cwd=tmp_path, env=child_env(1), **pipes)
+
     def wait_for(happened):
         until = time.time() + 120
         while not happened():
-            assert time.time() < until, log.read_text(); time.sleep(.1)
-    going = start(); wait_for(folder.metrics.exists)
-    going.terminate(); assert "the same command goes on" in going.communicate(timeout=120)[0] and going.returncode == 130
+            assert time.time() < until, log.read_text()
+            time.sleep(0.1)
+
+    going = start()
+    wait_for(folder.metrics.exists)
+    going.terminate()
+    assert "the same command goes on" in going.communicate(timeout=120)[0]
+    assert going.returncode == 130
     step = int(re.search(r"stopped after step (\d+) of 4000", log.read_text())[1])
-    assert (folder.checkpoints/f"step_{step:07d}.pt").is_file()                             # the child saved before it went
-    going = start(); wait_for(lambda: f"going on from step {step}" in log.read_text())
-    going.terminate(); assert "1 interrupted" in going.communicate(timeout=120)[0]
+    assert (folder.checkpoints / f"step_{step:07d}.pt").is_file()  # the child saved before it went
+    going = start()
+    wait_for(lambda: f"going on from step {step}" in log.read_text())
+    going.terminate()
+    assert "1 interrupted" in going.communicate(timeout=120)[0]

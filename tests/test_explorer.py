@@ -9,7 +9,8 @@ import pytest
 from test_state import NAMES, part, state
 
 from dgcl_nb.core import InputError
-from dgcl_nb.looking.runs import make_demo_run, open_run
+from dgcl_nb.looking.demo_run import make_demo_run
+from dgcl_nb.looking.runs import open_run
 from dgcl_nb.snapshots import save_snapshot
 from dgcl_nb.widgets import explorer as room
 from dgcl_nb.widgets.explorer import (

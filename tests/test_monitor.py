@@ -14,8 +14,10 @@ from dgcl_nb.core import InputError
 from dgcl_nb.background import fit_async
 from dgcl_nb.engine import fit
 from dgcl_nb.training import Callback
-from dgcl_nb.looking.layout import movement, pca_layout
-from dgcl_nb.looking.runs import make_demo_run, open_run
+from dgcl_nb.looking.layout import pca_layout
+from dgcl_nb.looking.layout_time import movement
+from dgcl_nb.looking.demo_run import make_demo_run
+from dgcl_nb.looking.runs import open_run
 from dgcl_nb.snapshots import load_snapshot, save_snapshot
 from dgcl_nb.widgets import monitor
 from dgcl_nb.widgets.monitor import MOST_STEPS, LiveLayout, Monitor, Pace, PlaneTrail, UmapChild, Update, Watcher, head_of, thinned, thinned_records, watch

@@ -14,7 +14,7 @@ from helpers import clean_environment, few_images, tiny_args
 from dgcl_nb import engine, report, train
 from dgcl_nb.core import InputError
 from dgcl_nb.run_folder import RunFolder
-from dgcl_nb.looking.runs import make_demo_run
+from dgcl_nb.looking.demo_run import make_demo_run
 from dgcl_nb.snapshots import Snapshot, keep_pixels, list_snapshots, load_snapshot, save_snapshot
 
 SMALL = dict(steps=60, snapshots=3, num_images=2, max_per_class=20)

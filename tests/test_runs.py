@@ -1,7 +1,9 @@
-"""Run folders as viewers see them: young, growing, cut by a resume, damaged, foreign; and the made-up run."""
+"""Run folders as viewers see them: young, growing, cut by a resume, damaged, foreign, old."""
+
 import json
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +13,24 @@ from dgcl_nb import engine
 from dgcl_nb.core import InputError
 from dgcl_nb.run_folder import RunFolder, append_line, cut_lines_after
 from dgcl_nb.engine import fit
-from dgcl_nb.looking.runs import LogTail, RunView, describe_run, duration, idle_seconds, list_runs, make_demo_run, open_run, seconds_left
-from dgcl_nb.snapshots import MAX_BYTES, load_snapshot, save_snapshot
+from dgcl_nb.looking.demo_run import make_demo_run
+from dgcl_nb.looking.runs import (
+    LogTail,
+    RunView,
+    describe_run,
+    duration,
+    idle_seconds,
+    list_runs,
+    open_run,
+    seconds_left,
+)
+from dgcl_nb.result import miou_by_network
+from dgcl_nb.snapshots import load_snapshot, save_snapshot
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory): return make_demo_run(tmp_path_factory.mktemp("runs")/"demo", steps=300, snapshots=3, num_images=2)
+def demo(tmp_path_factory):
+    return make_demo_run(tmp_path_factory.mktemp("runs") / "demo", steps=300, snapshots=3, num_images=2)
 
 
 def young_run(folder, steps=300):
@@ -27,126 +41,186 @@ def young_run(folder, steps=300):
 
 def test_log__is_read_in_any_pieces(tmp_path):
     lines = b"".join(json.dumps(dict(step=i, text="\u00e4" * (i % 7))).encode() + b"\n" for i in range(8))
-    whole = LogTail(tmp_path/"whole"); whole.path.write_bytes(lines); whole.refresh()
+    whole = LogTail(tmp_path / "whole")
+    whole.path.write_bytes(lines)
+    whole.refresh()
     for size in (1, 7, 64):
-        tail = LogTail(tmp_path/f"log{size}")
+        tail = LogTail(tmp_path / f"log{size}")
         for end in range(0, len(lines) + size, size):
-            tail.path.write_bytes(lines[:end]); tail.refresh()                           # a line, and a letter of two bytes, may be cut anywhere
-        assert tail.records == whole.records and len(tail.records) == 8 and tail.problems == []
+            tail.path.write_bytes(lines[:end])
+            tail.refresh()  # a line, and a letter of two bytes, may be cut anywhere
+        assert tail.records == whole.records
+        assert len(tail.records) == 8
+        assert tail.problems == []
 
 
 def test_log__reads_only_what_is_new(tmp_path, monkeypatch):
-    tail = LogTail(tmp_path/"log"); tail.path.write_bytes(b"".join(b'{"step": %d}\n' % i for i in range(1000))); tail.refresh()
-    seen = []; monkeypatch.setattr(tail, "_add", seen.append)
-    append_line(tail.path, dict(step=1000)); tail.refresh()
+    tail = LogTail(tmp_path / "log")
+    tail.path.write_bytes(b"".join(b'{"step": %d}\n' % i for i in range(1000)))
+    tail.refresh()
+    seen = []
+    monkeypatch.setattr(tail, "_add", seen.append)
+    append_line(tail.path, dict(step=1000))
+    tail.refresh()
     assert seen == [b'{"step": 1000}\n']
 
 
 @pytest.mark.parametrize("grown", [0, 1, 30])
 def test_log__cut_by_a_resume(tmp_path, grown):
-    tail = LogTail(tmp_path/"log")
-    for i in range(1, 21): append_line(tail.path, dict(step=i, loss=1 / i))
-    tail.refresh(); cut_lines_after(tail.path, 10)
-    for i in range(11, 11 + grown): append_line(tail.path, dict(step=i, loss=2 / i))
+    tail = LogTail(tmp_path / "log")
+    for i in range(1, 21):
+        append_line(tail.path, dict(step=i, loss=1 / i))
+    tail.refresh()
+    cut_lines_after(tail.path, 10)
+    for i in range(11, 11 + grown):
+        append_line(tail.path, dict(step=i, loss=2 / i))
     tail.refresh()
     assert [r["step"] for r in tail.records] == list(range(1, 11 + grown))
     assert [r["loss"] for r in tail.records[10:]] == [2 / i for i in range(11, 11 + grown)]
 
 
 def test_view__of_a_run_that_begins(tmp_path):
-    run = RunView(tmp_path/"run"); assert run.refresh() == set() and run.step == 0 and run.latest() is None and run.load_all() == []
-    folder = young_run(tmp_path/"run"); assert run.refresh() == {"config"} and run.steps == 300 and not run.is_finished and run.class_names == []
-    with folder.metrics.open("w") as f: f.write('{"step": 25, "loss_s')
-    assert run.refresh() == set() and run.records == [] and run.problems == []
-    with folder.metrics.open("a") as f: f.write('up": 1.5}\n')
-    assert run.refresh() == {"metrics"} and run.step == 25 and run.refresh() == set()
-    assert describe_run(run) == repr(run) == "run · dgcl on digits · step 25 of 300" and seconds_left(run) is None and idle_seconds(run) < 30
+    run = RunView(tmp_path / "run")
+    assert run.refresh() == set()
+    assert run.step == 0
+    assert run.latest() is None
+    assert run.load_all() == []
+    folder = young_run(tmp_path / "run")
+    assert run.refresh() == {"config"}
+    assert run.steps == 300
+    assert not run.is_finished
+    assert run.class_names == []
+    with folder.metrics.open("w") as f:
+        f.write('{"step": 25, "loss_s')
+    assert run.refresh() == set()
+    assert run.records == []
+    assert run.problems == []
+    with folder.metrics.open("a") as f:
+        f.write('up": 1.5}\n')
+    assert run.refresh() == {"metrics"}
+    assert run.step == 25
+    assert run.refresh() == set()
+    assert describe_run(run) == repr(run) == "run · dgcl on digits · step 25 of 300"
+    assert seconds_left(run) is None
+    assert idle_seconds(run) < 30
 
 
 def test_view__problems_are_sentences_and_go_away(tmp_path, demo):
-    folder = young_run(tmp_path/"run"); run = RunView(folder.path); good = load_snapshot(demo)
-    save_snapshot(folder.path, good); path = folder.snapshots/"step_0000100.npz"
-    path.write_bytes(b"PK\x03\x04 no zip"); folder.config.write_text("{"); folder.metrics.write_bytes(b"\xff\xfe\n{}\n")
-    run.refresh(); assert run.latest().step == 300 and [s.step for s in run.load_all()] == [300] and run.records == []
+    folder = young_run(tmp_path / "run")
+    run = RunView(folder.path)
+    good = load_snapshot(demo)
+    save_snapshot(folder.path, good)
+    path = folder.snapshots / "step_0000100.npz"
+    path.write_bytes(b"PK\x03\x04 no zip")
+    folder.config.write_text("{")
+    folder.metrics.write_bytes(b"\xff\xfe\n{}\n")
+    run.refresh()
+    assert run.latest().step == 300
+    assert [s.step for s in run.load_all()] == [300]
+    assert run.records == []
     text = "\n".join(run.problems)
-    assert "config.json is damaged" in text and "metrics.jsonl: 2 damaged lines are left out" in text and "step_0000100.npz cannot be read as a whole snapshot" in text
-    path.unlink(); young_run(tmp_path/"run"); folder.metrics.unlink(); run.refresh()
+    assert "config.json is damaged" in text
+    assert "metrics.jsonl: 2 damaged lines are left out" in text
+    assert "step_0000100.npz cannot be read as a whole snapshot" in text
+    path.unlink()
+    young_run(tmp_path / "run")
+    folder.metrics.unlink()
+    run.refresh()
     assert run.problems == [] and run.steps == 300
 
 
 def test_view__snapshot_of_another_version(tmp_path, demo):
-    folder = young_run(tmp_path/"run")
-    with np.load(demo/"snapshots"/"step_0000300.npz") as file: arrays = dict(file) | dict(version=np.int64(9))
-    np.savez(folder.snapshots/"step_0000300.npz", **arrays)
-    run = open_run(folder.path); assert run.latest() is None
-    assert len(run.problems) == 1 and "has snapshot version 9" in run.problems[0] and "update dgcl_nb" in run.problems[0]
+    folder = young_run(tmp_path / "run")
+    with np.load(demo / "snapshots" / "step_0000300.npz") as file:
+        arrays = dict(file) | dict(version=np.int64(9))
+    np.savez(folder.snapshots / "step_0000300.npz", **arrays)
+    run = open_run(folder.path)
+    assert run.latest() is None
+    assert len(run.problems) == 1
+    assert "has snapshot version 9" in run.problems[0]
+    assert "update dgcl_nb" in run.problems[0]
 
 
 def test_view__what_the_system_refuses(tmp_path, monkeypatch):
-    run = RunView(young_run(tmp_path/"run").path); append_line(run.path/"metrics.jsonl", dict(step=1)); run.refresh()
-    monkeypatch.setattr(run.parts["metrics"], "refresh", lambda: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
-    append_line(run.path/"timings.jsonl", dict(step=2)); assert run.refresh() == {"timings"} and len(run.records) == 1
-    assert run.problems == [f"metrics cannot be read (Permission denied); check the permissions of {run.path} and the disk"]
+    run = RunView(young_run(tmp_path / "run").path)
+    append_line(run.path / "metrics.jsonl", dict(step=1))
+    run.refresh()
+
+    def refuse():
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(run.parts["metrics"], "refresh", refuse)
+    append_line(run.path / "timings.jsonl", dict(step=2))
+    assert run.refresh() == {"timings"} and len(run.records) == 1
+    said = f"metrics cannot be read (Permission denied); check the permissions of {run.path} and the disk"
+    assert run.problems == [said]
 
 
 def test_view__a_snapshot_written_again_is_read_again(tmp_path, demo):
-    folder, snap = young_run(tmp_path/"run"), load_snapshot(demo); path = save_snapshot(folder.path, snap)
-    run = open_run(folder.path); first = run.load(path); assert run.load(path) is first
-    os.utime(path, (time.time() + 5,) * 2); assert run.refresh() == {"snapshots"} and run.load(path) is not first
+    folder, snap = young_run(tmp_path / "run"), load_snapshot(demo)
+    path = save_snapshot(folder.path, snap)
+    run = open_run(folder.path)
+    first = run.load(path)
+    assert run.load(path) is first
+    os.utime(path, (time.time() + 5,) * 2)
+    assert run.refresh() == {"snapshots"} and run.load(path) is not first
 
 
 def test_view__prolonged_run_is_not_finished(tmp_path):
-    folder = young_run(tmp_path/"run"); folder.result.write_text(json.dumps(dict(steps=300, seconds=10))); run = open_run(folder.path)
-    assert run.is_finished; young_run(tmp_path/"run", steps=600); run.refresh(); assert not run.is_finished
+    folder = young_run(tmp_path / "run")
+    folder.result.write_text(json.dumps(dict(steps=300, seconds=10)))
+    run = open_run(folder.path)
+    assert run.is_finished
+    young_run(tmp_path / "run", steps=600)
+    run.refresh()
+    assert not run.is_finished
 
 
 def test_view__of_a_real_run(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "build_data", few_images)
-    fit(tiny_run("dgcl", out=str(tmp_path/"run"), steps=8), callbacks=[]); run = open_run(tmp_path/"run")
-    assert run.is_finished and run.step == 8 and run.problems == [] and len(run.class_names) == 11 and run.latest().step == 8
-    assert not run.is_made_up and "finished after 8 steps" in repr(run) and {"loss_sup", "lr"} <= run.records[0].keys()
+    fit(tiny_run("dgcl", out=str(tmp_path / "run"), steps=8), callbacks=[])
+    run = open_run(tmp_path / "run")
+    assert run.is_finished
+    assert run.step == 8
+    assert run.problems == []
+    assert len(run.class_names) == 11
+    assert run.latest().step == 8
+    assert not run.is_made_up
+    assert "finished after 8 steps" in repr(run)
+    assert {"loss_sup", "lr"} <= run.records[0].keys()
+
+
+def test_view__networks_by_name_in_the_order_of_the_result(tmp_path):
+    folder = young_run(tmp_path / "run")
+    run = open_run(folder.path)
+    assert run.miou == {}
+    scored = dict(net_2=61.0, net_1=60.0, mean=None)
+    folder.result.write_text(json.dumps(dict(steps=300, predictor="net_2", miou=scored, miou_student=None)))
+    run.refresh()
+    assert list(run.miou.items()) == list(scored.items())
+
+
+def test_view__of_a_run_of_version_0_1():
+    run = open_run(Path(__file__).parent / "older" / "run-0.1")
+    assert run.is_finished and run.problems == []
+    assert list(run.miou) == ["teacher", "student"]  # the predictor first
+    assert run.miou["student"] == run.result["miou_student"]
+    scored = [miou_by_network(r) for r in run.records if r.get("event") == "eval"]
+    assert scored and all(set(s) == {"teacher", "student"} for s in scored)
+    assert [s.step for s in run.load_all()] == [4, 8, 12]
 
 
 def test_open__names_what_is_there(tmp_path):
-    a = young_run(tmp_path/"a").path; (tmp_path/"void").mkdir(); (tmp_path/"other").mkdir(); (tmp_path/"other"/"x.txt").touch()
-    assert list_runs(tmp_path) == [a] and open_run(str(a/"config.json")).path == a
+    a = young_run(tmp_path / "a").path
+    (tmp_path / "void").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x.txt").touch()
+    assert list_runs(tmp_path) == [a] and open_run(str(a / "config.json")).path == a
     for name, text in (("none", "does not exist"), ("void", "is empty"), ("other", "holds no run")):
-        with pytest.raises(InputError, match=f"{name} {text}.*such as {a}"): open_run(tmp_path/name)
+        with pytest.raises(InputError, match=f"{name} {text}.*such as {a}"):
+            open_run(tmp_path / name)
 
 
-def test_duration__has_two_figures(): assert [duration(s) for s in (3, 61, 3599, 3600, 90000)] == ["3 s", "1 min 1 s", "59 min", "1 h", "25 h"]
-
-
-def test_demo__is_the_same_each_time_and_small(tmp_path, demo):
-    start = time.perf_counter(); again = make_demo_run(tmp_path/"again", steps=300, snapshots=3, num_images=2); assert time.perf_counter() - start < 20
-    for name in ("metrics.jsonl", "timings.jsonl", "result.json"): assert (again/name).read_bytes() == (demo/name).read_bytes()
-    for a, b in zip(open_run(again).load_all(), open_run(demo).load_all()): np.testing.assert_array_equal(a.feats, b.feats); np.testing.assert_array_equal(a.density, b.density)
-    assert all(p.stat().st_size < MAX_BYTES / 10 for p in open_run(demo).snapshots)
-
-
-@pytest.mark.parametrize("method", ["dgcl", "self_training", "supervised"])
-def test_demo__has_the_fields_of_a_real_run(tmp_path, monkeypatch, method):
-    monkeypatch.setattr(engine, "build_data", few_images)
-    fit(tiny_run(method, out=str(tmp_path/"real"), steps=8, loop__sup_only_fraction=0.25), callbacks=[])
-    real, demo = open_run(tmp_path/"real"), open_run(make_demo_run(tmp_path/"demo", steps=100, method=method, snapshots=1, num_images=2))
-    assert demo.is_made_up and demo.config["method"] == method
-    made_up = set().union(*demo.records)
-    assert made_up <= set().union(*real.records) | {"inactive"}
-    assert {n for r in real.records for n in r if n.startswith(("loss_", "miou_"))} == {n for n in made_up if n.startswith(("loss_", "miou_"))}
-    assert set(demo.result) <= set(real.result) and set(demo.timings[0]) == set(real.timings[0])
-
-
-def test_demo__clusters_tighten(demo):
-    def compactness(snap):
-        x = snap.feats.astype(np.float32); x /= np.linalg.norm(x, axis=1, keepdims=True)
-        centre = np.stack([x[snap.pixel_pseudo == c].mean(0) if (snap.pixel_pseudo == c).any() else np.zeros(x.shape[1]) for c in range(11)])
-        return float((x * centre[snap.pixel_pseudo]).sum(1).mean())
-    found = [compactness(s) for s in open_run(demo).load_all()]
-    assert found == sorted(found) and found[-1] > found[0] + .05
-
-
-def test_demo__says_what_cannot_be(tmp_path):
-    (tmp_path/"mine").mkdir(); (tmp_path/"mine"/"thesis.tex").touch()
-    with pytest.raises(InputError, match="is not empty and holds no made-up run"): make_demo_run(tmp_path/"mine")
-    with pytest.raises(InputError, match="choose dgcl, self_training or supervised"): make_demo_run(tmp_path/"x", method="gct")
-    assert [p.name for p in (tmp_path/"mine").iterdir()] == ["thesis.tex"]
+def test_duration__has_two_figures():
+    spans = (3, 61, 3599, 3600, 90000)
+    assert [duration(s) for s in spans] == ["3 s", "1 min 1 s", "59 min", "1 h", "25 h"]

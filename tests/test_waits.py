@@ -13,7 +13,7 @@ from helpers import tiny_run
 from dgcl_nb.batches import Batch, draw_mixes
 from dgcl_nb.config import build_method
 from dgcl_nb.core import generator_for
-from dgcl_nb.engine import make_optimizer
+from dgcl_nb.optim import make_optimizer
 from dgcl_nb.processes import Control
 from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.training import Training, training_step

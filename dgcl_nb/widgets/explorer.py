@@ -29,7 +29,7 @@ import numpy as np
 import traitlets
 
 from ..core import IGNORE_INDEX, InputError, unknown_name
-from ..looking.layout import joint_layout
+from ..looking.layout_time import joint_layout
 from ..looking.runs import RunView, open_run
 from ..snapshots import ROLES, Snapshot, load_snapshot
 from .front import FRONT_CSS, RIGHT_WRONG, UNKNOWN, Front, front_module, pack

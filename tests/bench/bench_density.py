@@ -6,6 +6,7 @@ All variants of one size are timed in turn, in one process, and the median count
 it must when the matrix is wanted; `prepared` writes into memory that is there. `per scale` is the way of the released code: the full matrix and one
 `topk` for each scale.
 Goal: density at most 1.15 x product at N = M = 10 000, D = 256 on two cores, with at most 64 MB more memory."""
+
 import argparse
 import json
 import os
@@ -32,30 +33,63 @@ def interleaved(variants, repeats):
     taken = {name: [] for name in variants}
     for i in range(repeats + 1):
         for name, run in variants.items():
-            start = time.perf_counter(); run(); seconds = time.perf_counter() - start
-            if i > 0: taken[name].append(seconds)
+            start = time.perf_counter()
+            run()
+            seconds = time.perf_counter() - start
+            if i > 0:
+                taken[name].append(seconds)
     return {name: statistics.median(t) for name, t in taken.items()}
 
 
 def machine():
     "What the timings depend on."
     lines = open("/proc/cpuinfo").readlines() if sys.platform == "linux" else []
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return dict(cpu=cpu, cores=os.cpu_count(), threads=torch.get_num_threads(), torch=torch.__version__, load_at_start=round(os.getloadavg()[0], 1))
+    cpu = next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+    return dict(
+        cpu=cpu,
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        load_at_start=round(os.getloadavg()[0], 1),
+    )
 
 
-def product(feats, bank): return F.normalize(feats, dim=1) @ F.normalize(bank, dim=1).T
-def per_scale(feats, bank): sims = product(feats, bank); return torch.stack([sims.topk(k).values.mean(1) for k in SCALES]).mean(0)
+def product(feats, bank):
+    return F.normalize(feats, dim=1) @ F.normalize(bank, dim=1).T
+
+
+def per_scale(feats, bank):
+    sims = product(feats, bank)
+    return torch.stack([sims.topk(k).values.mean(1) for k in SCALES]).mean(0)
 
 
 def time_size(n, m, d, repeats):
     feats, bank = torch.randn(n, d).relu(), torch.randn(m, d).relu()
     unit_feats, unit_bank, there = F.normalize(feats, dim=1), F.normalize(bank, dim=1).T, torch.empty(n, m)
-    if min(n, m) <= 1000: torch.testing.assert_close(multi_scale_density(feats, bank, SCALES), per_scale(feats, bank), atol=1e-5, rtol=0)
-    t = interleaved({"product": lambda: product(feats, bank), "prepared": lambda: torch.mm(unit_feats, unit_bank, out=there),
-                     "density": lambda: multi_scale_density(feats, bank, SCALES), "per scale": lambda: per_scale(feats, bank)}, repeats)
-    return dict(N=n, M=m, D=d, **{f"{k} ms": 1000 * s for k, s in t.items()}, ratio=t["density"] / t["product"],
-                ratio_prepared=t["density"] / t["prepared"], ratio_per_scale=t["per scale"] / t["product"])
+    if min(n, m) <= 1000:
+        torch.testing.assert_close(
+            multi_scale_density(feats, bank, SCALES), per_scale(feats, bank), atol=1e-5, rtol=0
+        )
+    t = interleaved(
+        {
+            "product": lambda: product(feats, bank),
+            "prepared": lambda: torch.mm(unit_feats, unit_bank, out=there),
+            "density": lambda: multi_scale_density(feats, bank, SCALES),
+            "per scale": lambda: per_scale(feats, bank),
+        },
+        repeats,
+    )
+    return dict(
+        N=n,
+        M=m,
+        D=d,
+        **{f"{k} ms": 1000 * s for k, s in t.items()},
+        ratio=t["density"] / t["product"],
+        ratio_prepared=t["density"] / t["prepared"],
+        ratio_per_scale=t["per scale"] / t["product"],
+    )
 
 
 MEMORY = """
@@ -75,13 +109,20 @@ over.set(); watcher.join(); print(max(seen) - before)
 
 def extra_memory():
     "MiB that the density of 10 000 queries among 10 000 entries of 256 channels adds to a process, its result included."
-    return float(subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout)
+    return float(
+        subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
+    )
 
 
 def table(rows, columns):
     "A Markdown table of some columns (name -> format) of the rows."
-    lines = ["| " + " | ".join(columns) + " |", "|" + "|".join("---" if f.endswith("s") else "---:" for f in columns.values()) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(format(row[c], f) for c, f in columns.items()) + " |" for row in rows])
+    lines = [
+        "| " + " | ".join(columns) + " |",
+        "|" + "|".join("---" if f.endswith("s") else "---:" for f in columns.values()) + "|",
+    ]
+    return "\n".join(
+        lines + ["| " + " | ".join(format(row[c], f) for c, f in columns.items()) + " |" for row in rows]
+    )
 
 
 def save(name, out, title, text, data):
@@ -89,29 +130,45 @@ def save(name, out, title, text, data):
     where = ", ".join(f"{k} {v}" for k, v in data["machine"].items())
     text = f"# {title}\n\n`python tests/bench/{name}.py`: {where}\n\n{text}\n"
     Path(out).mkdir(parents=True, exist_ok=True)
-    write_atomic(Path(out, f"{name}.json"), json.dumps(data, indent=1) + "\n"); write_atomic(Path(out, f"{name}.md"), text)
+    write_atomic(Path(out, f"{name}.json"), json.dumps(data, indent=1) + "\n")
+    write_atomic(Path(out, f"{name}.md"), text)
     print(text)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7, help="timed rounds of each size (default 7)")
-    parser.add_argument("--quick", action="store_true", help="the smallest sizes only; does not write results")
-    parser.add_argument("--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)")
+    parser.add_argument(
+        "--quick", action="store_true", help="the smallest sizes only; does not write results"
+    )
+    parser.add_argument(
+        "--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)"
+    )
     args = parser.parse_args()
     torch.manual_seed(0)
     found = machine()
     rows = [time_size(*size, args.repeats) for size in (SIZES[:1] if args.quick else SIZES)]
-    columns = {"N": "d", "M": "d", "D": "d"} | {f"{name} ms": ".1f" for name in ("product", "prepared", "density", "per scale")}
+    columns = {"N": "d", "M": "d", "D": "d"} | {
+        f"{name} ms": ".1f" for name in ("product", "prepared", "density", "per scale")
+    }
     columns |= {name: ".2f" for name in ("ratio", "ratio_prepared", "ratio_per_scale")}
     text = table(rows, columns)
-    if args.quick: print(text); return
+    if args.quick:
+        print(text)
+        return
     memory = extra_memory()
     text += f"\n\nExtra memory at N = M = 10000, D = 256: {memory:.0f} MiB (the full matrix takes 381).\n\n"
     text += f"Goal there: ratio at most {GOAL}, 64 MB; measured: {rows[-1]['ratio']:.2f}.\n\n"
     text += "`ratio` = density / product, which allocates its output; `ratio_prepared` = density / `torch.mm(out=)` of rows that were scaled before; "
     text += "`ratio_per_scale` = full matrix and one `topk` a scale / product."
-    save("bench_density", args.out, "Density against the matrix product", text, dict(machine=found, rows=rows, extra_memory_mb=memory))
+    save(
+        "bench_density",
+        args.out,
+        "Density against the matrix product",
+        text,
+        dict(machine=found, rows=rows, extra_memory_mb=memory),
+    )
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

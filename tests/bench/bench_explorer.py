@@ -6,6 +6,7 @@ A made-up state of n points (19 classes, 64 channels) is shown; a real key moves
 keydown to the second animation frame after the points were drawn, and after the picture was seen to change. A burst is 10 keys, 30 ms apart; its figure
 is the time from the last key to the last paint: what has piled up.
 Goals: median of at least 6 at most 100 ms at 10 000 points and at most 60 ms at 50 000; after a burst at most 200 ms."""
+
 import argparse
 import statistics
 import sys
@@ -14,7 +15,17 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "browser")]
 from bench_density import machine, save, table  # noqa: E402
-from lab import FLAGS, Lab, assert_quiet, differ, find_browser, kernel_says, picture, run_notebook, watch_context  # noqa: E402
+from lab import (
+    FLAGS,
+    Lab,
+    assert_quiet,
+    differ,
+    find_browser,
+    kernel_says,
+    picture,
+    run_notebook,
+    watch_context,
+)  # noqa: E402
 
 SIZES = (2_000, 10_000, 50_000)
 GOALS = {10_000: 100, 50_000: 60}
@@ -47,14 +58,17 @@ def key_to_paint(page):
     "Milliseconds from one key to its paint."
     page.evaluate("()=>{keys.length = paints.length = 0}")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("()=>paints.length > 0"); page.wait_for_timeout(120)
+    page.wait_for_function("()=>paints.length > 0")
+    page.wait_for_timeout(120)
     return page.evaluate("()=>paints[0] - keys[0]")
 
 
 def burst(page, presses=10, pause=30):
     "Milliseconds from the last of some quick keys to the last paint."
     page.evaluate("()=>{keys.length = paints.length = 0}")
-    for _ in range(presses): page.keyboard.press("ArrowRight"); page.wait_for_timeout(pause)
+    for _ in range(presses):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(pause)
     page.wait_for_timeout(800)
     return page.evaluate("()=>paints.at(-1) - keys.at(-1)")
 
@@ -62,28 +76,45 @@ def burst(page, presses=10, pause=30):
 def time_size(page, lab, n, colour, repeats):
     "A row of the table for n points."
     run_notebook(page, lab, f"explorer_{n}_{colour}", CELL.format(n=n, colour=colour))
-    page.wait_for_selector(".dgcl-explorer[data-draws]"); page.wait_for_timeout(1500)
+    page.wait_for_selector(".dgcl-explorer[data-draws]")
+    page.wait_for_timeout(1500)
     low, stage = page.locator(".dgcl-explorer input[data-bound=low]").first, page.locator(".dgcl-stage")
-    stage.scroll_into_view_if_needed(); page.evaluate(WATCH); low.focus()
+    stage.scroll_into_view_if_needed()
+    page.evaluate(WATCH)
+    low.focus()
     before, shown = picture(stage), int(page.locator(".dgcl-explorer").get_attribute("data-shown"))
     key_to_paint(page)
     times = [key_to_paint(page) for _ in range(repeats)]
     bursts = [burst(page) for _ in range(3)]
     left = int(page.locator(".dgcl-explorer").get_attribute("data-shown"))
-    assert left < shown == n and differ(before, picture(stage)) > 0.01, f"the picture did not follow the slider: {shown} -> {left} points"
+    assert left < shown == n and differ(before, picture(stage)) > 0.01, (
+        f"the picture did not follow the slider: {shown} -> {left} points"
+    )
     assert kernel_says(page, "len(w.shown())") == left
-    return dict(points=n, colour=colour, paint=statistics.median(times), least=min(times), most=max(times), burst=statistics.median(bursts), presses=repeats)
+    return dict(
+        points=n,
+        colour=colour,
+        paint=statistics.median(times),
+        least=min(times),
+        most=max(times),
+        burst=statistics.median(bursts),
+        presses=repeats,
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=12, help="timed keys of each size (default 12)")
     parser.add_argument("--quick", action="store_true", help="the smallest size only; does not write results")
-    parser.add_argument("--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)")
+    parser.add_argument(
+        "--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)"
+    )
     args = parser.parse_args()
     chromium, why = find_browser()
-    if chromium is None: sys.exit(why)
+    if chromium is None:
+        sys.exit(why)
     from playwright.sync_api import sync_playwright
+
     found, rows = machine(), []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, sync_playwright() as p:
         lab, browser = Lab(Path(folder, "lab")), p.chromium.launch(executable_path=chromium, args=FLAGS)
@@ -91,19 +122,35 @@ def main():
             for n in SIZES[:1] if args.quick else SIZES:
                 for colour in ("class", "density"):
                     context = browser.new_context(viewport=dict(width=1280, height=1000))
-                    page = watch_context(context, context.new_page()); page.set_default_timeout(60_000)
+                    page = watch_context(context, context.new_page())
+                    page.set_default_timeout(60_000)
                     rows.append(time_size(page, lab, n, colour, args.repeats))
-                    assert_quiet(page); context.close(); lab.end_kernels()
-        finally: browser.close(); lab.close()
+                    assert_quiet(page)
+                    context.close()
+                    lab.end_kernels()
+        finally:
+            browser.close()
+            lab.close()
     columns = dict(points="d", colour="s", paint=".0f", least=".0f", most=".0f", burst=".0f")
     text = table(rows, columns)
-    if args.quick: print(text); return
+    if args.quick:
+        print(text)
+        return
     worst = {n: max(r["paint"] for r in rows if r["points"] == n) for n in SIZES}
     text += f"\n\nMilliseconds; `paint`: median of {args.repeats} keys, from keydown to the second frame after the drawing; "
     text += "`burst`: from the last of 10 quick keys to the last paint.\n\n"
-    text += "Goals: " + "; ".join(f"at most {ms} at {n} points, measured {worst[n]:.0f}" for n, ms in GOALS.items())
+    text += "Goals: " + "; ".join(
+        f"at most {ms} at {n} points, measured {worst[n]:.0f}" for n, ms in GOALS.items()
+    )
     text += f"; at most {BURST_GOAL} after a burst, measured {max(r['burst'] for r in rows):.0f}."
-    save("bench_explorer", args.out, "Explorer: from a key on the slider to the paint", text, dict(machine=found, rows=rows))
+    save(
+        "bench_explorer",
+        args.out,
+        "Explorer: from a key on the slider to the paint",
+        text,
+        dict(machine=found, rows=rows),
+    )
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

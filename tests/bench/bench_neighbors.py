@@ -12,6 +12,7 @@ Columns: CPU milliseconds to build (k-means and sorting; an index must be built 
 Spearman's rank correlation; `recall`, the share of the 32 neighbours that were found;
 how many of the 200 sparsest queries (anchors) and of the 50 densest (positives) are the right ones.
 Needs faiss: pip install faiss-cpu."""
+
 import argparse
 import json
 import statistics
@@ -30,23 +31,28 @@ from dgcl_nb.checkpoints import init_from_run
 from dgcl_nb.views import normalize
 
 QUERIES, ANCHORS, POSITIVES = 2000, 200, 50
-LISTS, PROBES, PARTS = 4, (1, 4, 16, 64), (4, 16)      # LISTS x sqrt(M) lists
+LISTS, PROBES, PARTS = 4, (1, 4, 16, 64), (4, 16)  # LISTS x sqrt(M) lists
 K = max(SCALES)
 
 
 @torch.no_grad()
 def trained_feats(folder, num, device="cpu"):
     "Features (num, D) of digit cells of training scenes, by the predictor of a run, in random order."
-    run = run_from_dict(json.loads((Path(folder)/"config.json").read_text()))
-    data = build_data(run); method = build_method(run, data.num_classes)
-    init_from_run(method, folder); network = method.predictor().eval()
+    run = run_from_dict(json.loads((Path(folder) / "config.json").read_text()))
+    data = build_data(run)
+    method = build_method(run, data.num_classes)
+    init_from_run(method, folder)
+    network = method.predictor().eval()
     found, total = [], 0
     for start in range(0, len(data.unlabelled), 64):
         samples = [data.unlabelled[i] for i in range(start, min(start + 64, len(data.unlabelled)))]
-        feats = network(normalize(torch.stack([s["image"] for s in samples]), run.views.mean, run.views.std)).feats
+        feats = network(
+            normalize(torch.stack([s["image"] for s in samples]), run.views.mean, run.views.std)
+        ).feats
         targets = torch.stack([s["target"] for s in samples])[:, None].float()
         targets = torch.nn.functional.interpolate(targets, feats.shape[-2:], mode="nearest-exact")[:, 0]
-        found.append(feats.permute(0, 2, 3, 1)[(targets > 0) & (targets < IGNORE_INDEX)]); total += len(found[-1])
+        found.append(feats.permute(0, 2, 3, 1)[(targets > 0) & (targets < IGNORE_INDEX)])
+        total += len(found[-1])
     feats = torch.cat(found)
     return feats[torch.randperm(len(feats), generator=torch.Generator().manual_seed(0))[:num]]
 
@@ -66,83 +72,177 @@ def density_of(similarities):
 
 class IVF:
     "faiss's inverted lists over unit rows."
+
     def __init__(self, bank, probes):
         import faiss
+
         self.lists = int(LISTS * len(bank) ** 0.5)
-        self.index = faiss.IndexIVFFlat(faiss.IndexFlatIP(bank.shape[1]), bank.shape[1], self.lists, faiss.METRIC_INNER_PRODUCT)
-        self.index.cp.seed = 0; self.index.cp.max_points_per_centroid = 64
-        self.index.train(bank); self.index.add(bank); self.index.nprobe = probes
+        self.index = faiss.IndexIVFFlat(
+            faiss.IndexFlatIP(bank.shape[1]), bank.shape[1], self.lists, faiss.METRIC_INNER_PRODUCT
+        )
+        self.index.cp.seed = 0
+        self.index.cp.max_points_per_centroid = 64
+        self.index.train(bank)
+        self.index.add(bank)
+        self.index.nprobe = probes
 
     def search(self, queries):
         found, entries = self.index.search(queries, K)
-        worst = np.where(entries >= 0, found, np.inf).min(1, keepdims=True)          # lists with fewer than K entries: the worst one found fills up
+        worst = np.where(entries >= 0, found, np.inf).min(
+            1, keepdims=True
+        )  # lists with fewer than K entries: the worst one found fills up
         return torch.from_numpy(np.where(entries >= 0, found, worst)), torch.from_numpy(entries)
 
 
 def compare(name, what, density, exact, entries=None, exact_entries=None):
     "How far an approximate density is from the exact one."
-    overlap = lambda k, largest: len(set(density.topk(k, largest=largest).indices.tolist()) & set(exact.topk(k, largest=largest).indices.tolist())) / k
-    recall = "-" if entries is None else f"{np.mean([len(set(a) & set(b)) / K for a, b in zip(entries.tolist(), exact_entries.tolist())]):.0%}"
-    return dict(bank=name, search=what, error=float((density - exact).abs().mean()), bias=float((density - exact).mean()), rank=float(spearmanr(density, exact)[0]),
-                recall=recall, anchors=overlap(ANCHORS, False), positives=overlap(POSITIVES, True))
+    overlap = lambda k, largest: (
+        len(
+            set(density.topk(k, largest=largest).indices.tolist())
+            & set(exact.topk(k, largest=largest).indices.tolist())
+        )
+        / k
+    )
+    recall = (
+        "-"
+        if entries is None
+        else f"{np.mean([len(set(a) & set(b)) / K for a, b in zip(entries.tolist(), exact_entries.tolist())]):.0%}"
+    )
+    return dict(
+        bank=name,
+        search=what,
+        error=float((density - exact).abs().mean()),
+        bias=float((density - exact).mean()),
+        rank=float(spearmanr(density, exact)[0]),
+        recall=recall,
+        anchors=overlap(ANCHORS, False),
+        positives=overlap(POSITIVES, True),
+    )
 
 
 def cpu_ms(run):
     "CPU milliseconds of one call; with one thread that is its time on an idle machine."
-    start = time.process_time(); run(); return 1e3 * (time.process_time() - start)
+    start = time.process_time()
+    run()
+    return 1e3 * (time.process_time() - start)
 
 
 def measure(name, feats, rounds):
     "The rows of one bank."
     import faiss
+
     queries, bank = unit_rows(feats[:QUERIES]), unit_rows(feats[QUERIES:])
     q, b = queries.numpy(), bank.numpy()
-    exact, exact_entries = multi_scale_density(queries, bank, SCALES, normalized=True), knn_similarities(queries, bank, K, normalized=True)[1]
-    runs, rows = {"exact": lambda: multi_scale_density(queries, bank, SCALES, normalized=True)}, [compare(name, "exact", exact, exact, exact_entries, exact_entries)]
-    flat = faiss.IndexFlatIP(bank.shape[1]); flat.add(b)
+    exact, exact_entries = (
+        multi_scale_density(queries, bank, SCALES, normalized=True),
+        knn_similarities(queries, bank, K, normalized=True)[1],
+    )
+    runs, rows = (
+        {"exact": lambda: multi_scale_density(queries, bank, SCALES, normalized=True)},
+        [compare(name, "exact", exact, exact, exact_entries, exact_entries)],
+    )
+    flat = faiss.IndexFlatIP(bank.shape[1])
+    flat.add(b)
     runs["faiss, all"] = lambda: flat.search(q, K)
-    found, entries = flat.search(q, K); rows.append(compare(name, "faiss, all", density_of(torch.from_numpy(found)), exact, entries, exact_entries))
-    start = time.process_time(); ivf = IVF(b, 1); build = 1e3 * (time.process_time() - start)
+    found, entries = flat.search(q, K)
+    rows.append(
+        compare(name, "faiss, all", density_of(torch.from_numpy(found)), exact, entries, exact_entries)
+    )
+    start = time.process_time()
+    ivf = IVF(b, 1)
+    build = 1e3 * (time.process_time() - start)
     for probes in PROBES:
-        def search(p=probes): ivf.index.nprobe = p; return ivf.search(q)
-        found, entries = search(); what = f"IVF, nprobe {probes} of {ivf.lists}"
-        rows.append(compare(name, what, density_of(found), exact, entries, exact_entries) | dict(build=build)); runs[what] = search
-    rows.append(compare(name, "bf16", multi_scale_density(queries.bfloat16(), bank.bfloat16(), SCALES), exact))
+
+        def search(p=probes):
+            ivf.index.nprobe = p
+            return ivf.search(q)
+
+        found, entries = search()
+        what = f"IVF, nprobe {probes} of {ivf.lists}"
+        rows.append(compare(name, what, density_of(found), exact, entries, exact_entries) | dict(build=build))
+        runs[what] = search
+    rows.append(
+        compare(name, "bf16", multi_scale_density(queries.bfloat16(), bank.bfloat16(), SCALES), exact)
+    )
     for part in PARTS:
-        some = bank[torch.randperm(len(bank), generator=torch.Generator().manual_seed(1))[:len(bank) // part]]
-        for what, scales in ((f"sample 1/{part}, same k", SCALES), (f"sample 1/{part}, k/{part}", [max(1, k // part) for k in SCALES])):
+        some = bank[
+            torch.randperm(len(bank), generator=torch.Generator().manual_seed(1))[: len(bank) // part]
+        ]
+        for what, scales in (
+            (f"sample 1/{part}, same k", SCALES),
+            (f"sample 1/{part}, k/{part}", [max(1, k // part) for k in SCALES]),
+        ):
             run = lambda some=some, scales=scales: multi_scale_density(queries, some, scales, normalized=True)
-            rows.append(compare(name, what, run(), exact)); runs[what] = run
+            rows.append(compare(name, what, run(), exact))
+            runs[what] = run
     taken = {what: [] for what in runs}
     for _ in range(rounds):
-        for what, run in runs.items(): taken[what].append(cpu_ms(run))
+        for what, run in runs.items():
+            taken[what].append(cpu_ms(run))
     ms = {what: statistics.median(t) for what, t in taken.items()}
-    time_of = lambda what: dict(build=0., ms=ms.get(what), speed=ms["exact"] / ms[what] if what in ms else None)
+    time_of = lambda what: dict(
+        build=0.0, ms=ms.get(what), speed=ms["exact"] / ms[what] if what in ms else None
+    )
     return [time_of(r["search"]) | r | dict(M=len(bank), D=bank.shape[1]) for r in rows]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", default="runs/digits-dgcl-s0", help="run folder whose network makes the features (default runs/digits-dgcl-s0)")
+    parser.add_argument(
+        "--run",
+        default="runs/digits-dgcl-s0",
+        help="run folder whose network makes the features (default runs/digits-dgcl-s0)",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds (default 3)")
-    parser.add_argument("--quick", action="store_true", help="a small bank of clusters only; does not write results")
-    parser.add_argument("--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)")
+    parser.add_argument(
+        "--quick", action="store_true", help="a small bank of clusters only; does not write results"
+    )
+    parser.add_argument(
+        "--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)"
+    )
     args = parser.parse_args()
-    try: import faiss
-    except ImportError: print("bench_neighbors needs faiss: pip install faiss-cpu; nothing was measured"); return
-    torch.set_num_threads(1); faiss.omp_set_num_threads(1); torch.manual_seed(0)
+    try:
+        import faiss
+    except ImportError:
+        print("bench_neighbors needs faiss: pip install faiss-cpu; nothing was measured")
+        return
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+    torch.manual_seed(0)
     found = machine() | dict(faiss=faiss.__version__)
     banks = [("clusters", lambda: cluster_feats(QUERIES + 10_000))]
-    if not args.quick: banks.append(("clusters", lambda: cluster_feats(QUERIES + 100_000)))
-    if not args.quick and (Path(args.run)/"checkpoints"/"best.pt").is_file(): banks.insert(0, ("trained", lambda: trained_feats(args.run, QUERIES + 50_000)))
+    if not args.quick:
+        banks.append(("clusters", lambda: cluster_feats(QUERIES + 100_000)))
+    if not args.quick and (Path(args.run) / "checkpoints" / "best.pt").is_file():
+        banks.insert(0, ("trained", lambda: trained_feats(args.run, QUERIES + 50_000)))
     rows = [row for name, make in banks for row in measure(name, make(), args.rounds)]
-    columns = {"bank": "<s", "M": "d", "D": "d", "search": "<s", "build": ".0f", "ms": ".0f", "speed": ".1f", "error": ".4f", "bias": "+.4f", "rank": ".3f"}
+    columns = {
+        "bank": "<s",
+        "M": "d",
+        "D": "d",
+        "search": "<s",
+        "build": ".0f",
+        "ms": ".0f",
+        "speed": ".1f",
+        "error": ".4f",
+        "bias": "+.4f",
+        "rank": ".3f",
+    }
     columns |= {"recall": "<s", "anchors": ".0%", "positives": ".0%"}
     shown = [{c: "-" if r[c] is None else format(r[c], f) for c, f in columns.items()} for r in rows]
     text = f"N = {QUERIES} queries. `build` and `ms` in CPU milliseconds, `speed` = exact / this without `build`; "
     text += "the rest is explained at the top of the script.\n\n" + table(shown, dict.fromkeys(columns, "s"))
-    if args.quick: print(text); return
-    save("bench_neighbors", args.out, "Approximate neighbours against the exact density", text, dict(machine=found, rows=rows))
+    if args.quick:
+        print(text)
+        return
+    save(
+        "bench_neighbors",
+        args.out,
+        "Approximate neighbours against the exact density",
+        text,
+        dict(machine=found, rows=rows),
+    )
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@ second one. A fourth process does the same with UMAP's own neighbour search, for
 Movement: the median way of a point from one snapshot to the next, in units of the layout's spread, for the snapshots of a run (without --run: of a demo run
 that is made for it), and the trustworthiness of the layouts (the share of neighbours on paper that are neighbours in feature space, in scikit-learn's measure).
 Goals: live layout at most 0.25, joint layout at most 0.06 (median over the steps)."""
+
 import argparse
 import json
 import subprocess
@@ -19,7 +20,8 @@ import numpy as np
 from bench_density import machine, save, table
 from sklearn.manifold import trustworthiness
 
-from dgcl_nb.looking.layout import follow_layout, joint_layout, movement, pca_layout, umap_layout
+from dgcl_nb.looking.layout import pca_layout, umap_layout
+from dgcl_nb.looking.layout_time import follow_layout, joint_layout, movement
 from dgcl_nb.snapshots import list_snapshots, load_snapshot
 
 SIZES, DIM, CLASSES = (2000, 5000, 10_000), 64, 11
@@ -51,70 +53,150 @@ def time_size(n, own_search=False):
     "The seconds of one fresh process; `cold` is what a person waits for the first layout, `warm` for a further one."
     command = [sys.executable, "-c", ONE_PROCESS, *map(str, (n, DIM, CLASSES, int(own_search)))]
     took = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    return dict(neighbours="UMAP's own" if own_search else "exact, given", N=n, D=DIM, import_s=took["import"], search_s=took["neighbours"], first_s=took["first"],
-                cold_s=took["import"] + took["first"], warm_s=took["second"])
+    return dict(
+        neighbours="UMAP's own" if own_search else "exact, given",
+        N=n,
+        D=DIM,
+        import_s=took["import"],
+        search_s=took["neighbours"],
+        first_s=took["first"],
+        cold_s=took["import"] + took["first"],
+        warm_s=took["second"],
+    )
 
 
 def layouts_of(feats, keys):
     "{kind: (layouts of all snapshots, seconds for each)}, after one layout that compiles."
     umap_layout(feats[0][:100])
+
     def followed(first, follow):
         xys = [first(feats[0])]
-        for f in feats[1:]: xys.append(follow(f, xys[-1]))
+        for f in feats[1:]:
+            xys.append(follow(f, xys[-1]))
         return xys
-    kinds = {"PCA": lambda: followed(pca_layout, lambda f, xy: pca_layout(f, like=xy)), "UMAP, each alone": lambda: [umap_layout(f) for f in feats],
-             "UMAP, live": lambda: followed(umap_layout, follow_layout),
-             "UMAP, live at rate 0.3": lambda: followed(umap_layout, lambda f, xy: follow_layout(f, xy, learning_rate=.3)),
-             "joint PCA": lambda: joint_layout(feats, "pca"), "joint UMAP, no links": lambda: joint_layout(feats), "joint UMAP": lambda: joint_layout(feats, keys=keys)}
+
+    kinds = {
+        "PCA": lambda: followed(pca_layout, lambda f, xy: pca_layout(f, like=xy)),
+        "UMAP, each alone": lambda: [umap_layout(f) for f in feats],
+        "UMAP, live": lambda: followed(umap_layout, follow_layout),
+        "UMAP, live at rate 0.3": lambda: followed(
+            umap_layout, lambda f, xy: follow_layout(f, xy, learning_rate=0.3)
+        ),
+        "joint PCA": lambda: joint_layout(feats, "pca"),
+        "joint UMAP, no links": lambda: joint_layout(feats),
+        "joint UMAP": lambda: joint_layout(feats, keys=keys),
+    }
     found = {}
     for kind, run in kinds.items():
-        start = time.perf_counter(); xys = run(); found[kind] = xys, (time.perf_counter() - start) / len(feats)
+        start = time.perf_counter()
+        xys = run()
+        found[kind] = xys, (time.perf_counter() - start) / len(feats)
     return found
 
 
 def measure_run(folder):
     "A row for each kind of layout of a run's snapshots."
     snaps = [load_snapshot(p) for p in list_snapshots(folder)]
-    feats, keys = [s.feats for s in snaps], [np.stack([s.pixel_image, s.pixel_row, s.pixel_col], 1) for s in snaps]
+    feats, keys = (
+        [s.feats for s in snaps],
+        [np.stack([s.pixel_image, s.pixel_row, s.pixel_col], 1) for s in snaps],
+    )
     rows = []
     for kind, (xys, seconds) in layouts_of(feats, keys).items():
         moved, k = movement(xys, keys), min(15, len(feats[0]) // 2 - 1)
-        true = np.mean([trustworthiness(f.astype(np.float32), xy, n_neighbors=k, metric="cosine") for f, xy in zip(feats, xys)])
-        rows.append(dict(run=Path(folder).name, layout=kind, points=len(feats[-1]), snapshots=len(snaps), median=float(np.median(moved)), largest=float(moved.max()),
-                         trust=float(true), seconds=seconds, moved=[round(float(m), 3) for m in moved], steps=[s.step for s in snaps]))
+        true = np.mean(
+            [
+                trustworthiness(f.astype(np.float32), xy, n_neighbors=k, metric="cosine")
+                for f, xy in zip(feats, xys)
+            ]
+        )
+        rows.append(
+            dict(
+                run=Path(folder).name,
+                layout=kind,
+                points=len(feats[-1]),
+                snapshots=len(snaps),
+                median=float(np.median(moved)),
+                largest=float(moved.max()),
+                trust=float(true),
+                seconds=seconds,
+                moved=[round(float(m), 3) for m in moved],
+                steps=[s.step for s in snaps],
+            )
+        )
     return rows
 
 
 def demo_run(folder):
     "A run folder without training, to measure where no run is given."
-    from dgcl_nb.looking.runs import make_demo_run
+    from dgcl_nb.looking.demo_run import make_demo_run
+
     make_demo_run(folder)
     return folder
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", nargs="+", default=[], help="run folders whose snapshots are laid out (default: a demo run)")
-    parser.add_argument("--quick", action="store_true", help="300 points in place of all sizes; does not write results")
-    parser.add_argument("--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)")
+    parser.add_argument(
+        "--run", nargs="+", default=[], help="run folders whose snapshots are laid out (default: a demo run)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="300 points in place of all sizes; does not write results"
+    )
+    parser.add_argument(
+        "--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)"
+    )
     args = parser.parse_args()
     found = machine()
-    seconds = [time_size(n) for n in ((300,) if args.quick else SIZES)] + ([] if args.quick else [time_size(SIZES[1], own_search=True)])
+    seconds = [time_size(n) for n in ((300,) if args.quick else SIZES)] + (
+        [] if args.quick else [time_size(SIZES[1], own_search=True)]
+    )
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for run in args.run or [demo_run(Path(folder, "demo"))] for row in measure_run(run)]
-    columns = {"neighbours": "s", "N": "d", "D": "d"} | {name: ".1f" for name in ("import_s", "search_s", "first_s", "cold_s", "warm_s")}
+    columns = {"neighbours": "s", "N": "d", "D": "d"} | {
+        name: ".1f" for name in ("import_s", "search_s", "first_s", "cold_s", "warm_s")
+    }
     text = table(seconds, columns)
     text += "\n\nSeconds, each row a fresh process. `import` of umap; `search`: the exact neighbours alone; `first`: the first layout, compiling included; "
     text += "`cold` = import + first; `warm`: the same layout again. `warm_umap()` pays `cold` less `warm` in the background.\n\n"
-    text += table(rows, {"run": "s", "layout": "s", "points": "d", "snapshots": "d", "median": ".3f", "largest": ".3f", "trust": ".3f", "seconds": ".2f"})
+    text += table(
+        rows,
+        {
+            "run": "s",
+            "layout": "s",
+            "points": "d",
+            "snapshots": "d",
+            "median": ".3f",
+            "largest": ".3f",
+            "trust": ".3f",
+            "seconds": ".2f",
+        },
+    )
     text += "\n\nMovement: median way of a point from one snapshot to the next / spread; `median` and `largest` over the steps. `trust`: mean trustworthiness of the layouts. "
     text += "`seconds` for each snapshot, warm.\n\n"
-    text += "Of the live layout at each step: " + "; ".join(f"{r['run']} {' '.join(map(str, r['moved']))}" for r in rows if r["layout"] == "UMAP, live") + ".\n\n"
-    worst = {kind: max(r["median"] for r in rows if r["layout"] == kind) for kind in ("UMAP, live", "joint UMAP")}
+    text += (
+        "Of the live layout at each step: "
+        + "; ".join(
+            f"{r['run']} {' '.join(map(str, r['moved']))}" for r in rows if r["layout"] == "UMAP, live"
+        )
+        + ".\n\n"
+    )
+    worst = {
+        kind: max(r["median"] for r in rows if r["layout"] == kind) for kind in ("UMAP, live", "joint UMAP")
+    }
     text += f"Goals: live at most {LIVE_GOAL}, joint at most {JOINT_GOAL}; measured (median over the steps, the worse run): "
     text += f"live {worst['UMAP, live']:.2f}, joint {worst['joint UMAP']:.2f}."
-    if args.quick: print(text); return
-    save("bench_umap", args.out, "UMAP layouts: seconds and movement", text, dict(machine=found, seconds=seconds, movement=rows))
+    if args.quick:
+        print(text)
+        return
+    save(
+        "bench_umap",
+        args.out,
+        "UMAP layouts: seconds and movement",
+        text,
+        dict(machine=found, seconds=seconds, movement=rows),
+    )
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

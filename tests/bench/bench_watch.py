@@ -13,6 +13,7 @@ Rows: `kernel` PCA, nobody looks at the page; `page` PCA, shown in JupyterLab in
 child process from the start. A snapshot's milliseconds are those that the training thread stands still for it (write_snapshot), and happen whether or
 not somebody watches.
 Goal: at most 3 % slower with PCA."""
+
 import argparse
 import json
 import os
@@ -29,8 +30,12 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 from helpers import clean_environment  # noqa: E402
 from lab import FLAGS, Lab, find_browser, run_notebook, watch_context  # noqa: E402
 
-GOAL, BLOCK, START = 3., 100, 125
-ROWS = dict(kernel=("PCA, kernel alone", "pca", False), page=("PCA, shown in a browser", "pca", True), umap=("UMAP, shown in a browser", "umap", True))
+GOAL, BLOCK, START = 3.0, 100, 125
+ROWS = dict(
+    kernel=("PCA, kernel alone", "pca", False),
+    page=("PCA, shown in a browser", "pca", True),
+    umap=("UMAP, shown in a browser", "umap", True),
+)
 
 SETUP = """
 import json, os, statistics, time
@@ -72,16 +77,30 @@ def cells_of(layout, folder, args, flags):
     "The two cells that train and watch."
     steps = START + BLOCK * (2 * args.pairs + 1)
     settings = dict(steps=steps, out=folder / "run", device="cpu") | {
-        "loop.evaluations": 0, "loop.checkpoints": 1, "loop.log_every": BLOCK // 4, "loop.threads": 1, "loop.snapshots": round(steps / BLOCK),
-        "loop.sup_only_fraction": 0.8 * START / steps}
-    words = ["--preset", args.preset, "--method", "dgcl"] + [w for k, v in settings.items() for w in (f"--{k}", str(v))] + flags
-    names = dict(ANSWER=str(folder / "answer.json"), START=START - 10, BLOCK=BLOCK, FLAGS=words, LAYOUT=layout)      # no block ends at a snapshot
-    return "".join(f"{k} = {v!r}\n" for k, v in names.items()) + f"import os; os.chdir({os.getcwd()!r})\n" + SETUP, WATCH
+        "loop.evaluations": 0,
+        "loop.checkpoints": 1,
+        "loop.log_every": BLOCK // 4,
+        "loop.threads": 1,
+        "loop.snapshots": round(steps / BLOCK),
+        "loop.sup_only_fraction": 0.8 * START / steps,
+    }
+    words = (
+        ["--preset", args.preset, "--method", "dgcl"]
+        + [w for k, v in settings.items() for w in (f"--{k}", str(v))]
+        + flags
+    )
+    names = dict(
+        ANSWER=str(folder / "answer.json"), START=START - 10, BLOCK=BLOCK, FLAGS=words, LAYOUT=layout
+    )  # no block ends at a snapshot
+    return "".join(
+        f"{k} = {v!r}\n" for k, v in names.items()
+    ) + f"import os; os.chdir({os.getcwd()!r})\n" + SETUP, WATCH
 
 
 def wait_for(path, alive):
     while not path.exists():
-        if not alive(): raise RuntimeError("the kernel has ended before the run")
+        if not alive():
+            raise RuntimeError("the kernel has ended before the run")
         time.sleep(1)
     return json.loads(path.read_text())
 
@@ -89,27 +108,37 @@ def wait_for(path, alive):
 def in_kernel(cells, folder):
     "Train and watch in a kernel that nobody looks at."
     from jupyter_client.manager import start_new_kernel
+
     manager, client = start_new_kernel(kernel_name="python3", env=clean_environment())
     try:
         for cell in cells:
             reply = client.execute_interactive(cell, timeout=300, output_hook=lambda message: None)["content"]
-            if reply["status"] == "error": raise RuntimeError("\n".join(reply["traceback"]))
+            if reply["status"] == "error":
+                raise RuntimeError("\n".join(reply["traceback"]))
         return wait_for(folder / "answer.json", manager.is_alive)
-    finally: client.stop_channels(); manager.shutdown_kernel(now=True)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 def in_page(cells, folder):
     "Train and watch in JupyterLab, shown in a browser."
     from playwright.sync_api import sync_playwright
+
     server = Lab(folder)
     try:
         with sync_playwright() as p:
-            browser = p.chromium.launch(executable_path=find_browser()[0], args=FLAGS); context = browser.new_context(viewport=dict(width=1280, height=1700))
-            run_notebook(watch_context(context, page := context.new_page()), server, "bench", *cells, seconds=300)
-            while not (folder / "answer.json").exists(): page.wait_for_timeout(1000)                   # the page must be served while it waits
+            browser = p.chromium.launch(executable_path=find_browser()[0], args=FLAGS)
+            context = browser.new_context(viewport=dict(width=1280, height=1700))
+            run_notebook(
+                watch_context(context, page := context.new_page()), server, "bench", *cells, seconds=300
+            )
+            while not (folder / "answer.json").exists():
+                page.wait_for_timeout(1000)  # the page must be served while it waits
             browser.close()
         return json.loads((folder / "answer.json").read_text())
-    finally: server.close()
+    finally:
+        server.close()
 
 
 def beside(found, watched):
@@ -117,29 +146,58 @@ def beside(found, watched):
     return 100 * statistics.median(b["beside"] / b["own"] for b in found["blocks"] if b["watched"] == watched)
 
 
-def ratio(a, b): return 100 * (a / b - 1)
+def ratio(a, b):
+    return 100 * (a / b - 1)
 
 
 def row_of(name, found):
     "One line of the table."
     off, on = ([b["seconds"] / BLOCK for b in found["blocks"] if b["watched"] == w] for w in (False, True))
-    pairs = [ratio(b, a) for a, b in zip(off, on)] + [ratio(b, a) for a, b in zip(off[1:], on)]       # each watched block against both its neighbours
+    pairs = [ratio(b, a) for a, b in zip(off, on)] + [
+        ratio(b, a) for a, b in zip(off[1:], on)
+    ]  # each watched block against both its neighbours
     snapshot = statistics.median(found["snapshots"])
-    child = found["children"][0] if found["children"] else dict(cpu=0., rss=0.)
+    child = found["children"][0] if found["children"] else dict(cpu=0.0, rss=0.0)
     low, _, high = statistics.quantiles(pairs, n=4)
-    return {"watched": name, "ms/step without": 1000 * statistics.median(off), "ms/step with": 1000 * statistics.median(on),
-            "steps/s without": 1 / statistics.median(off), "steps/s with": 1 / statistics.median(on),
-            "slower %": statistics.median(pairs), "quarter": low, "three quarters": high, "noise %": statistics.median(abs(ratio(a, b)) for a, b in zip(off, off[1:])),
-            "CPU without %": beside(found, False), "CPU with %": beside(found, True),
-            "snapshot ms": 1000 * snapshot, "child CPU s": child["cpu"], "child MB": child["rss"], "pairs": len(on)}
+    return {
+        "watched": name,
+        "ms/step without": 1000 * statistics.median(off),
+        "ms/step with": 1000 * statistics.median(on),
+        "steps/s without": 1 / statistics.median(off),
+        "steps/s with": 1 / statistics.median(on),
+        "slower %": statistics.median(pairs),
+        "quarter": low,
+        "three quarters": high,
+        "noise %": statistics.median(abs(ratio(a, b)) for a, b in zip(off, off[1:])),
+        "CPU without %": beside(found, False),
+        "CPU with %": beside(found, True),
+        "snapshot ms": 1000 * snapshot,
+        "child CPU s": child["cpu"],
+        "child MB": child["rss"],
+        "pairs": len(on),
+    }
 
 
 def words(rows, load, preset):
     "The table, and how to read it."
-    columns = {"watched": "s", "steps/s without": ".2f", "steps/s with": ".2f", "slower %": ".1f", "quarter": ".1f", "three quarters": ".1f", "noise %": ".1f",
-               "CPU without %": ".1f", "CPU with %": ".1f", "snapshot ms": ".0f", "child CPU s": ".0f", "child MB": ".0f", "pairs": "d"}
+    columns = {
+        "watched": "s",
+        "steps/s without": ".2f",
+        "steps/s with": ".2f",
+        "slower %": ".1f",
+        "quarter": ".1f",
+        "three quarters": ".1f",
+        "noise %": ".1f",
+        "CPU without %": ".1f",
+        "CPU with %": ".1f",
+        "snapshot ms": ".0f",
+        "child CPU s": ".0f",
+        "child MB": ".0f",
+        "pairs": "d",
+    }
     text = table(rows, columns)
-    ms = statistics.median(r["snapshot ms"] for r in rows); step = statistics.median(r["ms/step without"] for r in rows)
+    ms = statistics.median(r["snapshot ms"] for r in rows)
+    step = statistics.median(r["ms/step without"] for r in rows)
     measured = ", ".join(f"{r['slower %']:.1f} % ({r['watched']})" for r in rows if "PCA" in r["watched"])
     text += f"\n\nGoal with PCA: at most {GOAL:.0f} % slower; measured: {measured}."
     if (noise := max(r["noise %"] for r in rows)) > GOAL:
@@ -158,22 +216,42 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="digits", help="preset of the run (default digits)")
     parser.add_argument("--pairs", type=int, default=8, help="pairs of blocks of each row (default 8)")
-    parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), help="which rows (default: all)")
-    parser.add_argument("--quick", action="store_true", help="two pairs in the kernel alone; does not write results")
-    parser.add_argument("--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)")
-    args, flags = parser.parse_known_args(); flags = [f for f in flags if f != "--"]
-    if args.quick: args.pairs, args.rows = 2, ["kernel"]
+    parser.add_argument(
+        "--rows", nargs="*", choices=ROWS, default=list(ROWS), help="which rows (default: all)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="two pairs in the kernel alone; does not write results"
+    )
+    parser.add_argument(
+        "--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)"
+    )
+    args, flags = parser.parse_known_args()
+    flags = [f for f in flags if f != "--"]
+    if args.quick:
+        args.pairs, args.rows = 2, ["kernel"]
     found, rows, load = machine(), [], []
     for key in args.rows:
         name, layout, is_shown = ROWS[key]
-        if is_shown and (why := find_browser()[1]): print(f"{name}: left out, {why}"); continue
+        if is_shown and (why := find_browser()[1]):
+            print(f"{name}: left out, {why}")
+            continue
         folder = Path(tempfile.mkdtemp())
         answer = (in_page if is_shown else in_kernel)(cells_of(layout, folder, args, flags), folder)
-        rows.append(row_of(name, answer)); load.append(round(os.getloadavg()[0], 1)); shutil.rmtree(folder, ignore_errors=True)
-        print(name, {k: round(v, 2) for k, v in rows[-1].items() if k != "watched"}, f"load {load[-1]}", flush=True)
+        rows.append(row_of(name, answer))
+        load.append(round(os.getloadavg()[0], 1))
+        shutil.rmtree(folder, ignore_errors=True)
+        print(
+            name,
+            {k: round(v, 2) for k, v in rows[-1].items() if k != "watched"},
+            f"load {load[-1]}",
+            flush=True,
+        )
     text = words(rows, load, args.preset)
-    if args.quick: print(text); return
+    if args.quick:
+        print(text)
+        return
     save("bench_watch", args.out, "What being watched costs", text, dict(machine=found, load=load, rows=rows))
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

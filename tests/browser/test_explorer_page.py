@@ -6,7 +6,8 @@ import pytest
 from lab import colours, differ, picture, press, two_frames, wait_until
 
 pytest.importorskip("dgcl_nb.widgets.explorer")
-from dgcl_nb.looking.runs import make_demo_run, open_run  # noqa: E402
+from dgcl_nb.looking.demo_run import make_demo_run  # noqa: E402
+from dgcl_nb.looking.runs import open_run  # noqa: E402
 from dgcl_nb.widgets.explorer import EXPLORER_CSS, EXPLORER_ESM, explore, explorer_values  # noqa: E402
 from dgcl_nb.widgets.front import front_page  # noqa: E402
 from dgcl_nb.widgets.state import COLUMNS, csv_text  # noqa: E402

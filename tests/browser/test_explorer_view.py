@@ -4,7 +4,7 @@ from lab import colours, differ, kernel_says, kernel_status, picture, press, run
 
 pytest.importorskip("dgcl_nb.widgets.explorer")
 SETUP = """import tempfile, time
-from dgcl_nb.looking.runs import make_demo_run
+from dgcl_nb.looking.demo_run import make_demo_run
 from dgcl_nb.widgets.explorer import explore
 from dgcl_nb.widgets.overlay import overlay
 folder = make_demo_run(tempfile.mkdtemp() + '/demo', steps=200, snapshots=4)"""

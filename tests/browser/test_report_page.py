@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from lab import differ, picture, press, wait_until
 
-from dgcl_nb.looking.runs import make_demo_run
+from dgcl_nb.looking.demo_run import make_demo_run
 
 report = pytest.importorskip("dgcl_nb.report")
 SMALL = dict(steps=200, snapshots=4, num_images=3, max_per_class=60)

@@ -2,7 +2,7 @@
 import pytest
 from lab import colours, differ, picture, press, wait_until
 
-from dgcl_nb.looking.runs import make_demo_run
+from dgcl_nb.looking.demo_run import make_demo_run
 
 pytest.importorskip("plotly")
 report = pytest.importorskip("dgcl_nb.report")
