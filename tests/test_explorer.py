@@ -13,19 +13,9 @@ from dgcl_nb.looking.runs import make_demo_run, open_run
 from dgcl_nb.snapshots import save_snapshot
 from dgcl_nb.widgets import explorer as room
 from dgcl_nb.widgets.explorer import (
-    COLUMN_TYPES,
-    EXPLORER_CSS,
-    EXPLORER_ESM,
-    THUMB_SIDE,
-    Explorer,
-    carry_rows,
-    explore,
-    explorer_values,
-    replace_layout,
-    thumbnails,
-    to_scatter,
-    usable,
+    EXPLORER_CSS, EXPLORER_ESM, Explorer, explore, explorer_values, replace_layout, to_scatter,
 )
+from dgcl_nb.widgets.scene import COLUMN_TYPES, THUMB_SIDE, carry_rows, thumbnails, usable
 from dgcl_nb.widgets.front import front_page
 
 
