@@ -11,8 +11,11 @@ from test_snapshots import make
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.snapshots import PROBE_FIELDS, save_snapshot, shrink_probes
-from dgcl_nb.widgets.overlay import (MAPS, TOP_LEVEL, UNKNOWN_LEVEL, common_images, known_density, layer_names, limits_of, nice_range, overlay, overlay_values,
-                                     read_snapshots, to_levels)
+from dgcl_nb.widgets.maps import (
+    MAPS, TOP_LEVEL, UNKNOWN_LEVEL, common_images, known_density, layer_names, limits_of, nice_range,
+    to_levels,
+)
+from dgcl_nb.widgets.overlay import overlay, overlay_values, read_snapshots
 
 
 def snap(step=200, **kwargs): return make(step=step, **kwargs)[0]

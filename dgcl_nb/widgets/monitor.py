@@ -33,7 +33,8 @@ from ..looking.layout import align, carry_over, joint_layout
 from ..looking.figures import curves, update_curves
 from ..looking.runs import RunView, duration, idle_seconds, open_run, seconds_left
 from ..snapshots import Snapshot
-from .explorer import Explorer, usable
+from .explorer import Explorer
+from .scene import usable
 from .front import FRONT_CSS, Front, front_module
 from .overlay import Overlay, overlay_values
 from .state import ExplorerState
