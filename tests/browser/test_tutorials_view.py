@@ -1,4 +1,4 @@
-"""The tutorials that look, in JupyterLab: all cells run, with their views on show, no error of the page and no request to the outside."""
+"The tutorials that look, in JupyterLab: all cells run, with their views on show, and the page stays quiet."
 
 import pytest
 from lab import START_ALL, assert_ran, colours, copy_tutorial, differ, open_notebook, picture, press
@@ -25,7 +25,8 @@ def test_tutorials__run_in_jupyterlab(new_page, lab):
 
     reading, clusters = pages["02_reading_density"], pages["03_feature_clusters"]
     right = on_view(reading, "canvas[data-panel=right]")
-    assert colours(before := picture(right)) > 20
+    before = picture(right)
+    assert colours(before) > 20
     press(reading.get_by_role("slider", name="threshold").first, *["ArrowRight"] * 60)
     assert differ(before, picture(right)) > 0.02
     assert on_view(clusters, ".dgcl-mon-state").text_content().startswith("finished")
