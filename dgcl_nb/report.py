@@ -545,7 +545,8 @@ def explorer_view(
 )->Html:
     "The sampled features of all snapshots in one layout."
     from dgcl_nb.looking.layout_time import joint_layout
-    from dgcl_nb.widgets.explorer import Explorer, explorer_values, usable
+    from dgcl_nb.widgets.explorer import Explorer, explorer_values
+    from dgcl_nb.widgets.scene import usable
     from dgcl_nb.widgets.state import ExplorerState
     snapshots, note = usable([smaller(s, amount) for s in spread_out(run.load_all(), amount.steps)])
     if not any(len(s.feats) for s in snapshots): raise InputError("no snapshot holds a sampled cell")

@@ -35,7 +35,8 @@ from ..looking.layout_time import joint_layout
 from ..looking.curves import curves, update_curves
 from ..looking.runs import RunView, duration, idle_seconds, open_run, seconds_left
 from ..snapshots import Snapshot
-from .explorer import Explorer, usable
+from .explorer import Explorer
+from .scene import usable
 from .front import FRONT_CSS, Front, front_module
 from .overlay import Overlay, overlay_values
 from .state import ExplorerState
