@@ -16,7 +16,9 @@ from dgcl_nb.looking.layout import movement, pca_layout
 from dgcl_nb.looking.runs import make_demo_run, open_run
 from dgcl_nb.snapshots import load_snapshot, save_snapshot
 from dgcl_nb.widgets import monitor
-from dgcl_nb.widgets.monitor import MOST_STEPS, LiveLayout, Monitor, Pace, PlaneTrail, UmapChild, Update, Watcher, head_of, thinned, thinned_records, watch
+from dgcl_nb.looking.live_layout import LiveLayout, PlaneTrail, UmapChild
+from dgcl_nb.looking.watcher import MOST_STEPS, Update, Watcher
+from dgcl_nb.widgets.monitor import Monitor, Pace, head_of, thinned, thinned_records, watch
 
 
 class FakeFitting:
