@@ -45,8 +45,10 @@ Modules:
 - `dgcl_nb.views`: What a network is shown of an image: the weak view, the strong view, and CutMix - with image, target and valid mask always moved together.
 - `dgcl_nb.widgets.explorer`: Pixel features as a picture to be asked: sliders for density and confidence, neighbours, a lasso that marks pixels in their images, and clusters seen forming.
 - `dgcl_nb.widgets.front`: What all views in the browser share: labelled controls, packed arrays, a colour scale, and a page that needs no kernel.
+- `dgcl_nb.widgets.maps`: From the snapshots of a run to the maps of a view: the same images at every step, values as whole numbers, and what is not known.
 - `dgcl_nb.widgets.monitor`: A run that is watched while it trains: curves, images and feature clusters that move, sliders that stay alive, and buttons that are obeyed within one step.
 - `dgcl_nb.widgets.overlay`: Maps over images: any two layers of a snapshot side by side, with sliders that never wait for Python.
+- `dgcl_nb.widgets.scene`: What the feature explorer draws: the points of all steps in one value, and the parts of the page that choose, colour, draw and find them.
 - `dgcl_nb.widgets.state`: The points of a feature explorer as plain arrays: which are shown, where they lie in their images, who their neighbours are."""
 
 __version__ = "0.1.0"

@@ -111,7 +111,8 @@ def explorer_view(
     "The sampled features of all snapshots in one layout."
     from dgcl_nb.looking.layout import joint_layout
     from dgcl_nb.looking.live_layout import cell_keys
-    from dgcl_nb.widgets.explorer import Explorer, explorer_values, usable
+    from dgcl_nb.widgets.explorer import Explorer, explorer_values
+    from dgcl_nb.widgets.scene import usable
     from dgcl_nb.widgets.state import ExplorerState
 
     snapshots, note = usable([smaller(s, amount) for s in spread_out(run.load_all(), amount.steps)])

@@ -24,7 +24,7 @@ from .live_layout import LiveLayout
 from .run_state import heading_of
 from .runs import RunView, open_run
 from ..snapshots import Snapshot
-from ..widgets.explorer import usable
+from ..widgets.scene import usable
 from ..widgets.state import ExplorerState
 
 # %% ../../nbs/looking/28_watcher.ipynb #47950474
