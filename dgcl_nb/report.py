@@ -188,9 +188,9 @@ def fitting_page(
     "The page with as much as fits."
     notes = []
     figures = figures_of(runs, notes, layout)
-    frame = len(build_page(runs, figures, {}, notes).encode()) + HEADINGS
+    frame = len(build_page(runs, figures, {}, notes).encode()) + HEADINGS  # in any case
     amount, views, lost = fitting_amount(runs, frame, max_bytes)
-    if layout != "pca":
+    if layout != "pca":  # dear, and of the same size: only now
         lost = []
         views = views_of(runs, lost, amount, layout)
     left_out = [sentence for r in runs for sentence in omissions(r, amount)]

@@ -12,7 +12,7 @@ from dgcl_nb.looking.report_page import headline_scores
 from dgcl_nb.looking.report_tables import class_table, compared_scores, page_words, score_table
 from dgcl_nb.looking.runs import make_demo_run
 from dgcl_nb.looking.scores import (
-    background_of,
+    shared_background,
     class_ious,
     last_evaluation,
     measures_of,
@@ -108,9 +108,9 @@ def test_scores__of_an_unfinished_run_are_those_of_its_last_evaluation(tmp_path)
 
 def test_background__is_spoken_of_where_there_is_one(two_networks, demo):
     scores = "silhouette, Calinski-Harabasz, Davies-Bouldin"
-    assert background_of(demo) == "background" and "without background" in page_words(demo)[scores]
-    assert background_of(two_networks) is None and "without" not in page_words(two_networks)[scores]
-    assert background_of(demo, two_networks) is None
+    assert shared_background(demo) == "background" and "without background" in page_words(demo)[scores]
+    assert shared_background(two_networks) is None and "without" not in page_words(two_networks)[scores]
+    assert shared_background(demo, two_networks) is None
 
 
 # Density

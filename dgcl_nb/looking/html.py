@@ -32,8 +32,12 @@ def attributes_of(
     values: Mapping[str, Any],  # class_ is class, data_x is data-x; None is left out
 ) -> str:
     "The attributes of an element, each with a space before it."
-    given = {name.rstrip("_").replace("_", "-"): value for name, value in values.items() if value is not None}
-    return "".join(f' {name}="{html.escape(str(value))}"' for name, value in given.items())
+    text = ""
+    for name, value in values.items():
+        if value is not None:
+            written = name.rstrip("_").replace("_", "-")
+            text += f' {written}="{html.escape(str(value))}"'
+    return text
 
 
 def tag(
@@ -51,7 +55,8 @@ def table_line(
 ) -> Html:
     "A line of a table."
     first, *rest = cells
-    return tag("tr", tag("th", first, scope="row"), *(tag("td", c) for c in rest))
+    name = tag("th", first, scope="row")  # read out before each cell of its line
+    return tag("tr", name, *(tag("td", c) for c in rest))
 
 
 def table(
@@ -62,9 +67,11 @@ def table(
 ) -> Html:
     "A table whose first row and column are headings."
     titled = [tag("caption", caption)] if caption else []
-    top = tag("thead", tag("tr", *(tag("th", h, scope="col") for h in head)))
+    columns = [tag("th", name, scope="col") for name in head]
+    top = tag("thead", tag("tr", *columns))
     body = tag("tbody", *(table_line(cells) for cells in lines))
-    return tag("div", tag("table", *titled, top, body, class_=class_), class_="wide")
+    whole = tag("table", *titled, top, body, class_=class_)
+    return tag("div", whole, class_="wide")  # which scrolls on a narrow screen
 
 # %% ../../nbs/looking/30_html.ipynb #25cbb892
 def bar(
@@ -87,8 +94,11 @@ def definitions(
     words: Mapping[str, str],  # word -> what it means
 ) -> Html:
     "A list of words and what they mean."
-    pairs = [(tag("dt", word), tag("dd", meaning)) for word, meaning in words.items()]
-    return tag("dl", *(part for pair in pairs for part in pair))
+    parts = []
+    for word, meaning in words.items():
+        parts.append(tag("dt", word))
+        parts.append(tag("dd", meaning))
+    return tag("dl", *parts)
 
 # %% ../../nbs/looking/30_html.ipynb #2c392bc5
 def number(
@@ -97,8 +107,9 @@ def number(
     sign: str = "",  # "+" shows the sign of a positive number too
 ) -> str:
     "A number for people; a dash where it is not known."
-    is_unknown = value is None or value != value
-    return "–" if is_unknown else f"{value:{sign}.{digits}f}".replace("-", "−")
+    if value is None or value != value:  # NaN is not equal to itself
+        return "–"
+    return f"{value:{sign}.{digits}f}".replace("-", "−")
 
 
 def percent(

@@ -95,7 +95,8 @@ def fifths(
     if len(cells) < FEWEST:
         return []
     found = []
-    for rows in np.array_split(np.argsort(cells.density, kind="stable"), 5):
+    order = np.argsort(cells.density, kind="stable")  # the same rows on every machine
+    for rows in np.array_split(order, 5):
         columns = {name: getattr(cells, name)[rows] for name in ("density", "confidence", "wrong")}
         found.append(dict(count=len(rows)) | {name: float(x.mean()) for name, x in columns.items()})
     return found
@@ -188,7 +189,7 @@ def histogram_figure(
 
     first, last = snapshots[0], snapshots[-1]
     text, earlier = f"Density of the sampled cells of {run.name} by true class at step {last.step}", {}
-    if first is not last:
+    if first is not last:  # one snapshot has nothing to be compared with
         text += f", and as an outline at step {first.step}"
         names = f"step {first.step}", f"step {last.step}"
         earlier = dict(before=densities_by_class(first), names=names)

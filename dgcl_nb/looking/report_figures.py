@@ -23,7 +23,7 @@ import numpy as np
 from ..core import InputError
 from .html import Html, tag
 from .runs import RunView
-from .scores import CLUSTER_SCORES, background_of, open_shown, scores_of
+from .scores import CLUSTER_SCORES, shared_background, open_shown, scores_of
 from ..snapshots import Snapshot
 
 # %% ../../nbs/looking/33_report_figures.ipynb #6b598541
@@ -70,8 +70,8 @@ def figure_html(
     layout = figure.drawing.layout
     size = f"min-height:{layout.height or 420}px;max-width:{layout.width or 900}px"
     canvas = tag("div", class_="canvas", style=size, role="img", aria_label=figure.caption)
-    plain = go.Figure(figure.drawing).update_layout(template=None)
-    data = Html(plain.to_json().replace("<", "\\u003c"))
+    plain = go.Figure(figure.drawing).update_layout(template=None)  # the page has its own
+    data = Html(plain.to_json().replace("<", "\\u003c"))  # the same letter to JSON, and no end of a script
     description = tag("script", data, type="application/json")
     return tag("figure", canvas, tag("figcaption", figure.caption), description, class_="plot")
 
@@ -112,7 +112,7 @@ def cluster_scores_of(
 
     scores = scores_of(run)
     values = [scores[name] for name in CLUSTER_SCORES]
-    return None if None in values else ClusterScores(*values, 0, 0)
+    return None if None in values else ClusterScores(*values, 0, 0)  # the counts are not shown
 
 
 def cluster_figure(
@@ -124,7 +124,7 @@ def cluster_figure(
     from dgcl_nb.looking.figures import clusters_side_by_side
     from dgcl_nb.looking.layout import joint_layout
 
-    snaps, background = last_of_both(a, b), background_of(a, b)
+    snaps, background = last_of_both(a, b), shared_background(a, b)
     xys = joint_layout([s.feats.astype(np.float32) for s in snaps], kind=layout)
     labels = [s.pixel_class.astype(np.int64) for s in snaps]
     scores = [cluster_scores_of(r) for r in (a, b)]

@@ -118,8 +118,9 @@ def page_html(
 ) -> str:  # a whole document
     "The page."
     skip = tag("a", "Skip to the results", class_="skip", href=f"#{sections[0].key}")
+    top = tag("header", tag("h1", title), *head)
     main = tag("main", *(s.html() for s in sections))
-    body = [skip, tag("header", tag("h1", title), *head), navigation(sections), main, tag("footer", foot)]
+    body = [skip, top, navigation(sections), main, tag("footer", foot)]
     needs_plotly = any('class="plot"' in part for s in sections for part in s.parts)
     return DOCUMENT.format(
         title=tag("title", title),
@@ -152,7 +153,8 @@ def tiles(
 ) -> Html:
     "The few figures that one looks for first."
     known = [(value, what) for value, what in headline_scores(run) if not value.startswith("–")]
-    return tag("ul", *(tag("li", tag("b", v), tag("span", what)) for v, what in known), class_="tiles")
+    items = [tag("li", tag("b", value), tag("span", what)) for value, what in known]
+    return tag("ul", *items, class_="tiles")
 
 
 def page_head(
@@ -273,7 +275,7 @@ def density_parts(
     parts = []
     for r in runs:
         known = known_snapshots(r)
-        if known:
+        if known:  # a method without a bank has no density
             said = tag("p", density_sentences(known[-1]))
             parts += [*named(r, runs), said, fifths_table(known[0], known[-1])]
             drawn = [key for key in (f"density-{r.name}", f"confidence-{r.name}") if key in figures]

@@ -22,7 +22,7 @@ from dgcl_nb.looking.scores import (
     CLUSTER_SCORES,
     MEASURES,
     Measure,
-    background_of,
+    shared_background,
     class_ious,
     differing_settings,
     evaluations,
@@ -43,6 +43,7 @@ def swatch(
 ) -> Html:
     "The name of a class beside its colour."
     snap = run.latest()
+    # without a snapshot the run has told no colours
     colour = "rgb({},{},{})".format(*snap.palette[i]) if snap else "transparent"
     return Html(tag("span", class_="swatch", style=f"background:{colour}") + html_of(name))
 
@@ -135,7 +136,7 @@ def difference(
     if a is None or b is None:
         return html_of("–")
     shown, gain = number(a - b, digits, "+"), round(a - b, digits) * better
-    if not gain:
+    if not gain:  # after rounding: what is not seen is no difference
         return html_of(shown)
     word, sign = ("better", "▲") if gain > 0 else ("worse", "▼")
     said = f"the first is {word}"
@@ -172,7 +173,7 @@ def compared_classes(
     "The IoU of each class of two runs, of their predictors, with their differences."
     left, right, lines = predicted_ious(a), predicted_ious(b), []
     for i, (c, mine) in enumerate(left.items()):
-        if c in right:
+        if c in right:  # runs of two data sets may share some classes
             values = [number(mine), number(right[c]), difference(mine, right[c])]
             lines.append([swatch(a, i, c), *values])
     caption = "IoU of each class in per cent, predictors at the last evaluation"
@@ -249,7 +250,7 @@ def page_words(
     *runs: RunView,  # one or two
 ) -> dict[str, str]:  # word -> what it means
     "The words of a report of some runs."
-    names, background = dict.fromkeys(name for r in runs for name in networks_of(r)), background_of(*runs)
+    names, background = dict.fromkeys(name for r in runs for name in networks_of(r)), shared_background(*runs)
     fill = dict(
         networks=", ".join(names) or "network",
         without=f", without {background}" if background else "",

@@ -32,7 +32,7 @@ def spread_out(
     "Some items at equal distances."
     if len(items) <= num:
         return list(items)
-    places = {round(i) for i in np.linspace(len(items) - 1, 0, num)}
+    places = {round(i) for i in np.linspace(len(items) - 1, 0, num)}  # a single one is the last
     return [items[i] for i in sorted(places)]
 
 # %% ../../nbs/looking/35_report_views.ipynb #75c45513
@@ -116,7 +116,7 @@ def explorer_view(
     from dgcl_nb.widgets.state import ExplorerState
 
     snapshots, note = usable([smaller(s, amount) for s in spread_out(run.load_all(), amount.steps)])
-    if not any(len(s.feats) for s in snapshots):
+    if not any(len(s.feats) for s in snapshots):  # an empty stage would explain nothing
         raise InputError("no snapshot holds a sampled cell")
     feats, keys = [s.feats.astype(np.float32) for s in snapshots], [cell_keys(s) for s in snapshots]
     xys = joint_layout(feats, kind=layout, keys=keys)

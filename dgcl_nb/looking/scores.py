@@ -14,7 +14,7 @@ Reference: the definition of mIoU and of the cluster scores stands in `metrics` 
 __all__ = ['MEASURES', 'CLUSTER_SCORES', 'NO_SETTINGS', 'evaluations', 'last_evaluation', 'what_is_missing', 'open_shown',
            'method_of', 'place_of', 'title_of', 'length_of', 'cost_of', 'sentence_of', 'scored_in', 'last_and_best',
            'networks_of', 'claimed_by', 'predictor_of', 'Measure', 'measures_of', 'scores_of', 'score_text',
-           'class_ious', 'background_of', 'settings_of', 'differing_settings']
+           'class_ious', 'shared_background', 'settings_of', 'differing_settings']
 
 # %% ../../nbs/looking/31_scores.ipynb #4a4bfe3d
 from collections.abc import Mapping
@@ -154,7 +154,7 @@ def last_and_best(
     scores: list[tuple[int, float]],  # (step, mIoU) of each evaluation, oldest first
 ) -> dict[str, float | int]:  # last, best_step, best
     "The last score, and the best with its step."
-    best_step, best = max(scores, key=lambda pair: pair[1])
+    best_step, best = max(scores, key=lambda pair: pair[1])  # of equal ones the first
     return dict(last=scores[-1][1], best_step=best_step, best=best)
 
 
@@ -230,7 +230,7 @@ def scores_of(
     evaluated["best_miou"] = networks.get(main, {}).get("best")
     told = {f"miou_{name}": miou for name, miou in scored_in(result).items()}
     known = evaluated | told | {k: v for k, v in result.items() if k in MEASURES}
-    known["miou"] = known.get(f"miou_{main}")
+    known["miou"] = known.get(f"miou_{main}")  # in a result this key holds all networks
     return {key: known.get(key) for key in measures_of(run)}
 
 
@@ -256,11 +256,11 @@ def class_ious(
         by_network = {predictor_of(run): [told.get(name) for name in names]}
     if not by_network:
         return {}
-    known = {network: values for network, values in by_network.items() if values}
-    return {c: {network: values[i] for network, values in known.items()} for i, c in enumerate(names)}
+    known = {network: ious for network, ious in by_network.items() if ious}  # not all may be scored
+    return {c: {network: ious[i] for network, ious in known.items()} for i, c in enumerate(names)}
 
 # %% ../../nbs/looking/31_scores.ipynb #a2ff180b
-def background_of(
+def shared_background(
     *runs: RunView,  # one or several
 ) -> str | None:
     "The class of some runs that is background: the first one, if all call it so."
