@@ -37,11 +37,21 @@ Modules:
 - `dgcl_nb.looking.density_claim`: Are sparse features under-trained? Numbers only: bins of density, sparse against dense at equal confidence, and how sure the answer is.
 - `dgcl_nb.looking.density_figures`: Density by class before and after, and the test of the claim about sparse features as a figure.
 - `dgcl_nb.looking.figures`: What all figures have in common - ground, text, colours, names of classes - and how a figure becomes a picture.
+- `dgcl_nb.looking.html`: Elements, tables and numbers of a page, escaped where they must be.
 - `dgcl_nb.looking.layout`: From feature vectors to points on a screen: a PCA view at once, and UMAP over the exact neighbours of the density.
 - `dgcl_nb.looking.layout_time`: One layout for all snapshots of a run, live or afterwards, that an eye can follow.
+- `dgcl_nb.looking.live_layout`: A picture of feature clusters that does not jump when a snapshot comes: by the principal plane at once, by UMAP beside.
+- `dgcl_nb.looking.report_density`: The sampled cells of a run, sorted by density: their wrong pseudo-labels in a table, in two figures and in two sentences.
+- `dgcl_nb.looking.report_figures`: Curves, clusters and predictions of one run, or of two side by side, as figures that a page draws by itself.
+- `dgcl_nb.looking.report_page`: One file of HTML, light or dark as the reader's system is, and printable: its frame, its look, and what it does by itself.
+- `dgcl_nb.looking.report_tables`: Scores, classes and settings of one run, or of two side by side, as tables of a page.
+- `dgcl_nb.looking.report_views`: The overlay and the explorer of the notebook in a page without a kernel, with as much of a run as fits.
+- `dgcl_nb.looking.run_state`: What a run is doing right now, in a word and a sentence: from its folder, and from the `Fitting` if training is in this process.
 - `dgcl_nb.looking.runs`: Reading a run folder: finished, half-copied, or being written at this moment by another process.
+- `dgcl_nb.looking.scores`: What a run folder says of itself in words and numbers: what ran, what is missing, how good it became.
 - `dgcl_nb.looking.static`: JavaScript and CSS in files of their own: joined into one module for a notebook or an offline page, and shown in lessons.
 - `dgcl_nb.looking.tiles`: Label maps in the colours of a palette, and images with the predictions of several runs side by side.
+- `dgcl_nb.looking.watcher`: All of the monitor but its widgets: each look at a run folder reads what is new and says what is to be shown.
 - `dgcl_nb.losses`: Two terms: learn from labels, and learn from pseudo-labels.
 - `dgcl_nb.methods.dgcl`: Density-guided contrastive learning: features that are confident but lie in sparse regions of their class are pulled to where the class is dense.
 - `dgcl_nb.methods.protocol`: What the loop asks of a method, and the plain functions that every method's step is made of: supervised, label, joint_pass, unsupervised, note_labels.
