@@ -5,6 +5,7 @@ Modules:
 - `dgcl_nb.bank`: One ring of remembered pixels per class: what density is measured against, and where positives from other images come from.
 - `dgcl_nb.batches`: Which images a step sees, and what it holds of them: a pure function of the seed and the step, so that nothing has to be remembered.
 - `dgcl_nb.bench`: One command trains every method with every seed and writes one table: `python -m dgcl_nb.bench`.
+- `dgcl_nb.colours`: Hue and blur of an image of bytes: each pixel changes its colour, and none its place.
 - `dgcl_nb.config`: A whole run as one frozen object, and the presets that a researcher edits.
 - `dgcl_nb.core`: The few things that every room needs: the words and letters of the code, seeds, errors, one collective, and the run folder.
 - `dgcl_nb.data.digits`: The embedded data set: real handwriting over real photographs, rendered in seconds, the same on every machine that runs the same libraries.
