@@ -8,6 +8,7 @@ Modules:
 - `dgcl_nb.bench`: One command trains every method with every seed and writes one table: `python -m dgcl_nb.bench`.
 - `dgcl_nb.cells`: A batch as rows: one for each cell of the feature maps, sorted by class, with everything that a method with a memory bank asks of it.
 - `dgcl_nb.checkpoints`: What a run that died needs to go on as if it had not: written whole or not at all, in the background, and checked before it is read.
+- `dgcl_nb.colours`: Hue and blur of an image of bytes: each pixel changes its colour, and none its place.
 - `dgcl_nb.config`: A whole run as one frozen object, and the presets that a researcher edits.
 - `dgcl_nb.contrast`: Sparse cells are pulled to the dense middle of their class, and pushed away from other classes: the third term, for all classes of a step at once.
 - `dgcl_nb.core`: The few things that every room needs: the words and letters of the code, errors, seeds, one collective, and what the machine has.
@@ -52,7 +53,7 @@ Modules:
 - `dgcl_nb.looking.static`: JavaScript and CSS in files of their own: joined into one module for a notebook or an offline page, and shown in lessons.
 - `dgcl_nb.looking.tiles`: Label maps in the colours of a palette, and images with the predictions of several runs side by side.
 - `dgcl_nb.looking.watcher`: All of the monitor but its widgets: each look at a run folder reads what is new and says what is to be shown.
-- `dgcl_nb.losses`: Two terms: learn from labels, and learn from pseudo-labels.
+- `dgcl_nb.losses`: The three terms: learn from labels, learn from pseudo-labels, and pull sparse pixels of a class towards its dense middle.
 - `dgcl_nb.methods.dgcl`: Density-guided contrastive learning: features that are confident but lie in sparse regions of their class are pulled to where the class is dense.
 - `dgcl_nb.methods.protocol`: What the loop asks of a method, and the plain functions that every method's step is made of: supervised, label, joint_pass, unsupervised, note_labels.
 - `dgcl_nb.methods.self_training`: A teacher's filtered labels on mixed images, and nothing else: the step to read first, and the baseline inside DGCL.
