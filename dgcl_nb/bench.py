@@ -23,7 +23,8 @@ from typing import Literal
 import tyro
 
 from .config import METHODS, parse_run
-from .core import InputError, RunFolder, unknown_name, write_atomic
+from .core import InputError, unknown_name
+from .run_folder import RunFolder, write_atomic
 from .jobs import Job, Row, alone_in, check_folder, child_command, jobs_at_start, read_json, run_jobs
 from .tables import all_of, best_baseline, collect, differences_of, table_text
 

@@ -20,10 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dgcl_nb
-from .config import Run, run_from_dict, setting_names
-from .core import InputError, RunFolder, append_line, read_lines
+from .config import Run, run_from_dict
+from .settings import setting_names
+from .core import InputError
+from .run_folder import RunFolder, append_line, read_lines
 from .result import miou_by_network
-from .train import MAY_DIFFER, setting_of
+from .settings import setting_of
+from .train import MAY_DIFFER
 
 # %% ../nbs/commands/20_jobs.ipynb #6f4fdd1f
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ import numpy as np
 import tyro
 
 from . import __version__
-from .core import IGNORE_INDEX, InputError, RunFolder, write_atomic
+from .core import IGNORE_INDEX, InputError
+from .run_folder import RunFolder, write_atomic
 from .looking.runs import RunView, duration, open_run
 from .snapshots import SMALLEST_SIDE, Snapshot, keep_pixels, shrink_probes
 
@@ -351,7 +352,7 @@ def density_sentences(
     snap:Snapshot, # the last one with a known density
 )->str:
     "What density says about wrong pseudo-labels, in two sentences."
-    from dgcl_nb.looking.figures import matched_halves, verdict_line
+    from dgcl_nb.looking.density_claim import matched_halves, verdict_line
     c, groups = known_cells(snap), fifths(snap)
     if not groups: return f"Only {len(c.density)} sampled cells have a known density and truth: too few to say whether sparse features are wrong more often."
     sparse, dense = groups[0]["wrong"], groups[-1]["wrong"]
@@ -400,7 +401,7 @@ def curve_figure(
     *runs:RunView, # one or two, with records
 )->Figure:
     "The curves of a run, or of two in the same panels."
-    from dgcl_nb.looking.figures import curves
+    from dgcl_nb.looking.curves import curves
     records = {r.name: r.records for r in runs} if len(runs) > 1 else runs[0].records
     text = "Losses, pseudo-labels (the share that the filter keeps, and how many are right), how full the memory bank is, and mIoU on val over the steps"
     drawing = curves(records, class_names=runs[0].class_names or None)
@@ -421,7 +422,7 @@ def histogram_figure(
     snapshots:Sequence[Snapshot], # those with a known density, in order of the step
 )->Figure:
     "Density of each class at the first and the last of some snapshots."
-    from dgcl_nb.looking.figures import density_histograms
+    from dgcl_nb.looking.density_figures import density_histograms
     first, last = snapshots[0], snapshots[-1]
     values = lambda s: (np.where(s.pixel_density == 0, np.nan, s.pixel_density.astype(np.float32)), s.pixel_class.astype(np.int64))
     earlier = dict(before=values(first), names=(f"step {first.step}", f"step {last.step}")) if first is not last else {}
@@ -434,7 +435,7 @@ def confidence_figure(
     snap:Snapshot, # with a known density
 )->Figure:
     "Confidence against density, and where the wrong ones are."
-    from dgcl_nb.looking.figures import confidence_density
+    from dgcl_nb.looking.density_figures import confidence_density
     c = known_cells(snap)
     text = f"Confidence against density of {len(c.density)} sampled cells of {run.name} at step {snap.step}: how many there are, which share has a wrong pseudo-label, "
     drawing = confidence_density(c.confidence, c.density, c.wrong, groups=c.pseudo, images=c.image)
@@ -459,7 +460,7 @@ def cluster_figure(
 )->Figure:
     "The feature clusters of two runs in one layout, with the scores of each."
     from dgcl_nb.looking.layout_time import joint_layout
-    from dgcl_nb.looking.figures import clusters_side_by_side
+    from dgcl_nb.looking.clusters import clusters_side_by_side
     from dgcl_nb.metrics import ClusterScores
     snaps, names = last_of_both(a, b), ("silhouette", "calinski_harabasz", "davies_bouldin")
     xys = joint_layout([s.feats.astype(np.float32) for s in snaps], kind=layout)
@@ -476,7 +477,7 @@ def prediction_figure(
     num_images:int=6, # at most
 )->Figure:
     "Image, truth and the predictions of two runs."
-    from dgcl_nb.looking.figures import predictions_side_by_side
+    from dgcl_nb.looking.tiles import predictions_side_by_side
     left, right = last_of_both(a, b)
     ids = [i for i in left.image_id if i in right.image_id][:num_images]
     if not ids or left.image.shape[1:] != right.image.shape[1:]: raise InputError("the two runs looked at different images")

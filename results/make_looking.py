@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from dgcl_nb.core import write_atomic
+from dgcl_nb.run_folder import write_atomic
 from dgcl_nb.looking.figures import save_figure
 from dgcl_nb.report import cluster_figure, open_runs, prediction_figure, write_report
 from dgcl_nb.widgets.front import find_browser

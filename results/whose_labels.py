@@ -12,7 +12,8 @@ import sys
 import torch
 
 from dgcl_nb.core import IGNORE_INDEX
-from dgcl_nb.methods.dgcl import DGCL, measure_density
+from dgcl_nb.cells import measure_density
+from dgcl_nb.methods.dgcl import DGCL
 from dgcl_nb.train import main
 
 KINDS = ("truth", "labelled", "agreed")

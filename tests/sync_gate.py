@@ -7,6 +7,7 @@ Both work on a copy in a temporary folder: clean the notebooks, delete every gen
 So a module that was forgotten, changed by hand, or left behind by a notebook that is gone shows up, whatever else lies uncommitted in the tree,
 and a program that is just importing the package never sees a half-empty one.
 """
+
 import argparse, os, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
@@ -22,30 +23,46 @@ def source_notebook(path, root):
     return found and os.path.relpath((path.parent / found["notebook"]).resolve(), Path(root).resolve())
 
 
-def is_generated(path, root): return path.name == "_modidx.py" or source_notebook(path, root) is not None
+def is_generated(path, root):
+    return path.name == "_modidx.py" or source_notebook(path, root) is not None
 
 
 def contents(root):
     "{relative path: bytes} of all files in the notebooks' and the package's folder; of a link, where it points."
-    files = [p for folder in FOLDERS for p in (Path(root) / folder).rglob("*") if not SKIPPED & set(p.parts) and (p.is_symlink() or p.is_file())]
-    return {str(p.relative_to(root)): os.readlink(p).encode() if p.is_symlink() else p.read_bytes() for p in files}
+    files = [
+        p
+        for folder in FOLDERS
+        for p in (Path(root) / folder).rglob("*")
+        if not SKIPPED & set(p.parts) and (p.is_symlink() or p.is_file())
+    ]
+    return {
+        str(p.relative_to(root)): os.readlink(p).encode() if p.is_symlink() else p.read_bytes() for p in files
+    }
 
 
 def regenerate(root):
     "Clean the notebooks under `root`, delete each generated module, export all anew."
     for module in list(Path(root, "dgcl_nb").rglob("*.py")):
-        if is_generated(module, root): module.unlink()
-    env = {k: v for k, v in os.environ.items() if k != "IN_TEST"}   # under IN_TEST nbdev exports nothing, without a word
+        if is_generated(module, root):
+            module.unlink()
+    env = {
+        k: v for k, v in os.environ.items() if k != "IN_TEST"
+    }  # under IN_TEST nbdev exports nothing, without a word
     for command in ("nbdev-clean", "nbdev-export"):
         program = Path(sys.executable).parent / command
-        if not program.exists(): sys.exit(f"no {command} beside {sys.executable}: run this with .venv/bin/python, or make export")
+        if not program.exists():
+            sys.exit(f"no {command} beside {sys.executable}: run this with .venv/bin/python, or make export")
         done = subprocess.run([str(program)], cwd=root, env=env, capture_output=True, text=True)
-        if done.returncode or "Failed to clean" in done.stderr: sys.exit(f"{command} failed:\n{done.stdout}{done.stderr}")
+        if done.returncode or "Failed to clean" in done.stderr:
+            sys.exit(f"{command} failed:\n{done.stdout}{done.stderr}")
 
 
 def fresh_copy(root, folder):
     "A copy of what an export reads and writes, regenerated."
-    for name in FOLDERS: shutil.copytree(Path(root) / name, Path(folder) / name, symlinks=True, ignore=shutil.ignore_patterns(*SKIPPED))
+    for name in FOLDERS:
+        shutil.copytree(
+            Path(root) / name, Path(folder) / name, symlinks=True, ignore=shutil.ignore_patterns(*SKIPPED)
+        )
     shutil.copy(Path(root) / "pyproject.toml", folder)
     regenerate(folder)
 
@@ -61,18 +78,29 @@ def differences(root, folder):
     here, exported = contents(root), contents(folder)
     wrong = {p: "no notebook exports it (left behind by a rename?)" for p in here.keys() - exported.keys()}
     wrong |= {p: "missing, though a notebook exports it" for p in exported.keys() - here.keys()}
-    wrong |= {p: "not clean (nbdev-clean changes it)" if p.endswith(".ipynb") else "differs from what the notebooks export (edited by hand, or not exported?)"
-              for p in here.keys() & exported.keys() if here[p] != exported[p]}
+    wrong |= {
+        p: "not clean (nbdev-clean changes it)"
+        if p.endswith(".ipynb")
+        else "differs from what the notebooks export (edited by hand, or not exported?)"
+        for p in here.keys() & exported.keys()
+        if here[p] != exported[p]
+    }
     return wrong
 
 
 def forgotten(root):
     "{relative path: what is wrong} for modules that git does not know, though it knows their notebook."
     known = tracked(root)
-    if known is None: return {}
-    modules = {str(p.relative_to(root)): source_notebook(p, root) for p in Path(root, "dgcl_nb").rglob("*.py")}
-    return {p: f"not in git, though {notebook} is (forgotten, or ignored by .gitignore?)" for p, notebook in modules.items()
-            if notebook in known and p not in known}
+    if known is None:
+        return {}
+    modules = {
+        str(p.relative_to(root)): source_notebook(p, root) for p in Path(root, "dgcl_nb").rglob("*.py")
+    }
+    return {
+        p: f"not in git, though {notebook} is (forgotten, or ignored by .gitignore?)"
+        for p, notebook in modules.items()
+        if notebook in known and p not in known
+    }
 
 
 def put_right(root, folder):
@@ -80,8 +108,11 @@ def put_right(root, folder):
     changed = differences(root, folder)
     for p in changed:
         source, target = Path(folder) / p, Path(root) / p
-        if not source.exists(): target.unlink()
-        else: target.parent.mkdir(parents=True, exist_ok=True); shutil.copy(source, target)
+        if not source.exists():
+            target.unlink()
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
     return changed
 
 
@@ -100,15 +131,31 @@ def write(root=ROOT):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--write", action="store_true", help="put right what is out of step")
-    parser.add_argument("root", nargs="?", default=ROOT, type=Path, help="the project's folder (default: the one this file is in)")
+    parser.add_argument(
+        "root",
+        nargs="?",
+        default=ROOT,
+        type=Path,
+        help="the project's folder (default: the one this file is in)",
+    )
     args = parser.parse_args(argv)
     wrong = (write if args.write else check)(args.root)
-    for path, reason in sorted(wrong.items()): print(f"{path}: {reason}")
-    if args.write: print(f"export: {len(wrong)} file(s) put right"); return 0
-    print(f"sync gate: {len(wrong)} file(s) out of step; make export puts that right, then git add" if wrong else "sync gate: all in step")
+    for path, reason in sorted(wrong.items()):
+        print(f"{path}: {reason}")
+    if args.write:
+        print(f"export: {len(wrong)} file(s) put right")
+        return 0
+    print(
+        f"sync gate: {len(wrong)} file(s) out of step; make export puts that right, then git add"
+        if wrong
+        else "sync gate: all in step"
+    )
     return int(bool(wrong))
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

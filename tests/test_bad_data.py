@@ -1,4 +1,5 @@
 "Every case of tests/make_bad_data.py gives its own message or works: no other error, no traceback, no hang."
+
 import contextlib
 import io
 import re
@@ -14,13 +15,15 @@ from dgcl_nb.core import InputError
 from dgcl_nb.data import __main__ as command
 from dgcl_nb.data.sets import DataConfig, open_data
 
-PATIENCE = 20 # seconds until a case counts as hanging
+PATIENCE = 20  # seconds until a case counts as hanging
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(autouse=True)
 def no_hang():
-    def ring(*_): raise AssertionError(f"it hangs: nothing came within {PATIENCE} s")
+    def ring(*_):
+        raise AssertionError(f"it hangs: nothing came within {PATIENCE} s")
+
     before = signal.signal(signal.SIGALRM, ring)
     signal.alarm(PATIENCE)
     yield
@@ -29,7 +32,9 @@ def no_hang():
 
 
 def settings_of(case, root):
-    return dict(name=case.base, root=str(root)) | {k: v.format(root=root) if isinstance(v, str) else v for k, v in case.settings.items()}
+    return dict(name=case.base, root=str(root)) | {
+        k: v.format(root=root) if isinstance(v, str) else v for k, v in case.settings.items()
+    }
 
 
 def read_everything(settings):
@@ -45,7 +50,8 @@ def test_corpus__is_large_and_has_no_name_twice():
 def test_reading__says_what_the_table_says(case, tmp_path):
     make(case, tmp_path)
     if case.says != WORKS:
-        with pytest.raises(InputError) as caught: read_everything(settings_of(case, tmp_path))
+        with pytest.raises(InputError) as caught:
+            read_everything(settings_of(case, tmp_path))
         said = str(caught.value)
         assert case.says in said and "\n" not in said and len(said) < 1000
     else:
@@ -58,22 +64,29 @@ def test_reading__says_what_the_table_says(case, tmp_path):
 def test_check__ends_and_names_what_is_bad(case, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "KNOWN_NUMBERS", {})
     make(case, tmp_path)
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err, pytest.raises(SystemExit) as ended:
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as err,
+        pytest.raises(SystemExit) as ended,
+    ):
         command.main(["check", str(tmp_path), "--name", case.base])
     said = out.getvalue() + err.getvalue()
     assert "Traceback" not in said
     if case.base == "folder":
         assert ended.value.code == int(not case.is_good), said
         assert ("all is well" in said) == case.is_good
-        if not case.is_good: assert re.search(r"MISSING|bad files: [1-9]", said)
+        if not case.is_good:
+            assert re.search(r"MISSING|bad files: [1-9]", said)
 
 
 def test_check__lists_all_bad_files_at_once(tmp_path):
     bad = {"a": b"", "b": b"<html>", "d": b"\x89PNG\r\n\x1a\n"}
     folder(tmp_path)
-    for name, content in bad.items(): (tmp_path / "images" / f"{name}.png").write_bytes(content)
+    for name, content in bad.items():
+        (tmp_path / "images" / f"{name}.png").write_bytes(content)
     Image.fromarray(np.full((8, 12), 9, np.uint8)).save(tmp_path / "masks" / "c.png")
     health = command.check_data(tmp_path)
     assert len(health.bad) == 4 and not health.missing
-    for name in bad: assert sum(f"images/{name}.png" in message for message in health.bad) == 1
+    for name in bad:
+        assert sum(f"images/{name}.png" in message for message in health.bad) == 1
     assert any("masks/c.png holds the label value 9" in message for message in health.bad)

@@ -13,7 +13,8 @@ from sync_gate import ROOT
 
 from dgcl_nb.bench import ABLATION, PROPOSED, Bench, bench_all, main, make_tables, parse_rows, plan_jobs
 from dgcl_nb.config import run_to_dict
-from dgcl_nb.core import InputError, RunFolder, read_lines
+from dgcl_nb.core import InputError
+from dgcl_nb.run_folder import RunFolder, read_lines
 from dgcl_nb.jobs import Job, Row, check_folder, child_env, run_jobs
 from dgcl_nb.tables import RowResult, best_baseline, collect, difference_table, main_table, table_figures
 

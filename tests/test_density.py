@@ -1,4 +1,5 @@
-"""Multi-scale density: against the slow formula, at every size where the search changes its way, and within its memory."""
+"""Multi-scale density against the slow formula, at every size where the search changes its way, within its memory."""
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from dgcl_nb.core import InputError, generator_for
 from dgcl_nb.density import (
-    CHUNK_ROWS,
+    CHUNK_ROWS as CHUNK_ROWS_OF,
     GROUP,
     density_per_scale,
     knn_similarities,
@@ -20,21 +21,25 @@ from dgcl_nb.density import (
     top_by_groups,
 )
 
+CHUNK_ROWS = CHUNK_ROWS_OF["cpu"]
 SCALES = (8, 16, 32)
 
 
-def rows(n, d, *seed): return torch.randn(n, d, generator=generator_for("rows", n, d, *seed))
+def rows(n, d, *seed):
+    return torch.randn(n, d, generator=generator_for("rows", n, d, *seed))
 
 
 def slow(feats, bank, scales=SCALES, exclude_self=False):
     "(N,) float64, by sorting the whole matrix."
     sims = unit(feats) @ unit(bank).T
-    if exclude_self: sims = sims[~np.eye(len(sims), dtype=bool)].reshape(len(sims), -1)
+    if exclude_self:
+        sims = sims[~np.eye(len(sims), dtype=bool)].reshape(len(sims), -1)
     sims = -np.sort(-sims, axis=1)
     return np.mean([sims[:, :k].mean(1) for k in scales], axis=0)
 
 
-def close(got, want): np.testing.assert_allclose(got.numpy(), want, atol=1e-5, rtol=0)
+def close(got, want):
+    np.testing.assert_allclose(got.numpy(), want, atol=1e-5, rtol=0)
 
 
 def test_density__released_formula_pixel_by_pixel():
@@ -65,7 +70,9 @@ def test_density__exclude_self(num_entries):
     close(multi_scale_density(bank, bank, exclude_self=True), want)
     some = torch.randperm(num_entries, generator=generator_for(0))[:5]
     close(multi_scale_density(bank[some], bank, exclude_self=some), want[some.numpy()])
-    assert not (knn_similarities(bank, bank, 3, exclude_self=True)[1] == torch.arange(num_entries)[:, None]).any()
+    assert not (
+        knn_similarities(bank, bank, 3, exclude_self=True)[1] == torch.arange(num_entries)[:, None]
+    ).any()
 
 
 def test_density__exclude_self_with_one_entry_has_no_neighbour():
@@ -82,7 +89,8 @@ def test_density__empty():
 
 def test_density__zero_rows():
     feats, bank = rows(6, 4), rows(40, 4, 1)
-    feats[2] = 0; bank[5] = 0
+    feats[2] = 0
+    bank[5] = 0
     density = multi_scale_density(feats, bank)
     assert density[2] == 0 and density.isfinite().all()
     close(density, slow(feats, bank))
@@ -99,9 +107,13 @@ def test_knn__all_neighbours_in_few_groups(step):
     "The nearest entries lie side by side, or all in one group of some level."
     bank = -torch.ones(10_000, 2)
     near = (torch.arange(32) * step) % 9_900 + torch.arange(32)
-    bank[near] = torch.stack([torch.ones(32), torch.linspace(0, .5, 32)], 1)
-    entries = knn_similarities(torch.tensor([[1., 0.]]), bank, 32)[1]
-    assert sorted(entries[0].tolist()) == sorted(near.tolist()) and near.unique().numel() == 32 and entries[0, 0] == near[0]
+    bank[near] = torch.stack([torch.ones(32), torch.linspace(0, 0.5, 32)], 1)
+    entries = knn_similarities(torch.tensor([[1.0, 0.0]]), bank, 32)[1]
+    assert (
+        sorted(entries[0].tolist()) == sorted(near.tolist())
+        and near.unique().numel() == 32
+        and entries[0, 0] == near[0]
+    )
 
 
 def test_knn__entries_belong_to_the_similarities():
@@ -118,7 +130,10 @@ def test_top_by_groups__any(k, entries, seed, levels):
     "Few different values make many ties, negative ones and zeros of both signs included."
     g = generator_for(seed)
     k = min(k, entries)
-    sims = torch.randint(-levels, levels + 1, (7, padded_width(entries, k)), generator=g).float() * torch.tensor([1., -.0, 1e-40, 1, 1, 1, 1e30])[:, None]
+    sims = (
+        torch.randint(-levels, levels + 1, (7, padded_width(entries, k)), generator=g).float()
+        * torch.tensor([1.0, -0.0, 1e-40, 1, 1, 1, 1e30])[:, None]
+    )
     values, columns = map(torch.from_numpy, top_by_groups(sims.numpy(), k))
     assert torch.equal(values, sims.topk(k).values) and torch.equal(sims.gather(1, columns), values)
     assert all(row.unique().numel() == k for row in columns)
@@ -140,7 +155,8 @@ def test_density__dtypes(dtype):
 
 def test_density__autocast_changes_nothing():
     feats, bank = rows(30, 64), rows(400, 64, 1)
-    with torch.autocast("cpu", dtype=torch.bfloat16): low = multi_scale_density(feats, bank)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = multi_scale_density(feats, bank)
     assert torch.equal(low, multi_scale_density(feats, bank)) and low.dtype == torch.float32
 
 
@@ -160,7 +176,8 @@ def test_density__no_gradient_and_no_change_of_the_input():
 
 
 def test_density__nan_shows():
-    feats = rows(3, 8); feats[1, 0] = torch.nan
+    feats = rows(3, 8)
+    feats[1, 0] = torch.nan
     density = multi_scale_density(feats, rows(3000, 8, 1))
     assert density.isnan().tolist() == [False, True, False]
 
@@ -173,31 +190,44 @@ def test_density__scales():
     assert torch.equal(multi_scale_density(feats, bank, [8, 16]), multi_scale_density(feats, bank, (8, 16)))
 
 
-@pytest.mark.parametrize("call, word", [
-    (lambda: multi_scale_density(torch.ones(2, 3), torch.ones(4, 5)), "one D"),
-    (lambda: multi_scale_density(torch.ones(2, 3, 4, 4), torch.ones(4, 3)), "permute"),
-    (lambda: multi_scale_density(torch.ones(2, 3), torch.ones(4, 3), ()), "at least one k"),
-    (lambda: multi_scale_density(torch.ones(2, 3), torch.ones(4, 3), (8, -1)), "at least 1"),
-    (lambda: multi_scale_density(torch.ones(2, 3), torch.ones(4, 3), exclude_self=True), "exclude_self=rows"),
-    (lambda: multi_scale_density(torch.ones(2, 3), torch.ones(4, 3), exclude_self=torch.arange(3)), "one place for each"),
-])
+@pytest.mark.parametrize(
+    "call, word",
+    [
+        (lambda: multi_scale_density(torch.ones(2, 3), torch.ones(4, 5)), "one D"),
+        (lambda: multi_scale_density(torch.ones(2, 3, 4, 4), torch.ones(4, 3)), "permute"),
+        (lambda: multi_scale_density(torch.ones(2, 3), torch.ones(4, 3), ()), "at least one k"),
+        (lambda: multi_scale_density(torch.ones(2, 3), torch.ones(4, 3), (8, -1)), "at least 1"),
+        (
+            lambda: multi_scale_density(torch.ones(2, 3), torch.ones(4, 3), exclude_self=True),
+            "exclude_self=rows",
+        ),
+        (
+            lambda: multi_scale_density(torch.ones(2, 3), torch.ones(4, 3), exclude_self=torch.arange(3)),
+            "one place for each",
+        ),
+    ],
+)
 def test_density__errors(call, word):
-    with pytest.raises(InputError, match=word): call()
+    with pytest.raises(InputError, match=word):
+        call()
 
 
 class LargestTensor(TorchDispatchMode):
     "Notes the largest storage that any operation makes."
+
     largest = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for t in tree_leaves(out):
-            if isinstance(t, torch.Tensor): self.largest = max(self.largest, t.untyped_storage().nbytes())
+            if isinstance(t, torch.Tensor):
+                self.largest = max(self.largest, t.untyped_storage().nbytes())
         return out
 
 
 def test_density__never_holds_the_matrix():
     "What a whole process needs is measured in bench/bench_density.py."
-    feats, bank = rows(3000, 8), rows(10_000, 8, 1)          # 114 MiB of similarities
-    with LargestTensor() as seen: multi_scale_density(feats, bank)
+    feats, bank = rows(3000, 8), rows(10_000, 8, 1)  # 114 MiB of similarities
+    with LargestTensor() as seen:
+        multi_scale_density(feats, bank)
     assert 0 < seen.largest <= 24 * 2**20

@@ -1,4 +1,5 @@
 """Metrics against slow references, the sample's independence of batches, and what is not defined."""
+
 import math
 
 import numpy as np
@@ -9,16 +10,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
-from dgcl_nb.metrics import PixelSample, SegScore, cell_labels, cluster_scores, lowest_keys, pixels_per_class, pseudo_label_scores
+from dgcl_nb.metrics import (
+    PixelSample,
+    SegScore,
+    cell_labels,
+    cluster_scores,
+    lowest_keys,
+    pixels_per_class,
+    pseudo_label_scores,
+)
 
 
 def slow_iou(preds, targets, num_classes):
     "Pixel by pixel, in Python integers."
     inter, union = [0] * num_classes, [0] * num_classes
     for p, t in zip(preds.flatten().tolist(), targets.flatten().tolist()):
-        if t == IGNORE_INDEX: continue
-        for c in {p, t}: union[c] += 1
-        if p == t: inter[p] += 1
+        if t == IGNORE_INDEX:
+            continue
+        for c in {p, t}:
+            union[c] += 1
+        if p == t:
+            inter[p] += 1
     return [100 * i / u if u else None for i, u in zip(inter, union)]
 
 
@@ -28,9 +40,10 @@ def test_seg_score__equals_slow_reference(seed, num_classes, num_batches):
     gen = torch.Generator().manual_seed(seed)
     preds = torch.randint(0, num_classes, (num_batches, 2, 5, 6), generator=gen)
     targets = torch.randint(0, num_classes, preds.shape, generator=gen)
-    targets[torch.rand(targets.shape, generator=gen) < .3] = IGNORE_INDEX
+    targets[torch.rand(targets.shape, generator=gen) < 0.3] = IGNORE_INDEX
     score = SegScore(num_classes)
-    for p, t in zip(preds, targets): score.update(p, t)
+    for p, t in zip(preds, targets):
+        score.update(p, t)
     got, expected = score.compute(), slow_iou(preds, targets, num_classes)
     assert got.left_out == [c for c, v in enumerate(expected) if v is None]
     assert got.iou_per_class == pytest.approx(expected, rel=1e-12)
@@ -39,19 +52,22 @@ def test_seg_score__equals_slow_reference(seed, num_classes, num_batches):
 
 
 def test_seg_score__confusion_has_truth_in_rows():
-    score = SegScore(3); score.update(torch.tensor([[[2]]]), torch.tensor([[[1]]]))
+    score = SegScore(3)
+    score.update(torch.tensor([[[2]]]), torch.tensor([[[1]]]))
     assert score.compute().confusion.tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 0]]
 
 
 def test_seg_score__all_ignored_is_nan():
-    score = SegScore(3); score.update(torch.zeros(1, 2, 2, dtype=torch.long), torch.full((1, 2, 2), IGNORE_INDEX))
+    score = SegScore(3)
+    score.update(torch.zeros(1, 2, 2, dtype=torch.long), torch.full((1, 2, 2), IGNORE_INDEX))
     got = score.compute()
     assert math.isnan(got.miou) and got.left_out == [0, 1, 2] and got.iou_per_class == [None] * 3
 
 
 def test_seg_score__large_counts_are_exact():
     "Beyond 2**24 a float32 count would lose pixels."
-    score = SegScore(2); score.update(torch.tensor([[[0, 1]]]), torch.tensor([[[0, 0]]]))
+    score = SegScore(2)
+    score.update(torch.tensor([[[0, 1]]]), torch.tensor([[[0, 0]]]))
     score.metric.confmat = torch.tensor([[2**25 + 1, 1], [0, 2**25]])
     assert score.compute().iou_per_class[0] == pytest.approx(100 * (2**25 + 1) / (2**25 + 2), rel=1e-14)
 
@@ -65,16 +81,28 @@ def test_seg_score__wrong_target_value(value):
 def slow_cluster_scores(feats, labels):
     "The three scores from their definitions, in NumPy."
     x = feats / np.linalg.norm(feats, axis=1, keepdims=True)
-    d = np.linalg.norm(x[:, None] - x[None], axis=2); classes = np.unique(labels); n, k = len(x), len(classes)
+    d = np.linalg.norm(x[:, None] - x[None], axis=2)
+    classes = np.unique(labels)
+    n, k = len(x), len(classes)
     sil = []
     for i in range(n):
-        own = (labels == labels[i]); own[i] = False
-        if not own.any(): sil.append(0.); continue
-        a = d[i, own].mean(); b = min(d[i, labels == c].mean() for c in classes if c != labels[i]); sil.append((b - a) / max(a, b))
-    mu = np.stack([x[labels == c].mean(0) for c in classes]); counts = np.array([(labels == c).sum() for c in classes])
-    between = (counts * ((mu - x.mean(0))**2).sum(1)).sum(); within = sum(((x[labels == c] - m)**2).sum() for c, m in zip(classes, mu))
+        own = labels == labels[i]
+        own[i] = False
+        if not own.any():
+            sil.append(0.0)
+            continue
+        a = d[i, own].mean()
+        b = min(d[i, labels == c].mean() for c in classes if c != labels[i])
+        sil.append((b - a) / max(a, b))
+    mu = np.stack([x[labels == c].mean(0) for c in classes])
+    counts = np.array([(labels == c).sum() for c in classes])
+    between = (counts * ((mu - x.mean(0)) ** 2).sum(1)).sum()
+    within = sum(((x[labels == c] - m) ** 2).sum() for c, m in zip(classes, mu))
     sigma = np.array([np.linalg.norm(x[labels == c] - m, axis=1).mean() for c, m in zip(classes, mu)])
-    worst = [max((sigma[i] + sigma[j]) / np.linalg.norm(mu[i] - mu[j]) for j in range(k) if j != i) for i in range(k)]
+    worst = []
+    for i in range(k):
+        others = [j for j in range(k) if j != i]
+        worst.append(max((sigma[i] + sigma[j]) / np.linalg.norm(mu[i] - mu[j]) for j in others))
     return np.mean(sil), (between / (k - 1)) / (within / (n - k)), np.mean(worst)
 
 
@@ -88,14 +116,17 @@ def test_cluster_scores__equal_slow_reference(dtype):
     assert (got.num_points, got.num_clusters, got.reason) == (90, 4, "")
 
 
-@pytest.mark.parametrize("feats, labels, reason", [
-    (torch.randn(4, 3), [1, 1, 1, 1], "4 sampled pixels of 1 class;"),
-    (torch.zeros(0, 3), [], "0 sampled pixels of 0 classes"),
-    (torch.randn(3, 3), [0, 1, 2], "single sampled pixel"),
-    (torch.tensor([[1., float("nan")]] * 4), [0, 0, 1, 1], "not a number"),
-    (torch.ones(4, 3), [0, 0, 1, 1], "collapsed"),
-    (torch.zeros(4, 3), [0, 0, 1, 1], "collapsed"),
-])
+@pytest.mark.parametrize(
+    "feats, labels, reason",
+    [
+        (torch.randn(4, 3), [1, 1, 1, 1], "4 sampled pixels of 1 class;"),
+        (torch.zeros(0, 3), [], "0 sampled pixels of 0 classes"),
+        (torch.randn(3, 3), [0, 1, 2], "single sampled pixel"),
+        (torch.tensor([[1.0, float("nan")]] * 4), [0, 0, 1, 1], "not a number"),
+        (torch.ones(4, 3), [0, 0, 1, 1], "collapsed"),
+        (torch.zeros(4, 3), [0, 0, 1, 1], "collapsed"),
+    ],
+)
 def test_cluster_scores__undefined_is_nan_with_a_reason(feats, labels, reason):
     got = cluster_scores(feats, torch.tensor(labels, dtype=torch.long))
     assert all(math.isnan(v) for v in got[:3]) and reason in got.reason
@@ -103,39 +134,57 @@ def test_cluster_scores__undefined_is_nan_with_a_reason(feats, labels, reason):
 
 def make_maps(num=5, classes=4, seed=0):
     gen = torch.Generator().manual_seed(seed)
-    targets = torch.randint(0, classes, (num, 32, 32), generator=gen); targets[:, :4] = IGNORE_INDEX
+    targets = torch.randint(0, classes, (num, 32, 32), generator=gen)
+    targets[:, :4] = IGNORE_INDEX
     return torch.randn(num, 3, 8, 8, generator=gen), targets
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(1, 5), st.integers(1, 60), st.booleans(), st.integers(0, 5))
-def test_pixel_sample__independent_of_batches(batch_size, most, background, seed):
+@given(st.integers(1, 5), st.integers(1, 60), st.sampled_from([None, 0, 2]), st.integers(0, 5))
+def test_pixel_sample__independent_of_batches(batch_size, most, without, seed):
     feats, targets = make_maps()
-    sample = PixelSample(most, seed, background)
-    for i in range(0, 5, batch_size): sample.update(feats[i:i + batch_size], targets[i:i + batch_size], list(range(5))[i:i + batch_size])
-    for a, b in zip(sample.compute(), pixels_per_class(feats, targets, most, seed, background)): torch.testing.assert_close(a, b, rtol=0, atol=0)
+    sample = PixelSample(most, seed, without)
+    for i in range(0, 5, batch_size):
+        batch = slice(i, i + batch_size)
+        sample.update(feats[batch], targets[batch], list(range(5))[batch])
+    for a, b in zip(sample.compute(), pixels_per_class(feats, targets, most, seed, without)):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-def test_pixel_sample__takes_the_right_cells():
+@pytest.mark.parametrize("without", [None, 0, 2])
+def test_pixel_sample__takes_the_right_cells(without):
     feats, targets = make_maps()
-    rows, labels = pixels_per_class(feats, targets, max_per_class=10_000)                 # all there are, in data-set order
-    expected = cell_labels(targets, (8, 8)).flatten(); front = (expected > 0) & (expected != IGNORE_INDEX)
-    torch.testing.assert_close(rows, feats.permute(0, 2, 3, 1).flatten(0, 2)[front]); assert labels.tolist() == expected[front].tolist()
-    few, few_labels = pixels_per_class(feats, targets, max_per_class=7)
-    assert few_labels.bincount().tolist() == [0, 7, 7, 7]
+    rows, labels = pixels_per_class(feats, targets, 10_000, without=without)  # all there are, in order
+    expected = cell_labels(targets, (8, 8)).flatten()
+    counts = (expected != IGNORE_INDEX) & (expected != (-1 if without is None else without))
+    torch.testing.assert_close(rows, feats.permute(0, 2, 3, 1).flatten(0, 2)[counts])
+    assert labels.tolist() == expected[counts].tolist()
+    few, few_labels = pixels_per_class(feats, targets, 7, without=without)
+    assert few_labels.bincount(minlength=4).tolist() == [0 if c == without else 7 for c in range(4)]
     assert {tuple(r.tolist()) for r in few} <= {tuple(r.tolist()) for r in rows}
+
+
+def test_pixel_sample__a_class_that_is_left_out_changes_no_other():
+    feats, targets = make_maps()
+    (rows, labels), (some, some_labels) = (pixels_per_class(feats, targets, 7, without=w) for w in (None, 2))
+    assert torch.equal(rows[labels != 2], some) and torch.equal(labels[labels != 2], some_labels)
 
 
 def test_pixel_sample__is_uniform_over_images():
     "Over seeds, each of five images gives a fifth of the sample."
-    feats, targets = make_maps(); targets = torch.ones_like(targets); counts = torch.zeros(5)
+    feats, targets = make_maps()
+    targets = torch.ones_like(targets)
+    counts = torch.zeros(5)
     for seed in range(40):
-        sample = PixelSample(50, seed); sample.update(feats, targets, list(range(5))); counts += sample.cells.images.bincount(minlength=5)
-    assert (counts / counts.sum() - .2).abs().max() < .03
+        sample = PixelSample(50, seed)
+        sample.update(feats, targets, list(range(5)))
+        counts += sample.cells.images.bincount(minlength=5)
+    assert (counts / counts.sum() - 0.2).abs().max() < 0.03
 
 
 def test_pixel_sample__never_updated_is_empty():
-    feats, labels = PixelSample().compute(); assert len(feats) == len(labels) == 0
+    feats, labels = PixelSample().compute()
+    assert len(feats) == len(labels) == 0
 
 
 @settings(max_examples=30, deadline=None)
@@ -143,13 +192,17 @@ def test_pixel_sample__never_updated_is_empty():
 def test_lowest_keys__equal_slow_reference(labels, most):
     keys = torch.rand(len(labels), dtype=torch.float64, generator=torch.Generator().manual_seed(len(labels)))
     got = lowest_keys(torch.tensor(labels, dtype=torch.long), keys, most).tolist()
-    assert got == [i for c in sorted(set(labels)) for i in sorted((i for i, v in enumerate(labels) if v == c), key=lambda i: keys[i])[:most]]
+    expected = []
+    for c in sorted(set(labels)):
+        rows = [i for i, v in enumerate(labels) if v == c]
+        expected += sorted(rows, key=keys.__getitem__)[:most]
+    assert got == expected
 
 
 def test_pseudo_label_scores__padding_counts_nowhere():
     pseudo, truth = torch.tensor([[[1, 1, 255, 2, 2]]]), torch.tensor([[[1, 2, 1, 255, 2]]])
     valid = torch.tensor([[[True] * 4 + [False]]])
     got = pseudo_label_scores(pseudo, truth, valid)
-    assert got.accuracy.item() == 50 and got.kept.item() == .75
+    assert got.accuracy.item() == 50 and got.kept.item() == 0.75
     nothing = pseudo_label_scores(pseudo, truth, torch.zeros_like(valid))
     assert nothing.accuracy.isnan() and nothing.kept.isnan()

@@ -11,7 +11,9 @@ from helpers import few_images, metrics_of, tiny_run
 
 from dgcl_nb import engine
 from dgcl_nb.core import InputError
-from dgcl_nb.engine import Callback, fit, fit_async
+from dgcl_nb.background import fit_async
+from dgcl_nb.engine import fit
+from dgcl_nb.training import Callback
 from dgcl_nb.looking.layout import pca_layout
 from dgcl_nb.looking.layout_time import movement
 from dgcl_nb.looking.demo_run import make_demo_run

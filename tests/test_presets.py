@@ -1,4 +1,5 @@
 """The paper's presets: every one parses, builds its network, and holds the numbers of its sources; how a batch is shared; what is said where lists are missing."""
+
 import dataclasses
 import re
 
@@ -8,82 +9,181 @@ import torch
 from helpers import flags
 from PIL import Image
 
-from dgcl_nb.config import METHODS, OptimConfig, parse_run, preset_layers, run_class, share_batch
+from dgcl_nb.config import METHODS, parse_run, run_class, share_batch
+from dgcl_nb.optim import OptimConfig
+from dgcl_nb.settings import preset_layers
 from dgcl_nb.core import InputError
 from dgcl_nb.data.sets import open_data
-from dgcl_nb.engine import make_optimizer
+from dgcl_nb.optim import make_optimizer
 from dgcl_nb.methods.protocol import param_groups
 from dgcl_nb.model import SegNetwork
 from dgcl_nb.train import main
 
 SHIPPED = preset_layers("/nowhere")[0][1]
 PAPER = [s for s in SHIPPED if s.startswith(("voc", "cityscapes"))]
-UNLABELLED = {"voc": {92: 10490, 183: 10399, 366: 10216, 732: 9850, 1464: 9118, 662: 9920, 1323: 9259, 2646: 7936, 5291: 5291},
-              "cityscapes": {186: 2789, 372: 2603, 744: 2231, 1488: 1487}}
+UNLABELLED = {
+    "voc": {
+        92: 10490,
+        183: 10399,
+        366: 10216,
+        732: 9850,
+        1464: 9118,
+        662: 9920,
+        1323: 9259,
+        2646: 7936,
+        5291: 5291,
+    },
+    "cityscapes": {186: 2789, 372: 2603, 744: 2231, 1488: 1487},
+}
 "How many images each published list leaves unlabelled."
 
 
-def preset(name, *args): return parse_run(["--preset", name, *args], "/nowhere")
-def dataset(name): return name.split("-")[0]
-def number(name): return int(re.search(r"-(\d+)", name).group(1))
+def preset(name, *args):
+    return parse_run(["--preset", name, *args], "/nowhere")
+
+
+def dataset(name):
+    return name.split("-")[0]
+
+
+def number(name):
+    return int(re.search(r"-(\d+)", name).group(1))
 
 
 def test_presets__all_that_were_promised():
-    names = [f"voc-{n}" for n in (92, 183, 366, 732, 1464)] + [f"voc-blended-{n}" for n in (662, 1323, 2646, 5291)] + [f"cityscapes-{n}" for n in UNLABELLED["cityscapes"]]
-    assert set(names) | {f"voc-{n}-dinov2{size}" for n in (92, 183, 366, 732, 1464) for size in "sb"} <= set(PAPER)
+    names = (
+        [f"voc-{n}" for n in (92, 183, 366, 732, 1464)]
+        + [f"voc-blended-{n}" for n in (662, 1323, 2646, 5291)]
+        + [f"cityscapes-{n}" for n in UNLABELLED["cityscapes"]]
+    )
+    assert set(names) | {f"voc-{n}-dinov2{size}" for n in (92, 183, 366, 732, 1464) for size in "sb"} <= set(
+        PAPER
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", SHIPPED)
 def test_presets__every_one_parses(name, method):
-    if name.startswith("variant "): assert preset("voc-732", "--method", method, "--variant", name.split()[1]).variant == name.split()[1]
-    else: assert preset(name, "--method", method).method == method
+    if name.startswith("variant "):
+        assert preset("voc-732", "--method", method, "--variant", name.split()[1]).variant == name.split()[1]
+    else:
+        assert preset(name, "--method", method).method == method
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_presets__lists_of_the_right_family(name):
     data = preset(name).data
     assert data.name == dataset(name)
-    assert data.lists == f"{'u2pl' if dataset(name) == 'voc' and 'blended' not in name else 'cps'}/{number(name)}", "DGCL takes U2PL's lists on VOC and those of CPS on Cityscapes"
+    assert (
+        data.lists
+        == f"{'u2pl' if dataset(name) == 'voc' and 'blended' not in name else 'cps'}/{number(name)}"
+    ), "DGCL takes U2PL's lists on VOC and those of CPS on Cityscapes"
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_presets__steps_are_the_published_epochs(name):
     "An epoch is a pass over the unlabelled list, which each GPU takes its share of, the last incomplete batch left out."
-    if "dinov2" in name: epochs, gpus, each = (60, 4, 4) if dataset(name) == "voc" else (180, 4, 2)      # UniMatch V2, configs
-    else: epochs, gpus, each = (80, 4, 4) if dataset(name) == "voc" else (200, 8, 2)                     # DGCL, configs
+    if "dinov2" in name:
+        epochs, gpus, each = (60, 4, 4) if dataset(name) == "voc" else (180, 4, 2)  # UniMatch V2, configs
+    else:
+        epochs, gpus, each = (80, 4, 4) if dataset(name) == "voc" else (200, 8, 2)  # DGCL, configs
     run, images = preset(name), UNLABELLED[dataset(name)][number(name)]
-    assert run.steps == epochs*(-(-images // gpus) // each)
-    assert run.batch.labelled == run.batch.unlabelled == each and run.optim.total_batch == run.optim.lr_batch == gpus*each
+    assert run.steps == epochs * (-(-images // gpus) // each)
+    assert (
+        run.batch.labelled == run.batch.unlabelled == each
+        and run.optim.total_batch == run.optim.lr_batch == gpus * each
+    )
     sup_only = 1 if dataset(name) == "voc" else 10 if "dinov2" not in name else 9
-    assert run.sup_only_steps == pytest.approx(sup_only*run.steps/epochs, abs=1)
+    assert run.sup_only_steps == pytest.approx(sup_only * run.steps / epochs, abs=1)
 
 
 VOC = {
-    "views.crop": 513, "views.scale": (.5, 2.), "views.flip": True, "views.jitter_prob": 0, "views.grey_prob": 0, "views.blur_prob": 0, "views.cutmix_prob": .5,
-    "views.cutmix_area": .5,
-    "model.encoder": "resnet101s", "model.output_stride": 16, "model.aspp_rates": (6, 12, 18), "model.decoder_channels": 256, "model.low_level_channels": 48, "model.proj_dim": 256,
-    "model.dropout": .1, "model.aux": False, "optim.optimizer": "sgd", "optim.lr": .01, "optim.encoder_lr_scale": .1, "optim.momentum": .9, "optim.weight_decay": 1e-4,
-    "optim.poly_power": .9, "optim.warmup": 0, "eval.mode": "whole", "dgcl.ohem": False, "dgcl.unsup_weight": .5, "dgcl.ema_decay": .999,
-    "dgcl.filter.drop_start": 20, "dgcl.filter.drop_floor": 0, "dgcl.contrast_weight": .5, "dgcl.contrast_filter.drop_start": 80, "dgcl.contrast_filter.drop_floor": 10,
-    "dgcl.num_neighbors": (8, 16, 32), "dgcl.temperature": .5, "dgcl.sampling.num_anchors": 200, "dgcl.sampling.num_positives": 50, "dgcl.sampling.num_bank_positives": 50,
-    "dgcl.sampling.num_negatives": 512, "dgcl.bank.size": 10_000, "dgcl.bank.max_new_per_class": 1000}
+    "views.crop": 513,
+    "views.scale": (0.5, 2.0),
+    "views.flip": True,
+    "views.jitter_prob": 0,
+    "views.grey_prob": 0,
+    "views.blur_prob": 0,
+    "views.cutmix_prob": 0.5,
+    "views.cutmix_area": 0.5,
+    "model.encoder": "resnet101s",
+    "model.output_stride": 16,
+    "model.aspp_rates": (6, 12, 18),
+    "model.decoder_channels": 256,
+    "model.low_level_channels": 48,
+    "model.proj_dim": 256,
+    "model.dropout": 0.1,
+    "model.aux": False,
+    "optim.optimizer": "sgd",
+    "optim.lr": 0.01,
+    "optim.encoder_lr_scale": 0.1,
+    "optim.momentum": 0.9,
+    "optim.weight_decay": 1e-4,
+    "optim.poly_power": 0.9,
+    "optim.warmup": 0,
+    "eval.mode": "whole",
+    "dgcl.ohem": False,
+    "dgcl.unsup_weight": 0.5,
+    "dgcl.ema_decay": 0.999,
+    "dgcl.filter.drop_start": 20,
+    "dgcl.filter.drop_floor": 0,
+    "dgcl.contrast_weight": 0.5,
+    "dgcl.contrast_filter.drop_start": 80,
+    "dgcl.contrast_filter.drop_floor": 10,
+    "dgcl.num_neighbors": (8, 16, 32),
+    "dgcl.temperature": 0.5,
+    "dgcl.sampling.num_anchors": 200,
+    "dgcl.sampling.num_positives": 50,
+    "dgcl.sampling.num_bank_positives": 50,
+    "dgcl.sampling.num_negatives": 512,
+    "dgcl.bank.size": 10_000,
+    "dgcl.bank.max_new_per_class": 1000,
+}
 "DGCL's released config for VOC and its code."
 CITYSCAPES = VOC | {
-    "views.crop": 769, "model.output_stride": 8, "model.aspp_rates": (12, 24, 36), "model.aux": True, "optim.encoder_lr_scale": 1, "dgcl.ohem": True, "dgcl.ohem_thresh": .7,
-    "dgcl.ohem_min_kept": 100_000, "dgcl.aux_weight": .4, "eval.mode": "slide", "eval.crop": 769, "eval.stride": 2/3, "dgcl.sampling.background": True}
+    "views.crop": 769,
+    "model.output_stride": 8,
+    "model.aspp_rates": (12, 24, 36),
+    "model.aux": True,
+    "optim.encoder_lr_scale": 1,
+    "dgcl.ohem": True,
+    "dgcl.ohem_thresh": 0.7,
+    "dgcl.ohem_min_kept": 100_000,
+    "dgcl.aux_weight": 0.4,
+    "eval.mode": "slide",
+    "eval.crop": 769,
+    "eval.stride": 2 / 3,
+    "dgcl.sampling.background": True,
+}
 "DGCL's released config for Cityscapes, and the field's protocol."
 DINOV2 = {
-    "views.crop": 518, "views.jitter_prob": .8, "views.brightness": .5, "views.contrast": .5, "views.saturation": .5, "views.hue": .25, "views.grey_prob": .2,
-    "views.blur_prob": .5,
-    "model.encoder": "vit_small_patch14_dinov2", "model.decoder_channels": 64, "optim.optimizer": "adamw", "optim.lr": 2e-4, "optim.layer_decay": .9, "optim.weight_decay": .01,
-    "dgcl.ema_decay": .996, "dgcl.unsup_weight": .5, "dgcl.contrast_weight": .5}
+    "views.crop": 518,
+    "views.jitter_prob": 0.8,
+    "views.brightness": 0.5,
+    "views.contrast": 0.5,
+    "views.saturation": 0.5,
+    "views.hue": 0.25,
+    "views.grey_prob": 0.2,
+    "views.blur_prob": 0.5,
+    "model.encoder": "vit_small_patch14_dinov2",
+    "model.decoder_channels": 64,
+    "optim.optimizer": "adamw",
+    "optim.lr": 2e-4,
+    "optim.layer_decay": 0.9,
+    "optim.weight_decay": 0.01,
+    "dgcl.ema_decay": 0.996,
+    "dgcl.unsup_weight": 0.5,
+    "dgcl.contrast_weight": 0.5,
+}
 "UniMatch V2: configs/pascal.yaml, unimatch_v2.py and dataset/semi.py; the decay of layers is BEiT's in mmsegmentation."
 BASE = {"model.encoder": "vit_base_patch14_dinov2", "model.decoder_channels": 128}
 LARGE = {"views.crop": 798, "dgcl.ohem": True, "dgcl.ohem_min_kept": 200_000, "eval.crop": 798}
-EXPECTED = {name: (VOC if dataset(name) == "voc" else CITYSCAPES) if "dinov2" not in name else
-            DINOV2 | (BASE if name.endswith("b") else {}) | ({} if dataset(name) == "voc" else LARGE)
-            for name in PAPER}
+EXPECTED = {
+    name: (VOC if dataset(name) == "voc" else CITYSCAPES)
+    if "dinov2" not in name
+    else DINOV2 | (BASE if name.endswith("b") else {}) | ({} if dataset(name) == "voc" else LARGE)
+    for name in PAPER
+}
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -91,107 +191,175 @@ def test_presets__numbers_of_the_sources(name):
     run, wrong = preset(name), {}
     for setting, want in EXPECTED[name].items():
         value = run
-        for part in setting.split("."): value = getattr(value, part)
-        if value != (pytest.approx(want) if isinstance(want, float) else want): wrong[setting] = (value, want)
+        for part in setting.split("."):
+            value = getattr(value, part)
+        if value != (pytest.approx(want) if isinstance(want, float) else want):
+            wrong[setting] = (value, want)
     assert not wrong
 
 
 @pytest.mark.parametrize("name", ["voc-732", "cityscapes-372"])
 def test_presets__methods_share_what_they_share(name):
     runs = [preset(name, "--method", m) for m in METHODS]
-    assert len({dataclasses.replace(run_class("dgcl")(), **{f: getattr(r, f) for f in ("data", "views", "batch", "model", "optim", "loop", "eval")}) for r in runs}) == 1
-    for r in runs: assert (r.method_config.ohem, r.method_config.ohem_thresh, r.method_config.ohem_min_kept, r.method_config.aux_weight) == (name != "voc-732", .7, 100_000, .4)
+    assert (
+        len(
+            {
+                dataclasses.replace(
+                    run_class("dgcl")(),
+                    **{
+                        f: getattr(r, f) for f in ("data", "views", "batch", "model", "optim", "loop", "eval")
+                    },
+                )
+                for r in runs
+            }
+        )
+        == 1
+    )
+    for r in runs:
+        assert (
+            r.method_config.ohem,
+            r.method_config.ohem_thresh,
+            r.method_config.ohem_min_kept,
+            r.method_config.aux_weight,
+        ) == (name != "voc-732", 0.7, 100_000, 0.4)
 
 
 def test_presets__each_line_names_its_source():
     text, section, missing = open_settings(), "", []
     for line in text.splitlines():
-        if line.startswith("["): section = line.strip("[]")
-        told = line.startswith(("#", "inherit", "method", "data.name", "data.root")) or re.search(r"\S\s+# \S", line)
-        if section in PAPER and "=" in line and not told: missing.append((section, line))
+        if line.startswith("["):
+            section = line.strip("[]")
+        told = line.startswith(("#", "inherit", "method", "data.name", "data.root")) or re.search(
+            r"\S\s+# \S", line
+        )
+        if section in PAPER and "=" in line and not told:
+            missing.append((section, line))
     assert not missing and "[U] UniMatch V2" in text
 
 
 def open_settings():
     from importlib import resources
-    return (resources.files("dgcl_nb")/"settings.ini").read_text(encoding="utf-8")
+
+    return (resources.files("dgcl_nb") / "settings.ini").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["voc-732", "cityscapes-372", "voc-92-dinov2s", "voc-92-dinov2b", "cityscapes-186-dinov2s"])
+@pytest.mark.parametrize(
+    "name", ["voc-732", "cityscapes-372", "voc-92-dinov2s", "voc-92-dinov2b", "cityscapes-186-dinov2s"]
+)
 def test_presets__the_network_can_be_built(name):
     run = preset(name)
-    with torch.device("meta"): net = SegNetwork(run.model, 21)
+    with torch.device("meta"):
+        net = SegNetwork(run.model, 21)
     out = net(torch.empty(2, 3, run.views.crop, run.views.crop, device="meta"))
-    assert out.feats.shape[1:] == (run.model.decoder_channels, *[-(-run.views.crop // 4)]*2) and (out.aux is not None) == run.model.aux
-    millions = sum(p.numel() for p in net.parameters())/1e6
-    assert millions == pytest.approx({"voc-732": 62.2, "cityscapes-372": 64.6, "voc-92-dinov2s": 22.3, "voc-92-dinov2b": 87.6}.get(name, 22.3), abs=.1)
+    assert (
+        out.feats.shape[1:] == (run.model.decoder_channels, *[-(-run.views.crop // 4)] * 2)
+        and (out.aux is not None) == run.model.aux
+    )
+    millions = sum(p.numel() for p in net.parameters()) / 1e6
+    assert millions == pytest.approx(
+        {"voc-732": 62.2, "cityscapes-372": 64.6, "voc-92-dinov2s": 22.3, "voc-92-dinov2b": 87.6}.get(
+            name, 22.3
+        ),
+        abs=0.1,
+    )
 
 
 def rates(name, *args):
     run = preset(name, *args)
-    with torch.device("meta"): net = SegNetwork(run.model, 21)
-    return [g["lr"] for g in make_optimizer(param_groups([net], run.optim.layer_decay < 1), run.optim).param_groups]
+    with torch.device("meta"):
+        net = SegNetwork(run.model, 21)
+    return [
+        g["lr"]
+        for g in make_optimizer(param_groups([net], run.optim.layer_decay < 1), run.optim).param_groups
+    ]
 
 
 def test_presets__learning_rates():
-    assert rates("voc-732") == pytest.approx([.001, .01]) and rates("cityscapes-372") == pytest.approx([.01, .01])
+    assert rates("voc-732") == pytest.approx([0.001, 0.01]) and rates("cityscapes-372") == pytest.approx(
+        [0.01, 0.01]
+    )
     *blocks, head = rates("voc-92-dinov2s")
     assert head == pytest.approx(2e-4) and len(blocks) == 13 and max(blocks) == pytest.approx(1e-5)
-    assert np.exp(np.log(blocks).mean()) == pytest.approx(5e-6, rel=.1), "on average the published rate of all blocks"
+    assert np.exp(np.log(blocks).mean()) == pytest.approx(5e-6, rel=0.1), (
+        "on average the published rate of all blocks"
+    )
     assert rates("voc-92-dinov2s", "--variant", "flat") == pytest.approx([5e-6, 2e-4])
 
 
 # One batch on any number of processes
+
 
 @pytest.mark.parametrize("world", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("name", ["voc-732", "cityscapes-372"])
 def test_share_batch__the_total_stays(name, world):
     run = preset(name)
     one = share_batch(run, world)
-    assert one.batch.labelled*one.optim.accumulate*world == one.batch.unlabelled*one.optim.accumulate*world == 16 and one.batch.labelled <= run.batch.labelled
+    assert (
+        one.batch.labelled * one.optim.accumulate * world
+        == one.batch.unlabelled * one.optim.accumulate * world
+        == 16
+        and one.batch.labelled <= run.batch.labelled
+    )
     assert one.optim.lr == run.optim.lr and one.steps == run.steps and share_batch(one, world) == one
-    assert one.dgcl.ohem_min_kept == 100_000*one.batch.labelled//run.batch.labelled
+    assert one.dgcl.ohem_min_kept == 100_000 * one.batch.labelled // run.batch.labelled
 
 
 def test_share_batch__less_memory_is_more_accumulation():
     one = share_batch(preset("voc-732", "--batch.labelled", "1", "--batch.unlabelled", "1"), 2)
-    assert (one.batch.labelled, one.batch.unlabelled, one.optim.accumulate, one.optim.lr) == (1, 1, 8, .01)
-    assert share_batch(preset("voc-732", "--batch.labelled", "3", "--batch.unlabelled", "3"), 2).batch.labelled == 2, "the largest part that the share is a multiple of"
+    assert (one.batch.labelled, one.batch.unlabelled, one.optim.accumulate, one.optim.lr) == (1, 1, 8, 0.01)
+    assert (
+        share_batch(preset("voc-732", "--batch.labelled", "3", "--batch.unlabelled", "3"), 2).batch.labelled
+        == 2
+    ), "the largest part that the share is a multiple of"
 
 
 def test_share_batch__another_total_scales_the_learning_rate():
-    assert share_batch(preset("voc-732", "--optim.total_batch", "8"), 2).optim.lr == pytest.approx(.005)
-    assert share_batch(preset("voc-732", "--optim.total_batch", "0"), 2).optim.lr == pytest.approx(.005), "4 images on each of 2 processes"
-    assert share_batch(preset("voc-732", "--optim.total_batch", "8", "--optim.lr_batch", "0"), 2).optim.lr == .01
+    assert share_batch(preset("voc-732", "--optim.total_batch", "8"), 2).optim.lr == pytest.approx(0.005)
+    assert share_batch(preset("voc-732", "--optim.total_batch", "0"), 2).optim.lr == pytest.approx(0.005), (
+        "4 images on each of 2 processes"
+    )
+    assert (
+        share_batch(preset("voc-732", "--optim.total_batch", "8", "--optim.lr_batch", "0"), 2).optim.lr
+        == 0.01
+    )
 
 
 def test_share_batch__what_cannot_be_shared():
-    with pytest.raises(InputError, match="total_batch 16 cannot be shared by 3 processes; take 15"): share_batch(preset("voc-732"), 3)
-    with pytest.raises(InputError, match="total_batch 16 cannot be shared by 32 processes; take 32"): share_batch(preset("voc-732"), 32)
+    with pytest.raises(InputError, match="total_batch 16 cannot be shared by 3 processes; take 15"):
+        share_batch(preset("voc-732"), 3)
+    with pytest.raises(InputError, match="total_batch 16 cannot be shared by 32 processes; take 32"):
+        share_batch(preset("voc-732"), 32)
     odd = preset("voc-732", "--batch.labelled", "2", "--batch.unlabelled", "1")
-    with pytest.raises(InputError, match="1 of batch.labelled 2 images would need 0.5 of batch.unlabelled 1"): share_batch(odd, 16)
-    with pytest.raises(InputError, match="accumulate is 2, but optim.total_batch 16 decides"): OptimConfig(accumulate=2, total_batch=16)
+    with pytest.raises(InputError, match="1 of batch.labelled 2 images would need 0.5 of batch.unlabelled 1"):
+        share_batch(odd, 16)
+    with pytest.raises(InputError, match="accumulate is 2, but optim.total_batch 16 decides"):
+        OptimConfig(accumulate=2, total_batch=16)
 
 
 # Lists that are not there
 
+
 @pytest.fixture
 def voc(tmp_path):
     "A VOC of 14 images."
-    base = tmp_path/"VOCdevkit"/"VOC2012"
-    for d in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"): (base/d).mkdir(parents=True)
+    base = tmp_path / "VOCdevkit" / "VOC2012"
+    for d in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (base / d).mkdir(parents=True)
     ids = [f"2007_{i:06d}" for i in range(14)]
     for n, i in enumerate(ids):
-        Image.new("RGB", (20, 16), (n, 90, 9)).save(base/"JPEGImages"/f"{i}.jpg")
-        Image.fromarray(np.full((16, 20), n % 3, np.uint8)).save(base/"SegmentationClass"/f"{i}.png")
-    for part, names in dict(train=ids[:10], val=ids[10:]).items(): (base/"ImageSets"/"Segmentation"/f"{part}.txt").write_text("\n".join(names))
+        Image.new("RGB", (20, 16), (n, 90, 9)).save(base / "JPEGImages" / f"{i}.jpg")
+        Image.fromarray(np.full((16, 20), n % 3, np.uint8)).save(base / "SegmentationClass" / f"{i}.png")
+    for part, names in dict(train=ids[:10], val=ids[10:]).items():
+        (base / "ImageSets" / "Segmentation" / f"{part}.txt").write_text("\n".join(names))
     return tmp_path
 
 
 @pytest.mark.parametrize("name", ["voc-732", "voc-blended-662", "voc-92-dinov2s"])
 def test_lists__the_error_says_where_they_go(name, voc, capsys, monkeypatch):
-    monkeypatch.chdir(voc); monkeypatch.delenv("DGCL_NB_LISTS", raising=False)
-    with pytest.raises(SystemExit) as ended: main(["--preset", name, "--data.root", str(voc), "--device", "cpu", "--model.pretrained", "none"])
+    monkeypatch.chdir(voc)
+    monkeypatch.delenv("DGCL_NB_LISTS", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main(["--preset", name, "--data.root", str(voc), "--device", "cpu", "--model.pretrained", "none"])
     said = capsys.readouterr().err
     assert ended.value.code == 2 and "Traceback" not in said and not list(voc.glob("runs/*"))
     place = f"splits/{preset(name).data.lists}"

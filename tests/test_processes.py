@@ -2,6 +2,7 @@
 and what becomes of one that loses the other.
 
 Each rank leaves what it found in `rank{r}.pt`, which the tests read."""
+
 import json
 import os
 import shutil
@@ -12,39 +13,75 @@ import time
 
 import pytest
 import torch
-from helpers import Toy, ToyConfig, clean_environment, equal_states, few_images, metrics_of, register_toy, start_child, start_ranks, state_of, tiny_args, tiny_run, wait_for
+from helpers import (
+    Toy,
+    ToyConfig,
+    clean_environment,
+    equal_states,
+    few_images,
+    metrics_of,
+    register_toy,
+    start_child,
+    start_ranks,
+    state_of,
+    tiny_args,
+    tiny_run,
+    wait_for,
+)
 
 from dgcl_nb import config, engine, train
-from dgcl_nb.core import RunFolder, gather_rows, is_whole, read_torch
-from dgcl_nb.engine import Control, Stopped, checkpoints_of, fit
+from dgcl_nb.core import gather_rows
+from dgcl_nb.run_folder import RunFolder, is_whole, read_torch
+from dgcl_nb.checkpoints import checkpoints_of
+from dgcl_nb.engine import Stopped, fit
+from dgcl_nb.processes import Control
 from dgcl_nb.methods.protocol import Losses, Method, SupervisedConfig, add_supervised
 from dgcl_nb.views import Views
 
 STEPS = 20
-PLAIN = dict(steps=3, views__scale=(1., 1.), optim__optimizer="sgd", optim__lr=.05, optim__weight_decay=0.,
-             model__channels_last=False, loop__sup_only_fraction=1.)
+PLAIN = dict(
+    steps=3,
+    views__scale=(1.0, 1.0),
+    optim__optimizer="sgd",
+    optim__lr=0.05,
+    optim__weight_decay=0.0,
+    model__channels_last=False,
+    loop__sup_only_fraction=1.0,
+)
 
 
 class Plain(Method):
     "Batch statistics and dropout off, so that a batch's gradient is the mean of its shards'."
+
     needs_unlabelled = False
     views = Views(strong=0, cutmix=False)
-    def __init__(self, build_network, num_classes, cfg, view_cfg): super().__init__(build_network, num_classes, cfg, view_cfg); self.student = build_network()
-    def train(self, mode=True): return super().train(False)
+
+    def __init__(self, build_network, num_classes, cfg, view_cfg):
+        super().__init__(build_network, num_classes, cfg, view_cfg)
+        self.student = build_network()
+
+    def train(self, mode=True):
+        return super().train(False)
+
     def forward(self, batch, progress, phase="main"):
-        losses = Losses(); add_supervised(losses, self.student(batch.images_l), batch.targets_l, self.cfg); return losses
+        losses = Losses()
+        add_supervised(losses, self.student(batch.images_l), batch.targets_l, self.cfg)
+        return losses
 
 
 def register():
-    register_toy(); config.METHODS["plain"] = (Plain, SupervisedConfig)
+    register_toy()
+    config.METHODS["plain"] = (Plain, SupervisedConfig)
     engine.build_data = few_images
 
 
 class StopOnRankOne(Control):
     "Only the second process is asked to stop, after five steps."
+
     def should_stop(self, device):
         self.asked = getattr(self, "asked", 0) + 1
-        if self.asked == 5 and os.environ["RANK"] == "1": self.stop()
+        if self.asked == 5 and os.environ["RANK"] == "1":
+            self.stop()
         return super().should_stop(device)
 
 
@@ -54,35 +91,41 @@ def one_rank(folder):
     register()
     trainings, start_training = [], engine.start_training
     engine.start_training = lambda *args: trainings.append(start_training(*args)) or trainings[-1]
+
     def run(name, method, control=None, **settings):
-        time.sleep(.5 * rank)                                            # the first one has made the folder when the second one looks
-        out = fit(tiny_run(method, out=str(folder/name), **settings), control, callbacks=[])
-        found[name] = dict(state=trainings[-1].method.state_dict(), miou=out["miou_student"]); return out
+        time.sleep(0.5 * rank)  # the first one has made the folder when the second one looks
+        out = fit(tiny_run(method, out=str(folder / name), **settings), control, callbacks=[])
+        found[name] = dict(state=trainings[-1].method.state_dict(), miou=out["miou_student"])
+        return out
+
     run("toy", "toy", steps=STEPS)
     found["rows"] = gather_rows(torch.arange(3 * rank + 2) + 100 * rank), gather_rows(torch.ones(rank * 4, 2))
     run("dgcl", "dgcl", steps=STEPS)
     run("plain", "plain", **PLAIN)
     run("accumulated", "plain", **PLAIN | dict(batch__labelled=1, optim__accumulate=2))
-    try: run("stopped", "toy", StopOnRankOne(), steps=8)
-    except Stopped as e: found["stopped_at"] = e.step
+    try:
+        run("stopped", "toy", StopOnRankOne(), steps=8)
+    except Stopped as e:
+        found["stopped_at"] = e.step
     run("stopped", "toy", steps=8, resume=True)
     run("never_stopped", "toy", steps=8)
-    torch.save(found, folder/f"rank{rank}.pt")
+    torch.save(found, folder / f"rank{rank}.pt")
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     "Both ranks' findings and the folder of their runs."
     folder = tmp_path_factory.mktemp("ranks")
-    codes = wait_for(start_ranks(one_rank, folder, log=folder/"log"))
-    assert codes == [0, 0], "\n".join((folder/f"log{r}").read_text() for r in (0, 1))
-    return folder, [torch.load(folder/f"rank{r}.pt", weights_only=True) for r in (0, 1)]
+    codes = wait_for(start_ranks(one_rank, folder, log=folder / "log"))
+    assert codes == [0, 0], "\n".join((folder / f"log{r}").read_text() for r in (0, 1))
+    return folder, [torch.load(folder / f"rank{r}.pt", weights_only=True) for r in (0, 1)]
 
 
 @pytest.fixture
 def alone(monkeypatch):
     "This process, with the toy and the plain method."
-    monkeypatch.setattr(config, "METHODS", dict(config.METHODS)); monkeypatch.setattr(engine, "build_data", engine.build_data)
+    monkeypatch.setattr(config, "METHODS", dict(config.METHODS))
+    monkeypatch.setattr(engine, "build_data", engine.build_data)
     register()
 
 
@@ -90,35 +133,52 @@ def alone(monkeypatch):
 def test_fit__ranks_are_identical_to_the_bit(ranks, name):
     folder, (zero, one) = ranks
     assert equal_states(zero[name], one[name]), "weights, BatchNorm statistics, teacher, bank and score"
-    saved = state_of(folder/name)
+    saved = state_of(folder / name)
     assert saved["step"] == STEPS and equal_states(saved["method"], dict(zero[name]["state"]))
     assert any(k.endswith("running_var") for k in saved["method"])
 
 
 def test_fit__bank_holds_pixels_of_both_ranks(ranks):
     folder, (zero, _) = ranks
-    assert zero["toy"]["state"]["handed_over"] == STEPS and (zero["toy"]["state"]["bank"].abs().sum(1) > 0).all()
-    assert zero["dgcl"]["state"]["bank.filled"].sum() > 100 and metrics_of(folder/"dgcl")[-2]["loss_contrast"] > 0
+    assert (
+        zero["toy"]["state"]["handed_over"] == STEPS and (zero["toy"]["state"]["bank"].abs().sum(1) > 0).all()
+    )
+    assert (
+        zero["dgcl"]["state"]["bank.filled"].sum() > 100
+        and metrics_of(folder / "dgcl")[-2]["loss_contrast"] > 0
+    )
 
 
 def test_fit__one_run_folder_for_all_ranks(ranks):
     folder, _ = ranks
-    assert {p.name for p in folder.iterdir() if p.is_dir()} == {"toy", "dgcl", "plain", "accumulated", "stopped", "never_stopped"}
-    lines = metrics_of(folder/"toy")
-    assert [r["step"] for r in lines] == sorted(r["step"] for r in lines) and sum(r.get("event") == "eval" for r in lines) == 1
-    assert json.loads((folder/"toy"/"result.json").read_text())["processes"] == 2
+    assert {p.name for p in folder.iterdir() if p.is_dir()} == {
+        "toy",
+        "dgcl",
+        "plain",
+        "accumulated",
+        "stopped",
+        "never_stopped",
+    }
+    lines = metrics_of(folder / "toy")
+    assert [r["step"] for r in lines] == sorted(r["step"] for r in lines) and sum(
+        r.get("event") == "eval" for r in lines
+    ) == 1
+    assert json.loads((folder / "toy" / "result.json").read_text())["processes"] == 2
 
 
 def test_gather_rows__different_counts(ranks):
     for found in ranks[1]:
-        assert found["rows"][0].tolist() == [0, 1, 100, 101, 102, 103, 104] and found["rows"][1].shape == (4, 2)
+        assert found["rows"][0].tolist() == [0, 1, 100, 101, 102, 103, 104] and found["rows"][1].shape == (
+            4,
+            2,
+        )
 
 
 @pytest.mark.parametrize("name", ["plain", "accumulated"])
 def test_fit__gradients_are_those_of_the_whole_batch(ranks, alone, tmp_path, name):
     _, (zero, _) = ranks
-    fit(tiny_run("plain", out=str(tmp_path/"run"), **PLAIN | dict(batch__labelled=4)), callbacks=[])
-    whole = state_of(tmp_path/"run")["method"]
+    fit(tiny_run("plain", out=str(tmp_path / "run"), **PLAIN | dict(batch__labelled=4)), callbacks=[])
+    whole = state_of(tmp_path / "run")["method"]
     start = config.build_method(tiny_run("plain", **PLAIN), 11).state_dict()
     assert max((whole[k] - v).abs().max() for k, v in start.items()) > 1e-2
     assert max((whole[k] - v).abs().max() for k, v in zero[name]["state"].items()) < 1e-6
@@ -126,18 +186,21 @@ def test_fit__gradients_are_those_of_the_whole_batch(ranks, alone, tmp_path, nam
 
 def test_fit__log_is_the_mean_over_ranks(ranks, alone, tmp_path):
     folder, _ = ranks
-    fit(tiny_run("plain", out=str(tmp_path/"run"), **PLAIN | dict(batch__labelled=4)), callbacks=[])
-    ours, theirs = metrics_of(tmp_path/"run")[0], metrics_of(folder/"plain")[0]
+    fit(tiny_run("plain", out=str(tmp_path / "run"), **PLAIN | dict(batch__labelled=4)), callbacks=[])
+    ours, theirs = metrics_of(tmp_path / "run")[0], metrics_of(folder / "plain")[0]
     assert theirs["loss_sup"] == pytest.approx(ours["loss_sup"], abs=1e-5) and theirs["lr"] == ours["lr"]
 
 
 def test_evaluate__no_image_counted_twice(ranks, alone):
     folder, _ = ranks
-    run = config.run_from_dict(json.loads((folder/"dgcl"/"config.json").read_text()))
-    t = engine.start_training(run, RunFolder(folder/"dgcl"), Control())
-    t.method.load_state_dict(state_of(folder/"dgcl")["method"])
-    lone, result = engine.score(t, t.method.teacher, engine.CLUSTER_PIXELS), json.loads((folder/"dgcl"/"result.json").read_text())
-    assert list(result["iou_per_class"].values()) == pytest.approx(lone.score.iou_per_class, abs=.05)
+    run = config.run_from_dict(json.loads((folder / "dgcl" / "config.json").read_text()))
+    t = engine.start_training(run, RunFolder(folder / "dgcl"), Control())
+    t.method.load_state_dict(state_of(folder / "dgcl")["method"])
+    lone, result = (
+        engine.score(t, t.method.teacher, engine.CLUSTER_PIXELS),
+        json.loads((folder / "dgcl" / "result.json").read_text()),
+    )
+    assert list(result["iou_per_class"].values()) == pytest.approx(lone.score.iou_per_class, abs=0.05)
     assert result["silhouette"] == pytest.approx(lone.clusters.silhouette, abs=1e-3)
 
 
@@ -145,18 +208,24 @@ def test_control__ranks_stop_together_and_go_on(ranks):
     folder, (zero, one) = ranks
     assert zero["stopped_at"] == one["stopped_at"] == 5
     assert equal_states(zero["stopped"], one["stopped"])
-    assert (folder/"stopped"/"metrics.jsonl").read_text() == (folder/"never_stopped"/"metrics.jsonl").read_text()
-    assert equal_states(state_of(folder/"stopped"), state_of(folder/"never_stopped"))
+    assert (folder / "stopped" / "metrics.jsonl").read_text() == (
+        folder / "never_stopped" / "metrics.jsonl"
+    ).read_text()
+    assert equal_states(state_of(folder / "stopped"), state_of(folder / "never_stopped"))
 
 
 # A process less
 
+
 def command(out, victim=None, at=13, *more):
     "The training command in one of several processes; the victim is killed as it begins step `at`."
     step = engine.training_step
+
     def dying(t, batches):
-        if t.step == at and os.environ.get("RANK") == str(victim): os.kill(os.getpid(), signal.SIGKILL)
+        if t.step == at and os.environ.get("RANK") == str(victim):
+            os.kill(os.getpid(), signal.SIGKILL)
         return step(t, batches)
+
     engine.training_step = dying
     train.main([*tiny_args("toy", steps=STEPS), "--out", str(out), *more])
 
@@ -164,59 +233,102 @@ def command(out, victim=None, at=13, *more):
 @pytest.mark.parametrize("victim", [0, 1])
 def test_train__a_killed_process_ends_the_other_and_a_restart_goes_on(ranks, tmp_path, victim):
     folder, _ = ranks
-    out, log, left = tmp_path/"run", tmp_path/"log", 1 - victim
-    children = start_ranks(command, out, victim, log=log); began = time.time()
-    children[victim].join(120); killed = time.time(); children[left].join(60)
-    assert [c.exitcode for c in children] == ([-signal.SIGKILL, 1] if victim == 0 else [1, -signal.SIGKILL]) and time.time() - killed < 60 and began < killed
-    said = (tmp_path/f"log{left}").read_text()
-    assert "error: another process of this run has ended (what it printed says why; here it shows as: " in said and "Traceback" not in said
-    assert f"Process {left} stops after step 13 of {STEPS} and saves nothing. Go on from step_0000010.pt: start all processes again with --out {out} --resume" in said
-    saved = checkpoints_of(RunFolder(out)); assert [p.name for p in saved] == ["step_0000010.pt"] and is_whole(saved[0])
-    assert wait_for(start_ranks(command, out, None, 0, "--resume", log=log)) == [0, 0], (tmp_path/"log0").read_text() + (tmp_path/"log1").read_text()
-    assert (out/"metrics.jsonl").read_text() == (folder/"toy"/"metrics.jsonl").read_text() and equal_states(state_of(out), state_of(folder/"toy"))
+    out, log, left = tmp_path / "run", tmp_path / "log", 1 - victim
+    children = start_ranks(command, out, victim, log=log)
+    began = time.time()
+    children[victim].join(120)
+    killed = time.time()
+    children[left].join(60)
+    assert (
+        [c.exitcode for c in children] == ([-signal.SIGKILL, 1] if victim == 0 else [1, -signal.SIGKILL])
+        and time.time() - killed < 60
+        and began < killed
+    )
+    said = (tmp_path / f"log{left}").read_text()
+    assert (
+        "error: another process of this run has ended (what it printed says why; here it shows as: " in said
+        and "Traceback" not in said
+    )
+    assert (
+        f"Process {left} stops after step 13 of {STEPS} and saves nothing. Go on from step_0000010.pt: start all processes again with --out {out} --resume"
+        in said
+    )
+    saved = checkpoints_of(RunFolder(out))
+    assert [p.name for p in saved] == ["step_0000010.pt"] and is_whole(saved[0])
+    assert wait_for(start_ranks(command, out, None, 0, "--resume", log=log)) == [0, 0], (
+        tmp_path / "log0"
+    ).read_text() + (tmp_path / "log1").read_text()
+    assert (out / "metrics.jsonl").read_text() == (
+        folder / "toy" / "metrics.jsonl"
+    ).read_text() and equal_states(state_of(out), state_of(folder / "toy"))
 
 
 # Another number of processes
 
-def go_on(out, steps): engine.log.warning("rank %s", os.environ.get("RANK", "-")); fit(tiny_run("toy", out=out, resume=True, steps=steps), callbacks=[])
+
+def go_on(out, steps):
+    engine.log.warning("rank %s", os.environ.get("RANK", "-"))
+    fit(tiny_run("toy", out=out, resume=True, steps=steps), callbacks=[])
 
 
 def test_fit__goes_on_with_fewer_processes(ranks, tmp_path):
     folder, _ = ranks
-    out = shutil.copytree(folder/"toy", tmp_path/"run"); before = metrics_of(out)
-    assert wait_for([start_child(go_on, out, STEPS + 4, log=tmp_path/"log")]) == [0]
-    assert state_of(out)["step"] == STEPS + 4 and metrics_of(out)[:len(before)] == before and json.loads((out/"result.json").read_text())["processes"] == 1
-    said = (tmp_path/"log").read_text()
-    assert "step_0000020.pt goes on with processes 1 (before: 2), images_per_step 4 (before: 8): what was learnt is kept, but from here this is not to the bit" in said
+    out = shutil.copytree(folder / "toy", tmp_path / "run")
+    before = metrics_of(out)
+    assert wait_for([start_child(go_on, out, STEPS + 4, log=tmp_path / "log")]) == [0]
+    assert (
+        state_of(out)["step"] == STEPS + 4
+        and metrics_of(out)[: len(before)] == before
+        and json.loads((out / "result.json").read_text())["processes"] == 1
+    )
+    said = (tmp_path / "log").read_text()
+    assert (
+        "step_0000020.pt goes on with processes 1 (before: 2), images_per_step 4 (before: 8): what was learnt is kept, but from here this is not to the bit"
+        in said
+    )
     assert "a step sees another number of images (optim.total_batch keeps it)" in said
 
 
 def test_fit__goes_on_with_more_processes(ranks, tmp_path):
     "Also from within a log window: only the first process has one."
-    out = tmp_path/"run"
+    out = tmp_path / "run"
     assert wait_for([start_child(stop_alone, out)]) == [0] and state_of(out)["step"] == 5
-    assert wait_for(start_ranks(go_on, out, 12, log=tmp_path/"log")) == [0, 0], (tmp_path/"log0").read_text()
-    assert "goes on with processes 2 (before: 1)" in (tmp_path/"log0").read_text() and "goes on" not in (tmp_path/"log1").read_text()
-    assert [r["step"] for r in metrics_of(out) if "event" not in r] == [1, 2, 4, 6, 8, 10, 12] and json.loads((out/"result.json").read_text())["processes"] == 2
+    assert wait_for(start_ranks(go_on, out, 12, log=tmp_path / "log")) == [0, 0], (
+        tmp_path / "log0"
+    ).read_text()
+    assert (
+        "goes on with processes 2 (before: 1)" in (tmp_path / "log0").read_text()
+        and "goes on" not in (tmp_path / "log1").read_text()
+    )
+    assert [r["step"] for r in metrics_of(out) if "event" not in r] == [1, 2, 4, 6, 8, 10, 12] and json.loads(
+        (out / "result.json").read_text()
+    )["processes"] == 2
 
 
 class StopAfterFive(Control):
-    def should_stop(self, device): self.asked = getattr(self, "asked", 0) + 1; return self.asked == 5
+    def should_stop(self, device):
+        self.asked = getattr(self, "asked", 0) + 1
+        return self.asked == 5
 
 
 def stop_alone(out):
-    try: fit(tiny_run("toy", out=out, steps=12), StopAfterFive(), callbacks=[])
-    except Stopped: return
+    try:
+        fit(tiny_run("toy", out=out, steps=12), StopAfterFive(), callbacks=[])
+    except Stopped:
+        return
     raise AssertionError("not stopped")
 
 
 # What befalls one befalls all
 
+
 class SickOnRankOne(Toy):
     "One term of one process is not a number."
+
     def forward(self, batch, progress, phase="main"):
         losses = super().forward(batch, progress, phase)
-        if phase == "second" and progress.step == 5 and os.environ["RANK"] == "1": losses.add("loss_bank", losses.terms["loss_bank"][0] * float("nan"))
+        if phase == "second" and progress.step == 5 and os.environ["RANK"] == "1":
+            losses.add("loss_bank", losses.terms["loss_bank"][0] * float("nan"))
         return losses
 
 
@@ -226,23 +338,35 @@ def sick(out):
 
 
 def test_train__a_loss_of_one_process_that_is_not_finite_stops_all(tmp_path):
-    out = tmp_path/"run"; children = start_ranks(sick, out, log=tmp_path/"log")
-    for c in children: c.join(120)
+    out = tmp_path / "run"
+    children = start_ranks(sick, out, log=tmp_path / "log")
+    for c in children:
+        c.join(120)
     assert [c.exitcode for c in children] == [1, 1]
     for r in (0, 1):
-        said = (tmp_path/f"log{r}").read_text()
-        assert "error: step 5: loss_bank is not finite" in said and "nonfinite_step_0000005_rank1.pt" in said and "Traceback" not in said
-    assert [p.name for p in out.glob("nonfinite*")] == ["nonfinite_step_0000005_rank1.pt"] and read_torch(next(out.glob("nonfinite*")))["step"] == 5
+        said = (tmp_path / f"log{r}").read_text()
+        assert (
+            "error: step 5: loss_bank is not finite" in said
+            and "nonfinite_step_0000005_rank1.pt" in said
+            and "Traceback" not in said
+        )
+    assert [p.name for p in out.glob("nonfinite*")] == ["nonfinite_step_0000005_rank1.pt"] and read_torch(
+        next(out.glob("nonfinite*"))
+    )["step"] == 5
 
 
 def test_train__a_damaged_run_is_one_error_of_all(ranks, tmp_path):
     folder, _ = ranks
-    out = shutil.copytree(folder/"toy", tmp_path/"run"); (out/"result.json").unlink()
-    for p in checkpoints_of(RunFolder(out)): p.write_bytes(b"")
-    children = start_ranks(command, out, None, 0, "--resume", log=tmp_path/"log")
-    for c in children: c.join(120)
+    out = shutil.copytree(folder / "toy", tmp_path / "run")
+    (out / "result.json").unlink()
+    for p in checkpoints_of(RunFolder(out)):
+        p.write_bytes(b"")
+    children = start_ranks(command, out, None, 0, "--resume", log=tmp_path / "log")
+    for c in children:
+        c.join(120)
     assert [c.exitcode for c in children] == [2, 2]
-    for r in (0, 1): assert "error: every checkpoint in" in (tmp_path/f"log{r}").read_text()
+    for r in (0, 1):
+        assert "error: every checkpoint in" in (tmp_path / f"log{r}").read_text()
 
 
 # The launchers
@@ -251,16 +375,29 @@ LAUNCHED = ["--nproc-per-node", "2", "--standalone"]
 
 
 def torchrun(folder, *args, restarts=0, script=("-m", "dgcl_nb.train")):
-    words = [sys.executable, "-m", "torch.distributed.run", *LAUNCHED, "--max-restarts", str(restarts), *map(str, script), *map(str, args)]
-    return subprocess.run(words, capture_output=True, text=True, cwd=folder, timeout=300, env=clean_environment())
+    words = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *LAUNCHED,
+        "--max-restarts",
+        str(restarts),
+        *map(str, script),
+        *map(str, args),
+    ]
+    return subprocess.run(
+        words, capture_output=True, text=True, cwd=folder, timeout=300, env=clean_environment()
+    )
 
 
 @pytest.mark.slow
 def test_torchrun__trains_and_ends_well(tmp_path):
     "Five times, as an interpreter whose gloo threads still listen is aborted only now and then."
     for n in range(5):
-        done = torchrun(tmp_path, *tiny_args("supervised", steps=2), "--out", tmp_path/str(n))
-        assert done.returncode == 0 and "mIoU student" in done.stdout and "terminate called" not in done.stderr, done.stderr
+        done = torchrun(tmp_path, *tiny_args("supervised", steps=2), "--out", tmp_path / str(n))
+        assert (
+            done.returncode == 0 and "mIoU student" in done.stdout and "terminate called" not in done.stderr
+        ), done.stderr
 
 
 DIES_ONCE = """
@@ -279,8 +416,18 @@ train.main(sys.argv[1:])
 @pytest.mark.slow
 def test_torchrun__restart_goes_on_from_the_last_checkpoint(tmp_path):
     "Five times, as processes started again met the addresses of the dead only now and then."
-    (tmp_path/"dies_once.py").write_text(DIES_ONCE); args = tiny_args("toy", steps=STEPS)
+    (tmp_path / "dies_once.py").write_text(DIES_ONCE)
+    args = tiny_args("toy", steps=STEPS)
     for n in range(5):
-        done, out = torchrun(tmp_path, *args, restarts=1, script=[tmp_path/"dies_once.py"]), tmp_path/"runs"/f"digits-toy-s0{f'-{n + 1}' if n else ''}"
-        assert done.returncode == 0 and f"started again by torchrun: going on with runs/{out.name}" in done.stderr, done.stderr
-        assert [r["step"] for r in metrics_of(out) if "event" not in r] == [1, *range(2, STEPS + 1, 2)] and state_of(out)["step"] == STEPS
+        done, out = (
+            torchrun(tmp_path, *args, restarts=1, script=[tmp_path / "dies_once.py"]),
+            tmp_path / "runs" / f"digits-toy-s0{f'-{n + 1}' if n else ''}",
+        )
+        assert (
+            done.returncode == 0
+            and f"started again by torchrun: going on with runs/{out.name}" in done.stderr
+        ), done.stderr
+        assert [r["step"] for r in metrics_of(out) if "event" not in r] == [
+            1,
+            *range(2, STEPS + 1, 2),
+        ] and state_of(out)["step"] == STEPS

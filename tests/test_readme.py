@@ -1,4 +1,5 @@
 "README.md shows the tables of results/ as they are."
+
 import subprocess
 import sys
 from pathlib import Path
@@ -7,5 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_readme__its_tables_are_those_of_results():
-    done = subprocess.run([sys.executable, ROOT/"results"/"update_readme.py", "--check"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "results" / "update_readme.py", "--check"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,8 @@ import pytest
 from helpers import clean_environment, few_images, tiny_args
 
 from dgcl_nb import engine, report, train
-from dgcl_nb.core import InputError, RunFolder
+from dgcl_nb.core import InputError
+from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.looking.demo_run import make_demo_run
 from dgcl_nb.snapshots import Snapshot, keep_pixels, list_snapshots, load_snapshot, save_snapshot
 

@@ -10,7 +10,8 @@ import pytest
 from helpers import few_images, tiny_run
 
 from dgcl_nb import engine
-from dgcl_nb.core import InputError, RunFolder, append_line, cut_lines_after
+from dgcl_nb.core import InputError
+from dgcl_nb.run_folder import RunFolder, append_line, cut_lines_after
 from dgcl_nb.engine import fit
 from dgcl_nb.looking.demo_run import make_demo_run
 from dgcl_nb.looking.runs import (

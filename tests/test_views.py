@@ -1,4 +1,5 @@
 """What the notebook of views does not show: agreement with slow references, and odd sizes."""
+
 import math
 
 import pytest
@@ -8,52 +9,81 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
-from dgcl_nb.views import CutMix, ViewConfig, Window, blur_by, cutmix_boxes, draw_window, look, nearest_places, normalize, strong_view, turn_hue, weak_view
+from dgcl_nb.views import (
+    Crop,
+    CutMix,
+    ViewConfig,
+    Views,
+    blur_by,
+    cutmix_boxes,
+    draw_crop,
+    nearest_places,
+    normalize,
+    read_crop,
+    strong_view,
+    turn_hue,
+    weak_view,
+)
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    num_threads = torch.get_num_threads(); torch.set_num_threads(1)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(num_threads)
 
 
-def generator(seed=0): return torch.Generator().manual_seed(seed)
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
-def random_image(height=64, width=64, seed=0): return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator(seed))
+def random_image(height=64, width=64, seed=0):
+    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator(seed))
 
 
-def slow_look(x, window, crop, fill):
+def slow_crop(x, crop, side, fill):
     "The nearest-exact view of (H, W) numbers, pixel by pixel."
-    out, (H, W) = torch.full((crop, crop), fill), x.shape
-    for i in range(crop):
-        for j in range(crop):
-            y, col = i + window.top, (crop - 1 - j if window.flip else j) + window.left
-            if 0 <= y < window.height and 0 <= col < window.width:
-                out[i, j] = x[min(H - 1, int((y + 0.5) * H / window.height)), min(W - 1, int((col + 0.5) * W / window.width))]
+    out, (H, W) = torch.full((side, side), fill), x.shape
+    for i in range(side):
+        for j in range(side):
+            y, col = i + crop.top, (side - 1 - j if crop.flip else j) + crop.left
+            if 0 <= y < crop.height and 0 <= col < crop.width:
+                row = min(H - 1, int((y + 0.5) * H / crop.height))
+                column = min(W - 1, int((col + 0.5) * W / crop.width))
+                out[i, j] = x[row, column]
     return out
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_look__mask_equals_slow_reference(seed):
+def test_read_crop__mask_equals_slow_reference(seed):
     torch.manual_seed(seed)
     target = torch.randint(0, 21, (37, 53), dtype=torch.uint8)
-    window = draw_window(37, 53, ViewConfig(crop=40, scale=(0.53, 1.97), flip=True))      # no ratio at which two pixels are equally near
-    expected = slow_look(target.long(), window, 40, IGNORE_INDEX)
-    assert torch.equal(look(target[None], window, 40, fill=IGNORE_INDEX, is_mask=True)[0].long(), expected)
+    cfg = ViewConfig(crop=40, scale=(0.53, 1.97), flip=True)  # no ratio at which two pixels are equally near
+    crop = draw_crop(37, 53, cfg)
+    expected = slow_crop(target.long(), crop, 40, IGNORE_INDEX)
+    found = read_crop(target[None], crop, 40, fill=IGNORE_INDEX, is_mask=True)[0]
+    assert torch.equal(found.long(), expected)
 
 
 @settings(max_examples=60, deadline=None)
-@given(height=st.integers(1, 90), width=st.integers(1, 90), crop=st.integers(1, 70), seed=st.integers(0, 2**31), flip=st.booleans())
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    crop=st.integers(1, 70),
+    seed=st.integers(0, 2**31),
+    flip=st.booleans(),
+)
 def test_weak_view__any_size(height, width, crop, seed, flip):
     torch.manual_seed(seed)
-    image, target, valid = weak_view(random_image(height, width), torch.full((height, width), 3), ViewConfig(crop=crop, flip=flip))
+    threes, cfg = torch.full((height, width), 3), ViewConfig(crop=crop, flip=flip)
+    image, target, valid = weak_view(random_image(height, width), threes, cfg)
     assert image.shape == (3, crop, crop) and image.dtype == torch.uint8
-    assert target.shape == valid.shape == (crop, crop) and target.dtype == torch.int64 and valid.dtype == torch.bool
+    assert target.shape == valid.shape == (crop, crop)
+    assert target.dtype == torch.int64 and valid.dtype == torch.bool
     assert valid.any() and torch.equal(target == 3, valid) and torch.equal(target == IGNORE_INDEX, ~valid)
     rows, cols = valid.any(1), valid.any(0)
-    assert torch.equal(valid, rows[:, None] & cols[None])                         # the image is one rectangle
+    assert torch.equal(valid, rows[:, None] & cols[None])  # the image is one rectangle
 
 
 def test_weak_view__ignored_pixels_of_the_image_stay_valid():
@@ -65,60 +95,70 @@ def test_weak_view__ignored_pixels_of_the_image_stay_valid():
 def test_weak_view__same_seed_same_view():
     views = []
     for _ in range(2):
-        torch.manual_seed(5); views.append(weak_view(random_image(), None, ViewConfig()))
+        torch.manual_seed(5)
+        views.append(weak_view(random_image(), None, ViewConfig()))
     assert all(torch.equal(a, b) for a, b in zip(*views))
 
 
 def test_weak_view__takes_tv_tensors_and_gives_plain_ones():
     tv_tensors = pytest.importorskip("torchvision.tv_tensors")
-    out = weak_view(tv_tensors.Image(random_image()), tv_tensors.Mask(torch.zeros(64, 64, dtype=torch.long)), ViewConfig())
+    image, mask = random_image(), torch.zeros(64, 64, dtype=torch.long)
+    out = weak_view(tv_tensors.Image(image), tv_tensors.Mask(mask), ViewConfig())
     assert [type(x) for x in out] == [torch.Tensor] * 3
 
 
 def test_weak_view__refuses_floats():
-    with pytest.raises(AssertionError, match="uint8"): weak_view(torch.rand(3, 8, 8), None, ViewConfig())
+    with pytest.raises(AssertionError, match="uint8"):
+        weak_view(torch.rand(3, 8, 8), None, ViewConfig())
 
 
 def test_weak_view__leaves_its_input_alone():
     image, target = random_image(), torch.zeros(64, 64, dtype=torch.long)
     copies = image.clone(), target.clone()
-    for seed in range(10): torch.manual_seed(seed); strong_view(weak_view(image, target, ViewConfig(flip=True))[0], ViewConfig())
+    for seed in range(10):
+        torch.manual_seed(seed)
+        strong_view(weak_view(image, target, ViewConfig(flip=True))[0], ViewConfig())
     assert torch.equal(image, copies[0]) and torch.equal(target, copies[1])
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_strong_view__moves_no_pixel(seed):
     torch.manual_seed(seed)
-    image = torch.full((3, 41, 41), 60, dtype=torch.uint8); image[:, 18:23, 7:12] = torch.tensor([230, 210, 190], dtype=torch.uint8)[:, None, None]
+    image = torch.full((3, 41, 41), 60, dtype=torch.uint8)
+    image[:, 18:23, 7:12] = torch.tensor([230, 210, 190], dtype=torch.uint8)[:, None, None]
     view = strong_view(image, ViewConfig()).float().mean(0)
     weight = (view - view[-1, -1]).abs()
-    grid = torch.arange(41.)
+    grid = torch.arange(41.0)
     centre = (weight.sum(1) @ grid / weight.sum()).item(), (weight.sum(0) @ grid / weight.sum()).item()
     assert centre == pytest.approx((20, 9), abs=0.2)
 
 
-def nearly_equal(a, b, share): return (a.int() - b.int()).abs().max() <= 1 and (a != b).float().mean() <= share
+def nearly_equal(a, b, share):
+    return (a.int() - b.int()).abs().max() <= 1 and (a != b).float().mean() <= share
 
 
 @settings(max_examples=40, deadline=None)
 @given(part=st.floats(-0.5, 0.5), seed=st.integers(0, 2**31))
 def test_turn_hue__is_torchvisions_to_one_grey_level(part, seed):
-    image = random_image(24, 31, seed); image[:, :4] = image[:1, :4]                # grey rows: no hue
+    image = random_image(24, 31, seed)
+    image[:, :4] = image[:1, :4]  # grey rows: no hue
     assert nearly_equal(turn_hue(image, part), VF.adjust_hue_image(image, part), 0.02)
 
 
 @settings(max_examples=40, deadline=None)
-@given(sigma=st.floats(0.1, 3), height=st.integers(10, 40), width=st.integers(10, 40), seed=st.integers(0, 2**31))
+@given(st.floats(0.1, 3), st.integers(10, 40), st.integers(10, 40), st.integers(0, 2**31))
 def test_blur__is_torchvisions_to_one_grey_level(sigma, height, width, seed):
     image, reach = random_image(height, width, seed), math.ceil(3 * sigma)
-    assert nearly_equal(blur_by(image, sigma), VF.gaussian_blur_image(image, [2 * reach + 1] * 2, [sigma] * 2), 0.01)
+    theirs = VF.gaussian_blur_image(image, [2 * reach + 1] * 2, [sigma] * 2)
+    assert nearly_equal(blur_by(image, sigma), theirs, 0.01)
 
 
 @settings(max_examples=100, deadline=None)
 @given(old=st.integers(1, 700), new=st.integers(1, 1500))
 def test_nearest_places__are_those_of_nearest_exact(old, new):
     ramp = torch.arange(old, dtype=torch.float32).expand(1, 1, old)
-    assert torch.equal(nearest_places(new, old, 0, new).float(), torch.nn.functional.interpolate(ramp, new, mode="nearest-exact")[0, 0])
+    theirs = torch.nn.functional.interpolate(ramp, new, mode="nearest-exact")[0, 0]
+    assert torch.equal(nearest_places(new, old, 0, new).float(), theirs)
 
 
 def test_strong_view__small_and_flat_images():
@@ -128,9 +168,9 @@ def test_strong_view__small_and_flat_images():
             assert strong_view(random_image(*shape), ViewConfig(blur_prob=1)).shape == (3, *shape)
 
 
-def test_look__window_of_the_image_itself_changes_nothing():
+def test_read_crop__crop_of_the_image_itself_changes_nothing():
     image = random_image()
-    assert torch.equal(look(image, Window(64, 64, 0, 0, False), 64, fill=0), image)
+    assert torch.equal(read_crop(image, Crop(64, 64, 0, 0, False), 64, fill=0), image)
 
 
 def test_normalize__by_hand():
@@ -143,7 +183,8 @@ def slow_cutmix(x, boxes):
     for b in range(len(x)):
         for i in range(x.shape[-2]):
             for j in range(x.shape[-1]):
-                if boxes.inside[b, i, j]: out[b, ..., i, j] = x[(b + 1) % len(x), ..., i, j]
+                if boxes.inside[b, i, j]:
+                    out[b, ..., i, j] = x[(b + 1) % len(x), ..., i, j]
     return out
 
 
@@ -188,21 +229,52 @@ def test_cutmix__keeps_channels_last_and_the_gradient():
     mixed = boxes.mix(x)
     assert mixed.is_contiguous(memory_format=torch.channels_last)
     mixed.sum().backward()
-    other = boxes.inside.roll(1, 0)                                               # image 0 is pasted into image 1, and so on
+    other = boxes.inside.roll(1, 0)  # image 0 is pasted into image 1, and so on
     assert torch.equal(x.grad, ((~boxes.inside).float() + other.float())[:, None].expand_as(x))
+
+
+def test_cutmix__map_changes_both_tensors():
+    boxes = cutmix_boxes(3, 8, 8, ViewConfig(cutmix_prob=1), generator())
+    turned = boxes.map(lambda x: x.flip(0))
+    assert torch.equal(turned.inside, boxes.inside.flip(0)) and torch.equal(
+        turned.partner, boxes.partner.flip(0)
+    )
+    assert cutmix_boxes(1, 8, 8, ViewConfig(), generator()).map(torch.clone).inactive
+
+
+def test_views__a_method_may_bring_its_own_rule():
+    def nothing(num_images, height, width, cfg, generator):
+        return CutMix(torch.zeros(num_images, height, width, dtype=torch.bool), torch.arange(num_images))
+
+    assert Views().boxes is cutmix_boxes and Views(boxes=nothing) != Views()
+    mix = Views(boxes=nothing).boxes(2, 4, 4, ViewConfig(), generator())
+    x = torch.rand(2, 3, 4, 4)
+    assert mix.is_active and torch.equal(mix.mix(x), x)
 
 
 def test_cutmix__wrong_size_is_our_own_mistake():
     boxes = CutMix(torch.zeros(2, 8, 8, dtype=torch.bool), torch.tensor([1, 0]))
-    with pytest.raises(AssertionError, match="do not fit"): boxes.mix(torch.rand(2, 3, 4, 4))
+    with pytest.raises(AssertionError, match="do not fit"):
+        boxes.mix(torch.rand(2, 3, 4, 4))
 
 
-@pytest.mark.parametrize("setting, message", [
-    (dict(crop=0), "view.crop is 0"), (dict(scale=(0, 1)), "view.scale is"), (dict(scale=(2, 1)), "give the smaller number first"),
-    (dict(jitter_prob=1.2), "view.jitter_prob is 1.2"), (dict(brightness=-1), "view.brightness"), (dict(hue=0.6), "must be in [0, 0.5]"),
-    (dict(blur_sigma=(0, 1)), "view.blur_sigma"), (dict(cutmix_area=1.5), "view.cutmix_area"), (dict(mean=(0, 0, 124)), "view.mean is 124"),
-    (dict(std=(0, 1, 1)), "view.std"), (dict(cutmix_prob=float("nan")), "view.cutmix_prob is nan"),
-])
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        (dict(crop=0), "view.crop is 0"),
+        (dict(scale=(0, 1)), "view.scale is"),
+        (dict(scale=(2, 1)), "give the smaller number first"),
+        (dict(jitter_prob=1.2), "view.jitter_prob is 1.2"),
+        (dict(brightness=-1), "view.brightness"),
+        (dict(hue=0.6), "must be in [0, 0.5]"),
+        (dict(blur_sigma=(0, 1)), "view.blur_sigma"),
+        (dict(cutmix_area=1.5), "view.cutmix_area"),
+        (dict(mean=(0, 0, 124)), "view.mean is 124"),
+        (dict(std=(0, 1, 1)), "view.std"),
+        (dict(cutmix_prob=float("nan")), "view.cutmix_prob is nan"),
+    ],
+)
 def test_config__refuses_and_names_the_value(setting, message):
-    with pytest.raises(InputError) as error: ViewConfig(**setting)
+    with pytest.raises(InputError) as error:
+        ViewConfig(**setting)
     assert message in str(error.value)

@@ -1,4 +1,5 @@
 """The wheel holds all that training needs: built from this tree, installed into a light environment outside of it, it trains."""
+
 import json
 import os
 import shutil
@@ -17,9 +18,15 @@ METADATA = ("pyproject.toml", "README.md", "LICENSE", "settings.ini")
 
 def run(*command, cwd, timeout=600):
     "Run a command that knows nothing of this tree; its output is the message if it fails."
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "IN_TEST")}
-    done = subprocess.run([str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
-    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+    env = {
+        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "IN_TEST")
+    }
+    done = subprocess.run(
+        [str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
+    )
+    assert done.returncode == 0, (
+        f"{' '.join(map(str, command))}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+    )
     return done.stdout
 
 
@@ -27,8 +34,11 @@ def run(*command, cwd, timeout=600):
 def wheel(tmp_path_factory):
     "The wheel, built from a copy: a build in the tree would leave folders that later wheels take stale modules from."
     source = tmp_path_factory.mktemp("source")
-    for name in METADATA: shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "dgcl_nb", source / "dgcl_nb", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in METADATA:
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(
+        ROOT / "dgcl_nb", source / "dgcl_nb", symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+    )
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", cwd=source)
     return next((source / "dist").glob("*.whl"))
 
@@ -40,8 +50,22 @@ def light_python(wheel, tmp_path_factory):
     venv.create(home, with_pip=False, symlinks=True)
     python = home / "bin" / "python"
     site = Path(sysconfig.get_path("purelib", "venv", vars=dict(base=str(home))))
-    (site / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")   # its .pth files, the editable install's among them, are not read
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", "--disable-pip-version-check", wheel, cwd=home)
+    (site / "packages.pth").write_text(
+        sysconfig.get_path("purelib") + "\n"
+    )  # its .pth files, the editable install's among them, are not read
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--disable-pip-version-check",
+        wheel,
+        cwd=home,
+    )
     return python
 
 
@@ -51,7 +75,9 @@ def test_wheel__holds_presets_modules_and_licence(wheel):
         assert archive.read("dgcl_nb/settings.ini") == (ROOT / "settings.ini").read_bytes()
     here = {p.relative_to(ROOT).as_posix() for p in (ROOT / "dgcl_nb").rglob("*.py")}
     inside = {n for n in names if n.endswith(".py")}
-    assert inside == here, f"only in the wheel: {sorted(inside - here)}; not in the wheel: {sorted(here - inside)}"
+    assert inside == here, (
+        f"only in the wheel: {sorted(inside - here)}; not in the wheel: {sorted(here - inside)}"
+    )
     assert any(n.endswith("licenses/LICENSE") for n in names)
 
 
@@ -63,9 +89,24 @@ def test_wheel__is_imported_from_the_light_environment(light_python, tmp_path):
 def test_wheel__trains_outside_the_tree(light_python, tmp_path):
     "Four steps of the default preset; data are rendered in the working folder, the encoder's weights come from the installed package."
     out = tmp_path / "run"
-    flags = ["--preset", "digits", "--method", "dgcl", "--steps", 4, "--seed", 0, "--device", "cpu", "--out", out]
+    flags = [
+        "--preset",
+        "digits",
+        "--method",
+        "dgcl",
+        "--steps",
+        4,
+        "--seed",
+        0,
+        "--device",
+        "cpu",
+        "--out",
+        out,
+    ]
     small = ["--batch.labelled", 2, "--batch.unlabelled", 2]
     run(light_python, "-m", "dgcl_nb.train", *flags, *small, cwd=tmp_path)
     result = json.loads((out / "result.json").read_text())
     assert (result["method"], result["preset"], result["steps"]) == ("dgcl", "digits", 4)
-    assert {"config.json", "metrics.jsonl", "timings.jsonl", "checkpoints", "snapshots"} <= {p.name for p in out.iterdir()}
+    assert {"config.json", "metrics.jsonl", "timings.jsonl", "checkpoints", "snapshots"} <= {
+        p.name for p in out.iterdir()
+    }

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core import InputError, RunFolder
+from ..core import InputError
+from ..run_folder import RunFolder
 from ..result import miou_by_network
 from ..snapshots import Snapshot, list_snapshots, load_snapshot
 

@@ -10,20 +10,22 @@ labelled list, and it moves the baseline by points); here **all methods take the
 __all__ = ['Supervised']
 
 # %% ../../nbs/methods/01_supervised.ipynb #31fc753d
-from .protocol import Losses, Method, SupervisedConfig, add_supervised, section
+from .protocol import Losses, Method, SupConfig, joint_pass, supervised
 from ..views import Views
 
 # %% ../../nbs/methods/01_supervised.ipynb #3cea5aa6
 class Supervised(Method):
     "Cross-entropy on labelled images; the predictor is the one network there is."
+
+    settings = dict(sup=SupConfig)
     views, needs_unlabelled = Views(strong=0, cutmix=False), False
 
-    def __init__(self, build_network, num_classes, cfg:SupervisedConfig, *args):
-        super().__init__(build_network, num_classes, cfg, *args)
-        self.student = build_network()
+    def __init__(self, make_network, num_classes, cfg):
+        super().__init__(make_network, num_classes, cfg)
+        self.student = make_network()
 
     def forward(self, batch, progress, phase="main"):
         losses = Losses()
-        with section("student forward"): out = self.student(batch.images_l)
-        add_supervised(losses, out, batch.targets_l, self.cfg)
+        (out,) = joint_pass(self.student, [batch.images_l])
+        supervised(losses, out, batch.targets_l, self.cfg.sup)
         return losses

@@ -28,10 +28,11 @@ import numpy as np
 import traitlets
 
 import dgcl_nb
-from ..core import InputError, RunFolder, unknown_name
+from ..core import InputError, unknown_name
+from ..run_folder import RunFolder
 from ..looking.layout import align, carry_over
 from ..looking.layout_time import joint_layout
-from ..looking.figures import curves, update_curves
+from ..looking.curves import curves, update_curves
 from ..looking.runs import RunView, duration, idle_seconds, open_run, seconds_left
 from ..snapshots import Snapshot
 from .explorer import Explorer, usable

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..core import IGNORE_INDEX, InputError, unknown_name, write_atomic
+from ..core import IGNORE_INDEX, InputError, unknown_name
+from ..run_folder import write_atomic
 from ..density import knn_similarities
 from ..looking.layout import pca_layout
 from ..snapshots import ROLES, Snapshot, best_known

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from dgcl_nb.core import write_atomic
+from dgcl_nb.run_folder import write_atomic
 from dgcl_nb.density import multi_scale_density
 
 SCALES = (8, 16, 32)

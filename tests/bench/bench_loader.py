@@ -9,6 +9,7 @@ Photographs of VOC's size (500 x 375, about 110 KB) and masks are written to a t
 4 labelled and 4 unlabelled images a batch; unlabelled ones have masks here, which are decoded too.
 Two measures: images a second by the clock, worker start included, and CPU milliseconds an image (of all processes), which other work on the machine disturbs less.
 Goal: `voc` at least 80 % of `decode` with workers."""
+
 import argparse
 import os
 import resource
@@ -28,56 +29,80 @@ from torchvision.transforms.v2 import functional as VF
 
 from dgcl_nb import views as views_room
 from dgcl_nb.batches import BatchConfig, make_loader, one_thread
-from dgcl_nb.data.files import open_folder
+from dgcl_nb.data.folder import open_folder
 from dgcl_nb.views import ViewConfig, Views, normalize, strong_view, weak_view
 
 SIZE, QUALITY, CLASSES = (500, 375), 96, 21
 COLOURS = ViewConfig(crop=513, flip=True)
 VOC = replace(COLOURS, jitter_prob=0, grey_prob=0, blur_prob=0)
-LABELLED, UNLABELLED, WORKERS, GOAL = 4, 4, (0, 1, 2), 80.
+LABELLED, UNLABELLED, WORKERS, GOAL = 4, 4, (0, 1, 2), 80.0
 
 
 def write_photos(root, num, seed=0):
     "Pieces of scikit-learn's two photographs with a little noise, as JPEG, and masks of boxes, as palette PNG; the mean size of a JPEG in KB."
-    for part in ("images", "masks"): (root/part).mkdir(parents=True)
-    (root/"classes.txt").write_text("\n".join(f"class {i}" for i in range(CLASSES)))
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    (root / "classes.txt").write_text("\n".join(f"class {i}" for i in range(CLASSES)))
     photos, g = load_sample_images().images, np.random.default_rng(seed)
     for i in range(num):
         photo, side = photos[i % 2], g.uniform(0.6, 1)
         w, h = (int(n * side) for n in SIZE)
         y, x = g.integers(photo.shape[0] - h), g.integers(photo.shape[1] - w)
-        image = np.asarray(Image.fromarray(photo[y:y + h, x:x + w]).resize(SIZE)) + g.normal(0, 3, (*SIZE[::-1], 3))
-        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(root/"images"/f"{i:04}.jpg", quality=QUALITY)
+        image = np.asarray(Image.fromarray(photo[y : y + h, x : x + w]).resize(SIZE)) + g.normal(
+            0, 3, (*SIZE[::-1], 3)
+        )
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(
+            root / "images" / f"{i:04}.jpg", quality=QUALITY
+        )
         mask = np.zeros(SIZE[::-1], np.uint8)
-        for c in g.integers(1, CLASSES, 4): y, x = g.integers(300), g.integers(400); mask[y:y + g.integers(30, 200), x:x + g.integers(30, 300)] = c
-        Image.fromarray(mask).save(root/"masks"/f"{i:04}.png")
-    return statistics.fmean(p.stat().st_size for p in (root/"images").iterdir()) / 1e3
+        for c in g.integers(1, CLASSES, 4):
+            y, x = g.integers(300), g.integers(400)
+            mask[y : y + g.integers(30, 200), x : x + g.integers(30, 300)] = c
+        Image.fromarray(mask).save(root / "masks" / f"{i:04}.png")
+    return statistics.fmean(p.stat().st_size for p in (root / "images").iterdir()) / 1e3
 
 
 class Decode(Dataset):
     "Item i decodes the JPEGs of step i, as many as a batch has."
-    def __init__(self, paths): self.paths = paths
+
+    def __init__(self, paths):
+        self.paths = paths
+
     def __getitem__(self, step):
-        for i in range(LABELLED + UNLABELLED): Image.open(self.paths[(step * (LABELLED + UNLABELLED) + i) % len(self.paths)]).convert("RGB")
+        for i in range(LABELLED + UNLABELLED):
+            Image.open(self.paths[(step * (LABELLED + UNLABELLED) + i) % len(self.paths)]).convert("RGB")
         return step
 
 
 class Read(Dataset):
     "Item i reads the samples of step i, images and masks."
-    def __init__(self, data): self.sets = ((data.labelled, LABELLED), (data.unlabelled, UNLABELLED))
+
+    def __init__(self, data):
+        self.sets = ((data.labelled, LABELLED), (data.unlabelled, UNLABELLED))
+
     def __getitem__(self, step):
         for images, num in self.sets:
-            for i in range(num): images[(step * num + i) % len(images)]
+            for i in range(num):
+                images[(step * num + i) % len(images)]
         return step
 
 
 class Bytes:
     "A loader up to where its batches leave for the GPU."
-    def __init__(self, loader): self.loader = loader
-    def __iter__(self): return DataLoader.__iter__(self.loader)
+
+    def __init__(self, loader):
+        self.loader = loader
+
+    def __iter__(self):
+        return DataLoader.__iter__(self.loader)
 
 
-def cpu_seconds(): return sum(getattr(resource.getrusage(who), f"ru_{kind}time") for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN) for kind in "us")
+def cpu_seconds():
+    return sum(
+        getattr(resource.getrusage(who), f"ru_{kind}time")
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        for kind in "us"
+    )
 
 
 def timed(loader, steps):
@@ -92,7 +117,13 @@ def loaders(data, paths, workers, steps):
     cfg = BatchConfig(labelled=LABELLED, unlabelled=UNLABELLED, workers=workers)
     bare = lambda dataset: DataLoader(dataset, batch_size=None, sampler=range(steps), num_workers=workers)
     ours = lambda views: make_loader(data, views, Views(strong=1), cfg, 0, 0, steps)
-    return {"decode": bare(Decode(paths)), "read": bare(Read(data)), "voc": Bytes(ours(VOC)), "colours": Bytes(ours(COLOURS)), "colours, numbers": ours(COLOURS)}
+    return {
+        "decode": bare(Decode(paths)),
+        "read": bare(Read(data)),
+        "voc": Bytes(ours(VOC)),
+        "colours": Bytes(ours(COLOURS)),
+        "colours, numbers": ours(COLOURS),
+    }
 
 
 def time_loaders(data, paths, rounds, steps):
@@ -102,36 +133,50 @@ def time_loaders(data, paths, rounds, steps):
         found = {}
         for i in range(rounds + 1):
             for name, loader in loaders(data, paths, workers, steps).items():
-                if (result := timed(loader, steps)) and i > 0: found.setdefault(name, []).append(result)
-        rows.append(dict(workers=workers) | {name: tuple(map(statistics.median, zip(*results))) for name, results in found.items()})
+                if (result := timed(loader, steps)) and i > 0:
+                    found.setdefault(name, []).append(result)
+        rows.append(
+            dict(workers=workers)
+            | {name: tuple(map(statistics.median, zip(*results))) for name, results in found.items()}
+        )
     return rows
 
 
 def torchvision_hue_and_blur(image, cfg):
     "A strong view as it was before hue and blur were rewritten, for the table of parts."
     kept = views_room.turn_hue, views_room.blur_by
-    def old_blur(x, sigma): reach = int(np.ceil(views_room.BLUR_REACH * sigma)); return VF.gaussian_blur_image(x, [2 * reach + 1] * 2, [sigma] * 2)
+
+    def old_blur(x, sigma):
+        reach = int(np.ceil(views_room.BLUR_REACH * sigma))
+        return VF.gaussian_blur_image(x, [2 * reach + 1] * 2, [sigma] * 2)
+
     views_room.turn_hue, views_room.blur_by = VF.adjust_hue_image, old_blur
-    try: return strong_view(image, cfg)
-    finally: views_room.turn_hue, views_room.blur_by = kept
+    try:
+        return strong_view(image, cfg)
+    finally:
+        views_room.turn_hue, views_room.blur_by = kept
 
 
 def time_parts(data, rounds):
     "{part: CPU milliseconds an image}, in this process, one thread: where the loader's time goes."
     samples = [data.labelled[i] for i in range(min(16, len(data.labelled)))]
     weak = [weak_view(s["image"], s["target"], COLOURS)[0] for s in samples]
-    parts = {"weak view, image and mask": lambda i: weak_view(samples[i]["image"], samples[i]["target"], COLOURS),
-             "strong view": lambda i: strong_view(weak[i], COLOURS),
-             "strong view, torchvision's hue and blur": lambda i: torchvision_hue_and_blur(weak[i], COLOURS),
-             "of it: jitter, when drawn": lambda i: strong_view(weak[i], replace(VOC, jitter_prob=1)),
-             "of it: blur, when drawn": lambda i: strong_view(weak[i], replace(VOC, blur_prob=1)),
-             "normalise": lambda i: normalize(weak[i], COLOURS.mean, COLOURS.std)}
+    parts = {
+        "weak view, image and mask": lambda i: weak_view(samples[i]["image"], samples[i]["target"], COLOURS),
+        "strong view": lambda i: strong_view(weak[i], COLOURS),
+        "strong view, torchvision's hue and blur": lambda i: torchvision_hue_and_blur(weak[i], COLOURS),
+        "of it: jitter, when drawn": lambda i: strong_view(weak[i], replace(VOC, jitter_prob=1)),
+        "of it: blur, when drawn": lambda i: strong_view(weak[i], replace(VOC, blur_prob=1)),
+        "normalise": lambda i: normalize(weak[i], COLOURS.mean, COLOURS.std),
+    }
     taken = {name: [] for name in parts}
     with one_thread():
         for r in range(rounds):
             for name, run in parts.items():
-                torch.manual_seed(r); start = time.process_time()
-                for i in range(len(samples)): run(i)
+                torch.manual_seed(r)
+                start = time.process_time()
+                for i in range(len(samples)):
+                    run(i)
                 taken[name].append(1e3 * (time.process_time() - start) / len(samples))
     return {name: statistics.median(t) for name, t in taken.items()}
 
@@ -142,7 +187,12 @@ NAMES = ("decode", "read", "voc", "colours", "colours, numbers")
 def ratios(rows, place):
     "The rows of one measure (0: images a second, 1: CPU milliseconds) with each loader's speed as a share of the decode's."
     share = lambda r, n: 100 * (r[n][0] / r["decode"][0] if place == 0 else r["decode"][1] / r[n][1])
-    return [{"workers": r["workers"]} | {n: r[n][place] for n in NAMES} | {f"{n} %": share(r, n) for n in ("voc", "colours")} for r in rows]
+    return [
+        {"workers": r["workers"]}
+        | {n: r[n][place] for n in NAMES}
+        | {f"{n} %": share(r, n) for n in ("voc", "colours")}
+        for r in rows
+    ]
 
 
 def report(rows, parts, kilobytes):
@@ -153,30 +203,53 @@ def report(rows, parts, kilobytes):
     factors = {n: rows[-1][n][1] / rows[-1]["decode"][1] for n in ("voc", "colours")}
     text = f"JPEGs of {SIZE[0]} x {SIZE[1]}, {kilobytes:.0f} KB on average. Images a second (median), and the share of `decode`:\n\n{table(speeds, columns)}\n\n"
     text += f"CPU milliseconds an image (median), and the ratio of speeds that follows:\n\n{table(cpu, columns)}\n\n"
-    text += "Where they go, CPU milliseconds an image, one thread:\n\n" + table([{"part": k, "ms": v} for k, v in parts.items()], {"part": "<s", "ms": ".1f"})
+    text += "Where they go, CPU milliseconds an image, one thread:\n\n" + table(
+        [{"part": k, "ms": v} for k, v in parts.items()], {"part": "<s", "ms": ".1f"}
+    )
     text += f"\n\nGoal: `voc` at least {GOAL:.0f} % of `decode` with as many workers: **{reached:.0f} %, {'met' if reached >= GOAL else 'not met'}**.\n"
-    text += f"It costs {factors['voc']:.1f} x the CPU time of `decode`, with colours {factors['colours']:.1f} x, "
+    text += (
+        f"It costs {factors['voc']:.1f} x the CPU time of `decode`, with colours {factors['colours']:.1f} x, "
+    )
     text += "so as many images as *one* decoding process gives take as many workers on free cores (computed from the CPU times, not run)."
-    return text, dict(rows=rows, parts=parts, kilobytes=kilobytes, reached_percent=reached, cpu_factors=factors)
+    return text, dict(
+        rows=rows, parts=parts, kilobytes=kilobytes, reached_percent=reached, cpu_factors=factors
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=96, help="JPEGs to write (default 96)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each loader (default 5)")
-    parser.add_argument("--quick", action="store_true", help="one round of few images; does not write results")
-    parser.add_argument("--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round of few images; does not write results"
+    )
+    parser.add_argument(
+        "--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     found, rounds, images = machine(), 1 if args.quick else args.rounds, 24 if args.quick else args.images
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         kilobytes = write_photos(root, images)
-        paths = sorted((root/"images").iterdir())
-        data = open_folder(root, labelled=[p.stem for p in paths[:images // 2]], val=[paths[-1].stem])
-        text, results = report(time_loaders(data, paths, rounds, 2 * images // (LABELLED + UNLABELLED)), time_parts(data, rounds), kilobytes)
-    if args.quick: print(text); return
-    save("bench_loader", args.out, "The loader against the bare decode", text, dict(machine=found | dict(load_at_end=round(os.getloadavg()[0], 1))) | results)
+        paths = sorted((root / "images").iterdir())
+        data = open_folder(root, labelled=[p.stem for p in paths[: images // 2]], val=[paths[-1].stem])
+        text, results = report(
+            time_loaders(data, paths, rounds, 2 * images // (LABELLED + UNLABELLED)),
+            time_parts(data, rounds),
+            kilobytes,
+        )
+    if args.quick:
+        print(text)
+        return
+    save(
+        "bench_loader",
+        args.out,
+        "The loader against the bare decode",
+        text,
+        dict(machine=found | dict(load_at_end=round(os.getloadavg()[0], 1))) | results,
+    )
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 from dgcl_nb.config import build_data, build_method, run_from_dict
 from dgcl_nb.core import IGNORE_INDEX
 from dgcl_nb.density import knn_similarities, multi_scale_density, scale_weights, unit_rows
-from dgcl_nb.engine import init_from_run
+from dgcl_nb.checkpoints import init_from_run
 from dgcl_nb.views import normalize
 
 QUERIES, ANCHORS, POSITIVES = 2000, 200, 50

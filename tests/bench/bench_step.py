@@ -22,9 +22,11 @@ from bench_density import machine, save, table
 
 from dgcl_nb.batches import make_loader
 from dgcl_nb.config import environment, parse_run
-from dgcl_nb.core import RunFolder
-from dgcl_nb.engine import Control, start_training, training_step
-from dgcl_nb.methods.protocol import collect_sections, section
+from dgcl_nb.run_folder import RunFolder
+from dgcl_nb.engine import start_training
+from dgcl_nb.processes import Control
+from dgcl_nb.training import training_step
+from dgcl_nb.timing import collect_sections, section
 
 PARTS = (
     "data",

@@ -1,0 +1,105 @@
+"""Curves: their panels, whatever the networks of a run are called, and their updates in place."""
+
+import numpy as np
+import pytest
+
+from dgcl_nb.looking.curves import axis_range, curves, panels_of, series, update_curves
+from dgcl_nb.looking.figures import CURVE_COLOURS
+
+NAMES = ("background", "cat", "dog")
+
+
+def records(until=9, contrast_from=4, networks=("student",)):
+    lines = []
+    for step in range(1, until + 1):
+        line = dict(step=step, loss_sup=1 / step, kept=0.5)
+        if step < contrast_from:
+            line["inactive"] = {"loss_contrast": f"contrast starts at step {contrast_from}"}
+        else:
+            line |= dict(loss_contrast=5 - step / 10, bank_fill_per_class=[step / 10, 1.0, None])
+        lines.append(line)
+        if step % 4 == 0:
+            scores = {f"miou_{name}": step for name in networks}
+            lines.append(dict(step=step, event="eval", **scores, miou_missing=None))
+    return lines
+
+
+def texts(fig):
+    return [a.text for a in fig.layout.annotations]
+
+
+def test_series__leaves_out_what_was_not_logged():
+    steps, values = series(records(), "loss_contrast")
+    assert steps.tolist() == [4, 5, 6, 7, 8, 9] and values[0] == 4.6
+    steps, values = series(records(), "bank_fill_per_class")
+    assert values.shape == (6, 3) and np.isnan(values[:, 2]).all()
+    assert series(records(), "miou_missing")[0].tolist() == []
+    assert series([], "kept")[1].tolist() == []
+
+
+def test_curves__one_panel_a_quantity_with_reasons_for_empty_ones():
+    fig = curves(records(3), NAMES)
+    assert texts(fig)[:4] == ["loss_sup", "loss_contrast", "pseudo-labels", "mIoU, %"]
+    assert {"contrast starts at step 4", "not evaluated yet"} <= set(texts(fig))
+    fig = curves(records(), NAMES, steps=20)
+    heat = next(t for t in fig.data if t.type == "heatmap")
+    assert list(heat.y) == list(NAMES) and heat.colorscale[0][1] == "#00224e"
+    assert fig.layout.xaxis.range == (0, 20) and fig.layout.uirevision == "curves"
+    axes = [fig.layout[a] for a in fig.layout if a.startswith(("xaxis", "yaxis"))]
+    shown = [a for a in axes if a.visible is not False and not a.autorange]
+    assert shown and all(a.range is not None for a in shown)
+
+
+@pytest.mark.parametrize("networks", [("network_1", "network_2"), ("mean", "teacher_1", "student")])
+def test_curves__networks_have_the_names_that_the_records_give_them(networks):
+    lines = records(networks=networks)
+    assert list(panels_of(lines)[-1].lines) == [f"miou_{name}" for name in networks]
+    scored = curves(lines, NAMES).data[-len(networks) :]
+    assert [t.name for t in scored] == list(networks)
+    assert {t.mode for t in scored} == {"lines+markers"}
+    assert [t.line.color for t in scored] == list(CURVE_COLOURS[: len(networks)])
+    titles = texts(curves({"one": lines, "two": lines}))
+    assert [t for t in titles if t.startswith("mIoU")] == [f"mIoU, %: {name}" for name in networks]
+
+
+def test_curves__several_runs_have_a_colour_each_and_one_legend():
+    fig = curves({"one": records(), "two": records(3), "": []}, NAMES)
+    lines = [t for t in fig.data if t.xaxis == "x"]
+    assert [t.name for t in lines][:2] == ["one", "two"]
+    assert {t.line.color for t in fig.data if t.name == "two"} == {CURVE_COLOURS[1]}
+    assert sum(bool(t.showlegend) for t in fig.data) == 3
+    assert not [t for t in fig.data if t.type == "heatmap"]
+
+
+@pytest.mark.parametrize("widget", [False, True])
+def test_update__ends_where_a_fresh_figure_does(widget):
+    fig = curves(records(2), NAMES)
+    if widget:
+        fig = pytest.importorskip("plotly.graph_objects").FigureWidget(fig)
+    first = fig.data[0]
+    update_curves(fig, records(3), class_names=NAMES)
+    assert fig.data[0] is first and len(first.x) == 3
+    for until in (5, 9):
+        update_curves(fig, records(until), class_names=NAMES)
+        new = curves(records(until), NAMES)
+        assert len(fig.data) == len(new.data) and texts(fig) == texts(new)
+        for a, b in zip(fig.data, new.data):
+            assert a.type == b.type and a.xaxis == b.xaxis
+            np.testing.assert_array_equal(a.x, b.x)
+            np.testing.assert_array_equal(a.y, b.y)
+        for axis in ("xaxis", "yaxis", "xaxis3", "yaxis5"):
+            assert fig.layout[axis].range == new.layout[axis].range
+
+
+ODD_VALUES = [
+    ([], [0, 1]),
+    ([np.nan], [0, 1]),
+    ([0, 0], [0, 0.06]),
+    ([5], [4.7, 5.3]),
+    ([-1, 1], [-1.12, 1.12]),
+]
+
+
+@pytest.mark.parametrize("values, want", ODD_VALUES)
+def test_axis_range__odd_values(values, want):
+    assert axis_range(np.array(values, float)) == pytest.approx(want)
