@@ -8,6 +8,7 @@ Modules:
 - `dgcl_nb.bench`: One command trains every method with every seed and writes one table: `python -m dgcl_nb.bench`.
 - `dgcl_nb.cells`: A batch as rows: one for each cell of the feature maps, sorted by class, with everything that a method with a memory bank asks of it.
 - `dgcl_nb.checkpoints`: What a run that died needs to go on as if it had not: written whole or not at all, in the background, and checked before it is read.
+- `dgcl_nb.colours`: Hue and blur of an image of bytes: each pixel changes its colour, and none its place.
 - `dgcl_nb.config`: A whole run as one frozen object, and the presets that a researcher edits.
 - `dgcl_nb.contrast`: Sparse cells are pulled to the dense middle of their class, and pushed away from other classes: the third term, for all classes of a step at once.
 - `dgcl_nb.core`: The few things that every room needs: the words and letters of the code, errors, seeds, one collective, and what the machine has.
@@ -37,10 +38,21 @@ Modules:
 - `dgcl_nb.looking.density_claim`: Are sparse features under-trained? Numbers only: bins of density, sparse against dense at equal confidence, and how sure the answer is.
 - `dgcl_nb.looking.density_figures`: Density by class before and after, and the test of the claim about sparse features as a figure.
 - `dgcl_nb.looking.figures`: What all figures have in common - ground, text, colours, names of classes - and how a figure becomes a picture.
+- `dgcl_nb.looking.html`: Elements, tables and numbers of a page, escaped where they must be.
 - `dgcl_nb.looking.layout`: From feature vectors to points on a screen: a PCA view at once, and UMAP over the exact neighbours of the density.
 - `dgcl_nb.looking.layout_time`: One layout for all snapshots of a run, live or afterwards, that an eye can follow.
+- `dgcl_nb.looking.live_layout`: A picture of feature clusters that does not jump when a snapshot comes: by the principal plane at once, by UMAP beside.
+- `dgcl_nb.looking.report_density`: The sampled cells of a run, sorted by density: their wrong pseudo-labels in a table, in two figures and in two sentences.
+- `dgcl_nb.looking.report_figures`: Curves, clusters and predictions of one run, or of two side by side, as figures that a page draws by itself.
+- `dgcl_nb.looking.report_page`: One file of HTML, light or dark as the reader's system is, and printable: its frame, its look, and what it does by itself.
+- `dgcl_nb.looking.report_tables`: Scores, classes and settings of one run, or of two side by side, as tables of a page.
+- `dgcl_nb.looking.report_views`: The overlay and the explorer of the notebook in a page without a kernel, with as much of a run as fits.
+- `dgcl_nb.looking.run_state`: What a run is doing right now, in a word and a sentence: from its folder, and from the `Fitting` if training is in this process.
 - `dgcl_nb.looking.runs`: Reading a run folder: finished, half-copied, or being written at this moment by another process.
+- `dgcl_nb.looking.scores`: What a run folder says of itself in words and numbers: what ran, what is missing, how good it became.
+- `dgcl_nb.looking.static`: JavaScript and CSS in files of their own: joined into one module for a notebook or an offline page, and shown in lessons.
 - `dgcl_nb.looking.tiles`: Label maps in the colours of a palette, and images with the predictions of several runs side by side.
+- `dgcl_nb.looking.watcher`: All of the monitor but its widgets: each look at a run folder reads what is new and says what is to be shown.
 - `dgcl_nb.losses`: Two terms: learn from labels, and learn from pseudo-labels.
 - `dgcl_nb.methods.dgcl`: Density-guided contrastive learning: features that are confident but lie in sparse regions of their class are pulled to where the class is dense.
 - `dgcl_nb.methods.protocol`: What the loop asks of a method, and the plain functions that every method's step is made of: supervised, label, joint_pass, unsupervised, note_labels.
@@ -70,8 +82,10 @@ Modules:
 - `dgcl_nb.weights`: First weights for an encoder: read without running anything, matched with a report of what did not fit, and at hand without a network.
 - `dgcl_nb.widgets.explorer`: Pixel features as a picture to be asked: sliders for density and confidence, neighbours, a lasso that marks pixels in their images, and clusters seen forming.
 - `dgcl_nb.widgets.front`: What all views in the browser share: labelled controls, packed arrays, a colour scale, and a page that needs no kernel.
+- `dgcl_nb.widgets.maps`: From the snapshots of a run to the maps of a view: the same images at every step, values as whole numbers, and what is not known.
 - `dgcl_nb.widgets.monitor`: A run that is watched while it trains: curves, images and feature clusters that move, sliders that stay alive, and buttons that are obeyed within one step.
 - `dgcl_nb.widgets.overlay`: Maps over images: any two layers of a snapshot side by side, with sliders that never wait for Python.
+- `dgcl_nb.widgets.scene`: What the feature explorer draws: the points of all steps in one value, and the parts of the page that choose, colour, draw and find them.
 - `dgcl_nb.widgets.state`: The points of a feature explorer as plain arrays: which are shown, where they lie in their images, who their neighbours are.
 - `dgcl_nb.windows`: What a network says of a whole image: at once or in sliding windows, at several sizes and mirrored on request, always at the original resolution.
 - `dgcl_nb.writer`: A file of a moment, written while the run goes on."""

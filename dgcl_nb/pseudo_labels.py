@@ -76,25 +76,34 @@ def _keys(values, labels):
     return (labels << 32) | (values + 0.0).view(torch.int32)
 
 
+def _sorted(keys):
+    if keys.device.type == "cpu":
+        return torch.from_numpy(np.sort(keys.numpy()))  # several times as fast as torch's
+    return keys.sort().values
+
+
 def _values_of(keys, places):
-    return keys[places.clamp(max=len(keys) - 1)].int().view(torch.float32)
+    "The values that some keys were made of; a place behind the last one stands for no class."
+    places = places.clamp(max=len(keys) - 1)
+    return keys[places].int().view(torch.float32)
 
 
 def _percentiles_of_keys(keys, q):
     "The q-th percentile (256,) of the values of each class, from their keys (n,) in any order."
     if len(keys) == 0:
         return torch.full((NO_CLASS,), math.nan, device=keys.device)
-    is_cpu = keys.device.type == "cpu"
-    ordered = torch.from_numpy(np.sort(keys.numpy())) if is_cpu else keys.sort().values
+    ordered = _sorted(keys)
     # counted by where each class begins: `bincount` makes a GPU wait
-    starts = torch.searchsorted(ordered, torch.arange(NO_CLASS + 1, device=keys.device) << 32)
+    bounds = torch.arange(NO_CLASS + 1, device=keys.device) << 32
+    starts = torch.searchsorted(ordered, bounds)
     counts, starts = starts.diff(), starts[:-1]
     last = (counts - 1).clamp(min=0)
     rank = last.double() * (q / 100)
     low = rank.long()
     high = torch.minimum(low + 1, last)
-    ends = _values_of(ordered, starts + low), _values_of(ordered, starts + high)
-    return torch.lerp(*ends, (rank - low).float()).masked_fill(counts == 0, math.nan)
+    below, above = _values_of(ordered, starts + low), _values_of(ordered, starts + high)
+    between = torch.lerp(below, above, (rank - low).float())
+    return between.masked_fill(counts == 0, math.nan)
 
 
 def class_percentiles(

@@ -16,7 +16,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from dgcl_nb.run_folder import write_atomic
 from dgcl_nb.looking.figures import save_figure
-from dgcl_nb.report import cluster_figure, open_runs, prediction_figure, write_report
+from dgcl_nb.looking.report_figures import cluster_figure, prediction_figure
+from dgcl_nb.report import open_runs, write_report
 from dgcl_nb.widgets.front import find_browser
 
 RESULTS = Path(__file__).resolve().parent

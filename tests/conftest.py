@@ -1,4 +1,4 @@
-"""What all tests share: pictures without a screen, and a word at the end about gates that were red before pytest began."""
+"What all tests share: pictures without a screen, and a word at the end about gates that were red before."
 
 import os
 

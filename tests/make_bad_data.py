@@ -2,7 +2,8 @@
 
     python tests/make_bad_data.py FOLDER     write every case to a folder of its own and print the table
 
-`CASES` is that table: a small data set, what is done to it, and a part of the error's message, or "works". tests/test_bad_data.py opens and reads each.
+`CASES` is that table: a small data set, what is done to it, and a part of the error's message, or "works".
+tests/test_bad_data.py opens and reads each.
 """
 
 import os
@@ -32,7 +33,7 @@ def mask(value=1, kind=np.uint8):
     return Image.fromarray(numbers(value, kind))
 
 
-# ---------------------------------------------------------------------------------------------------- three small data sets, all well
+# Three small data sets, all well
 
 
 def folder(root):
@@ -84,7 +85,7 @@ def cityscapes(root):
 BASES = dict(folder=folder, voc=voc, cityscapes=cityscapes)
 
 
-# ---------------------------------------------------------------------------------------------------- what is done to them
+# What is done to them
 
 
 def image(make, name="a.png"):
@@ -119,14 +120,17 @@ def link(target):
     return lambda path: path.symlink_to(target)
 
 
+def text_file(name, text):
+    content = text if isinstance(text, bytes) else text.encode()
+    return lambda root: (root / name).write_bytes(content)
+
+
 def labelled(text):
-    return lambda root: (root / "labelled.txt").write_bytes(
-        text if isinstance(text, bytes) else text.encode()
-    )
+    return text_file("labelled.txt", text)
 
 
 def classes(text):
-    return lambda root: (root / "classes.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return text_file("classes.txt", text)
 
 
 def cut(make, share=0.5):
@@ -147,12 +151,8 @@ def chunk(kind, data):
 def png(width, height, depth, colour, rows):
     "A PNG file from its parts, to claim what Pillow would not write."
     head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+    chunks = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 BOMB = png(30_000, 30_000, 1, 0, bytes(1000))
@@ -164,17 +164,16 @@ EXIF_TURNED[0x0112] = 6
 def painted(numbers_to_colours):
     "A palette picture of the numbers 0 and 1."
     picture = mask().convert("P")
-    picture.putpalette(
-        [c for colour in numbers_to_colours for c in colour] + [0] * 3 * (256 - len(numbers_to_colours))
-    )
+    colours = [*numbers_to_colours, *[(0, 0, 0)] * (256 - len(numbers_to_colours))]
+    picture.putpalette([value for colour in colours for value in colour])
     return picture
 
 
 def damaged_in_the_middle(path):
     photo((64, 64)).save(path, quality=90)
     data = bytearray(path.read_bytes())
-    for place in range(len(data) * 2 // 3, len(data) * 2 // 3 + 20):
-        data[place] = 0x5A
+    start = len(data) * 2 // 3
+    data[start : start + 20] = b"\x5a" * 20
     path.write_bytes(data)
     mask().resize((64, 64)).save(path.parent.parent / "masks" / "a.png")
 
@@ -262,7 +261,7 @@ def pair(name, **texts):
     return put
 
 
-# ---------------------------------------------------------------------------------------------------- the table
+# The table
 
 
 @dataclass(frozen=True)
@@ -391,7 +390,8 @@ MASKS = [
     Case(
         "label 254",
         labels(saved(lambda: mask(254))),
-        "masks/a.png holds the label value 254 (first at row 0, column 6; 48 pixels); allowed are 0 to 1 and 255",
+        "masks/a.png holds the label value 254 (first at row 0, column 6; 48 pixels); "
+        "allowed are 0 to 1 and 255",
     ),
     Case(
         "label 70000",

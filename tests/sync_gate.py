@@ -3,12 +3,19 @@
     python tests/sync_gate.py            look, change nothing; status 1 if a file is out of step
     python tests/sync_gate.py --write    put right what is out of step (make export)
 
-Both work on a copy in a temporary folder: clean the notebooks, delete every generated module, export from nothing, compare with the files here.
-So a module that was forgotten, changed by hand, or left behind by a notebook that is gone shows up, whatever else lies uncommitted in the tree,
-and a program that is just importing the package never sees a half-empty one.
+Both work on a copy in a temporary folder: clean the notebooks, delete every generated module, export from
+nothing, compare with the files here. So a module that was forgotten, changed by hand, or left behind by a
+notebook that is gone shows up, whatever else lies uncommitted in the tree, and a program that is just
+importing the package never sees a half-empty one.
 """
 
-import argparse, os, re, shutil, subprocess, sys, tempfile
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,7 +25,7 @@ SKIPPED = {"__pycache__", ".ipynb_checkpoints", ".last_checked"}
 
 
 def source_notebook(path, root):
-    "The notebook (relative to `root`) that the module at `path` says it comes from; None for a module written by hand."
+    "The notebook (relative to `root`) that the module at `path` says it comes from; None if written by hand."
     found = GENERATED.search(path.read_text(encoding="utf-8"))
     return found and os.path.relpath((path.parent / found["notebook"]).resolve(), Path(root).resolve())
 
@@ -28,16 +35,17 @@ def is_generated(path, root):
 
 
 def contents(root):
-    "{relative path: bytes} of all files in the notebooks' and the package's folder; of a link, where it points."
-    files = [
-        p
-        for folder in FOLDERS
-        for p in (Path(root) / folder).rglob("*")
-        if not SKIPPED & set(p.parts) and (p.is_symlink() or p.is_file())
-    ]
-    return {
-        str(p.relative_to(root)): os.readlink(p).encode() if p.is_symlink() else p.read_bytes() for p in files
-    }
+    "{relative path: bytes} of all files of the notebooks and the package; of a link, where it points."
+    found = {}
+    for folder in FOLDERS:
+        for path in (Path(root) / folder).rglob("*"):
+            if SKIPPED & set(path.parts):
+                continue
+            if path.is_symlink():
+                found[str(path.relative_to(root))] = os.readlink(path).encode()
+            elif path.is_file():
+                found[str(path.relative_to(root))] = path.read_bytes()
+    return found
 
 
 def regenerate(root):
@@ -45,9 +53,8 @@ def regenerate(root):
     for module in list(Path(root, "dgcl_nb").rglob("*.py")):
         if is_generated(module, root):
             module.unlink()
-    env = {
-        k: v for k, v in os.environ.items() if k != "IN_TEST"
-    }  # under IN_TEST nbdev exports nothing, without a word
+    # under IN_TEST nbdev exports nothing, without a word
+    env = {k: v for k, v in os.environ.items() if k != "IN_TEST"}
     for command in ("nbdev-clean", "nbdev-export"):
         program = Path(sys.executable).parent / command
         if not program.exists():
@@ -60,9 +67,8 @@ def regenerate(root):
 def fresh_copy(root, folder):
     "A copy of what an export reads and writes, regenerated."
     for name in FOLDERS:
-        shutil.copytree(
-            Path(root) / name, Path(folder) / name, symlinks=True, ignore=shutil.ignore_patterns(*SKIPPED)
-        )
+        ignored = shutil.ignore_patterns(*SKIPPED)
+        shutil.copytree(Path(root) / name, Path(folder) / name, symlinks=True, ignore=ignored)
     shutil.copy(Path(root) / "pyproject.toml", folder)
     regenerate(folder)
 
@@ -73,18 +79,18 @@ def tracked(root):
     return None if listed.returncode else set(listed.stdout.split("\0")) - {""}
 
 
+NOT_CLEAN = "not clean (nbdev-clean changes it)"
+NOT_EXPORTED = "differs from what the notebooks export (edited by hand, or not exported?)"
+
+
 def differences(root, folder):
     "{relative path: what is wrong with it} between `root` and its regenerated copy in `folder`."
     here, exported = contents(root), contents(folder)
     wrong = {p: "no notebook exports it (left behind by a rename?)" for p in here.keys() - exported.keys()}
     wrong |= {p: "missing, though a notebook exports it" for p in exported.keys() - here.keys()}
-    wrong |= {
-        p: "not clean (nbdev-clean changes it)"
-        if p.endswith(".ipynb")
-        else "differs from what the notebooks export (edited by hand, or not exported?)"
-        for p in here.keys() & exported.keys()
-        if here[p] != exported[p]
-    }
+    for p in here.keys() & exported.keys():
+        if here[p] != exported[p]:
+            wrong[p] = NOT_CLEAN if p.endswith(".ipynb") else NOT_EXPORTED
     return wrong
 
 
@@ -93,14 +99,12 @@ def forgotten(root):
     known = tracked(root)
     if known is None:
         return {}
-    modules = {
-        str(p.relative_to(root)): source_notebook(p, root) for p in Path(root, "dgcl_nb").rglob("*.py")
-    }
-    return {
-        p: f"not in git, though {notebook} is (forgotten, or ignored by .gitignore?)"
-        for p, notebook in modules.items()
-        if notebook in known and p not in known
-    }
+    missing = {}
+    for path in Path(root, "dgcl_nb").rglob("*.py"):
+        notebook, name = source_notebook(path, root), str(path.relative_to(root))
+        if notebook in known and name not in known:
+            missing[name] = f"not in git, though {notebook} is (forgotten, or ignored by .gitignore?)"
+    return missing
 
 
 def put_right(root, folder):
@@ -131,17 +135,11 @@ def write(root=ROOT):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
     parser.add_argument("--write", action="store_true", help="put right what is out of step")
-    parser.add_argument(
-        "root",
-        nargs="?",
-        default=ROOT,
-        type=Path,
-        help="the project's folder (default: the one this file is in)",
-    )
+    where = "the project's folder (default: the one this file is in)"
+    parser.add_argument("root", nargs="?", default=ROOT, type=Path, help=where)
     args = parser.parse_args(argv)
     wrong = (write if args.write else check)(args.root)
     for path, reason in sorted(wrong.items()):
@@ -149,12 +147,11 @@ def main(argv=None):
     if args.write:
         print(f"export: {len(wrong)} file(s) put right")
         return 0
-    print(
-        f"sync gate: {len(wrong)} file(s) out of step; make export puts that right, then git add"
-        if wrong
-        else "sync gate: all in step"
-    )
-    return int(bool(wrong))
+    if wrong:
+        print(f"sync gate: {len(wrong)} file(s) out of step; make export puts that right, then git add")
+        return 1
+    print("sync gate: all in step")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """Who may know whom: the import lines of the generated modules against the table of families, and the index against the rooms there are."""
+
 import ast
 import json
 import re
@@ -12,6 +13,7 @@ NBS, PACKAGE = ROOT / "nbs", "dgcl_nb"
 
 class Place(NamedTuple):
     "Where a room's notebook lies: its folder below nbs/ (empty: nbs/ itself) and its number in there."
+
     folder: str
     number: int
 
@@ -55,7 +57,14 @@ def place_of(notebook):
 
 def family_of(place):
     "The family of a place, or None outside the table."
-    return next((f for f, (folder, numbers) in FAMILIES.items() if folder == place.folder and place.number in numbers), None)
+    return next(
+        (
+            f
+            for f, (folder, numbers) in FAMILIES.items()
+            if folder == place.folder and place.number in numbers
+        ),
+        None,
+    )
 
 
 def room_of(path):
@@ -79,7 +88,9 @@ def imported_names(source, room):
         elif isinstance(node, ast.Call):
             yield from dynamic_imports(node)
         elif isinstance(node, ast.ImportFrom):
-            start = ".".join([*parts[:-node.level], *filter(None, [node.module])]) if node.level else node.module
+            start = (
+                ".".join([*parts[: -node.level], *filter(None, [node.module])]) if node.level else node.module
+            )
             yield from (f"{start}.{a.name}" for a in node.names)
 
 
@@ -113,7 +124,9 @@ def fault_between(room, other, places):
 
 def faults(places, imports):
     "What breaks the plan, as sentences; `places` {room: Place}, `imports` {room: set of rooms}."
-    found = [f"{room}: {place} belongs to no family" for room, place in places.items() if family_of(place) is None]
+    found = [
+        f"{room}: {place} belongs to no family" for room, place in places.items() if family_of(place) is None
+    ]
     for room, others in imports.items():
         for other in sorted(others - {room}):
             why = fault_between(room, other, places) if other in places else "there is no such room"
@@ -126,7 +139,10 @@ def read_rooms():
     "({room: Place}, {room: set of rooms it imports}) of the package as it stands."
     modules = {room_of(p): p for p in sorted((ROOT / PACKAGE).rglob("*.py")) if source_notebook(p, ROOT)}
     places = {room: place_of(source_notebook(p, ROOT)) for room, p in modules.items()}
-    imports = {room: set(imported_rooms(p.read_text(encoding="utf-8"), room, set(modules))) for room, p in modules.items()}
+    imports = {
+        room: set(imported_rooms(p.read_text(encoding="utf-8"), room, set(modules)))
+        for room, p in modules.items()
+    }
     return places, imports
 
 
@@ -143,50 +159,96 @@ def test_rooms__notebook_and_module_have_one_name():
 
 
 PLACES = {
-    "core": Place("", 0), "data.splits": Place("data", 0), "data.digits": Place("data", 1), "views": Place("", 20), "model": Place("", 30),
-    "density": Place("", 40), "bank": Place("", 41), "cells": Place("", 46), "methods.protocol": Place("methods", 0),
-    "methods.supervised": Place("methods", 1), "methods.dgcl": Place("methods", 3), "metrics": Place("", 60), "snapshots": Place("", 62),
-    "config": Place("", 64), "train": Place("commands", 0), "looking.figures": Place("looking", 0), "report": Place("looking", 30),
+    "core": Place("", 0),
+    "data.splits": Place("data", 0),
+    "data.digits": Place("data", 1),
+    "views": Place("", 20),
+    "model": Place("", 30),
+    "density": Place("", 40),
+    "bank": Place("", 41),
+    "cells": Place("", 46),
+    "methods.protocol": Place("methods", 0),
+    "methods.supervised": Place("methods", 1),
+    "methods.dgcl": Place("methods", 3),
+    "metrics": Place("", 60),
+    "snapshots": Place("", 62),
+    "config": Place("", 64),
+    "train": Place("commands", 0),
+    "looking.figures": Place("looking", 0),
+    "report": Place("looking", 30),
 }
 
 
-@pytest.mark.parametrize("room, source, message", [
-    ("bank", "from .density import multi_scale_density", "rooms of the family 'parts' do not know each other"),
-    ("methods.dgcl", "from .supervised import Supervised", "rooms of the family 'methods' do not know each other"),
-    ("methods.dgcl", "from ..metrics import SegScore", "the family 'methods' must not know 'run'"),
-    ("model", "from dgcl_nb.views import weak_view", "the family 'networks' must not know 'views'"),
-    ("train", "from .looking.figures import show", "the family 'commands' must not know 'looking'"),
-    ("snapshots", "def f():\n    import dgcl_nb.looking.figures", "the family 'run' must not know 'looking'"),
-    ("snapshots", "importlib.import_module('dgcl_nb.report')", "the family 'run' must not know 'looking'"),
-    ("report", "from .config import Run", "the family 'looking' must not know 'run'"),
-    ("report", "from .methods.dgcl import DGCL", "the family 'looking' must not know 'methods'"),
-    ("core", "from dgcl_nb import model", "the family 'base' must not know 'networks'"),
-    ("data.splits", "from .digits import SceneSet", "imports point to smaller numbers"),
-    ("looking.figures", "from .nowhere import x", "there is no such room"),
-])
+@pytest.mark.parametrize(
+    "room, source, message",
+    [
+        (
+            "bank",
+            "from .density import multi_scale_density",
+            "rooms of the family 'parts' do not know each other",
+        ),
+        (
+            "methods.dgcl",
+            "from .supervised import Supervised",
+            "rooms of the family 'methods' do not know each other",
+        ),
+        ("methods.dgcl", "from ..metrics import SegScore", "the family 'methods' must not know 'run'"),
+        ("model", "from dgcl_nb.views import weak_view", "the family 'networks' must not know 'views'"),
+        ("train", "from .looking.figures import show", "the family 'commands' must not know 'looking'"),
+        (
+            "snapshots",
+            "def f():\n    import dgcl_nb.looking.figures",
+            "the family 'run' must not know 'looking'",
+        ),
+        (
+            "snapshots",
+            "importlib.import_module('dgcl_nb.report')",
+            "the family 'run' must not know 'looking'",
+        ),
+        ("report", "from .config import Run", "the family 'looking' must not know 'run'"),
+        ("report", "from .methods.dgcl import DGCL", "the family 'looking' must not know 'methods'"),
+        ("core", "from dgcl_nb import model", "the family 'base' must not know 'networks'"),
+        ("data.splits", "from .digits import SceneSet", "imports point to smaller numbers"),
+        ("looking.figures", "from .nowhere import x", "there is no such room"),
+    ],
+)
 def test_faults__are_found(room, source, message):
     imports = {r: set() for r in PLACES} | {room: set(imported_rooms(source, room, set(PLACES)))}
     assert any(message in f for f in faults(PLACES, imports))
 
 
-@pytest.mark.parametrize("room, source", [
-    ("core", "import torch.nn as nn\nfrom dgcl_nb import __version__"),
-    ("methods.dgcl", "from .protocol import Method\nfrom ..density import multi_scale_density\nfrom dgcl_nb.bank import MemoryBank"),
-    ("cells", "from .density import multi_scale_density\nfrom .bank import MemoryBank"),
-    ("config", "from .methods.dgcl import DGCLConfig\nfrom .snapshots import Snapshot"),
-    ("report", "from .looking.figures import show\nfrom .snapshots import load_snapshot"),
-])
+@pytest.mark.parametrize(
+    "room, source",
+    [
+        ("core", "import torch.nn as nn\nfrom dgcl_nb import __version__"),
+        (
+            "methods.dgcl",
+            "from .protocol import Method\nfrom ..density import multi_scale_density\nfrom dgcl_nb.bank import MemoryBank",
+        ),
+        ("cells", "from .density import multi_scale_density\nfrom .bank import MemoryBank"),
+        ("config", "from .methods.dgcl import DGCLConfig\nfrom .snapshots import Snapshot"),
+        ("report", "from .looking.figures import show\nfrom .snapshots import load_snapshot"),
+    ],
+)
 def test_faults__none_in_what_is_allowed(room, source):
     imports = {r: set() for r in PLACES} | {room: set(imported_rooms(source, room, set(PLACES)))}
     assert faults(PLACES, imports) == []
 
 
 def test_faults__a_room_outside_the_table():
-    assert faults({"utils": Place("", 50)}, {"utils": set()}) == ["utils: Place(folder='', number=50) belongs to no family"]
+    assert faults({"utils": Place("", 50)}, {"utils": set()}) == [
+        "utils: Place(folder='', number=50) belongs to no family"
+    ]
 
 
 def test_index__links_every_room_and_nothing_that_is_not_there():
     cells = json.loads((NBS / "index.ipynb").read_text(encoding="utf-8"))["cells"]
     links = set(re.findall(r"\]\(([\w./-]+\.ipynb)\)", "\n".join("".join(c["source"]) for c in cells)))
-    there = {str(p.relative_to(NBS)) for p in NBS.rglob("*.ipynb") if not {".ipynb_checkpoints", "index.ipynb"} & set(p.parts)}
-    assert links == there, f"in the index only: {sorted(links - there)}; not in the index: {sorted(there - links)}"
+    there = {
+        str(p.relative_to(NBS))
+        for p in NBS.rglob("*.ipynb")
+        if not {".ipynb_checkpoints", "index.ipynb"} & set(p.parts)
+    }
+    assert links == there, (
+        f"in the index only: {sorted(links - there)}; not in the index: {sorted(there - links)}"
+    )

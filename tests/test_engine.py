@@ -16,12 +16,11 @@ import torch
 from helpers import (
     ROOT,
     Toy,
-    ToyConfig,
     clean_environment,
     equal_states,
     few_images,
     metrics_of,
-    register_toy,
+    register_toys,
     start_child,
     state_of,
     tiny_args,
@@ -37,7 +36,7 @@ from dgcl_nb.checkpoints import checkpoints_of, load_checkpoint, save_checkpoint
 from dgcl_nb.engine import Stopped, fit, start_training
 from dgcl_nb.processes import Control
 from dgcl_nb.training import Callback, NonFiniteLoss, training_step
-from dgcl_nb.methods.protocol import Losses, Method, SupervisedConfig, add_supervised
+from dgcl_nb.methods.protocol import Losses, Method, SupConfig, supervised
 from dgcl_nb.trained import open_trained
 from dgcl_nb.snapshots import list_snapshots, load_snapshot
 from dgcl_nb.views import Views
@@ -49,7 +48,7 @@ METHODS = ["supervised", "self_training", "dgcl", "toy"]
 def small(monkeypatch):
     "The toy is a method like any other; val has 12 images."
     monkeypatch.setattr(config, "METHODS", dict(config.METHODS))
-    register_toy(config.METHODS)
+    register_toys()
     monkeypatch.setattr(engine, "build_data", few_images)
 
 
@@ -105,7 +104,7 @@ def test_toy__a_phase_moves_its_own_network_only(out, tmp_path, monkeypatch):
             self.one.requires_grad_(phase == "first")
             return super().forward(batch, progress, phase)
 
-    monkeypatch.setitem(config.METHODS, "detached", (Detached, ToyConfig))
+    monkeypatch.setitem(config.METHODS, "detached", Detached)
     t, take = start(out)
     take(3)
     other, take_other = start(tmp_path / "other", "detached")
@@ -561,19 +560,20 @@ def test_fit_async__pause_resume_stop(out):
 class Plain(Method):
     "Batch statistics and dropout off, so that a batch's gradient is the mean of its halves'."
 
+    settings = dict(sup=SupConfig)
     needs_unlabelled = False
     views = Views(strong=0, cutmix=False)
 
-    def __init__(self, build_network, num_classes, cfg, view_cfg):
-        super().__init__(build_network, num_classes, cfg, view_cfg)
-        self.student = build_network()
+    def __init__(self, make_network, num_classes, cfg):
+        super().__init__(make_network, num_classes, cfg)
+        self.student = make_network()
 
     def train(self, mode=True):
         return super().train(False)
 
     def forward(self, batch, progress, phase="main"):
         losses = Losses()
-        add_supervised(losses, self.student(batch.images_l), batch.targets_l, self.cfg)
+        supervised(losses, self.student(batch.images_l), batch.targets_l, self.cfg.sup)
         return losses
 
     def after_step(self, batch, progress):
@@ -590,7 +590,7 @@ PLAIN = dict(
 
 
 def test_accumulate__two_halves_are_one_batch(tmp_path, monkeypatch):
-    monkeypatch.setitem(config.METHODS, "plain", (Plain, SupervisedConfig))
+    monkeypatch.setitem(config.METHODS, "plain", Plain)
     whole, take_whole = start(tmp_path / "whole", "plain", batch__labelled=4, batch__unlabelled=0, **PLAIN)
     halves, take_halves = start(
         tmp_path / "halves", "plain", batch__labelled=2, batch__unlabelled=0, optim__accumulate=2, **PLAIN
@@ -728,10 +728,11 @@ def test_fit__non_finite_loss_names_the_term_and_saves_the_batch(out, monkeypatc
         def forward(self, batch, progress, phase="main"):
             losses = super().forward(batch, progress, phase)
             if phase == "second" and progress.step == 5:
-                losses.add("loss_bank", losses.terms["loss_bank"][0] * float("nan"))
+                value, weight = losses.terms.pop("loss_bank")
+                losses.add("loss_bank", value * float("nan"), weight)
             return losses
 
-    monkeypatch.setitem(config.METHODS, "toy", (Sick, ToyConfig))
+    monkeypatch.setitem(config.METHODS, "toy", Sick)
     with pytest.raises(
         NonFiniteLoss,
         match="step 5: loss_bank is not finite .* the batch is saved in .*nonfinite_step_0000005",
@@ -744,7 +745,7 @@ def test_fit__non_finite_loss_names_the_term_and_saves_the_batch(out, monkeypatc
         and len(saved["batch"]["ids_u"]) == 2
     )
     assert state_of(out)["step"] == 4, "the checkpoint before stays"
-    monkeypatch.setitem(config.METHODS, "toy", (Toy, ToyConfig))
+    monkeypatch.setitem(config.METHODS, "toy", Toy)
     assert fit(tiny_run("toy", out=out, resume=True), callbacks=[])["steps"] == 8
 
 

@@ -1,6 +1,7 @@
-"""Runs that are killed: at random moments and at every point of saving. Each time resumed, they end as the run that nobody touched.
+"""Runs that are killed, at random moments and at every point of saving, end as one that nobody touched.
 
-Nothing in the package helps: SIGKILL comes from outside, after a delay, or at once when an unfinished file is seen."""
+Nothing in the package helps: SIGKILL comes from outside, after a delay, or at once when an unfinished file is
+seen."""
 
 import itertools
 import json
@@ -15,10 +16,10 @@ import pytest
 from helpers import equal_states, metrics_of, start_child, state_of, tiny_run, wait_for
 
 from dgcl_nb import config, run_folder
-from dgcl_nb.run_folder import PART, RunFolder, read_lines, read_torch
 from dgcl_nb.checkpoints import checkpoints_of, go_back, save_checkpoint
 from dgcl_nb.engine import fit, start_training
 from dgcl_nb.processes import Control
+from dgcl_nb.run_folder import PART, RunFolder, read_lines, read_torch
 from dgcl_nb.snapshots import list_snapshots, load_snapshot
 
 OFTEN = dict(loop__log_every=1, loop__checkpoints=12, loop__evaluations=3, loop__snapshots=3)
@@ -34,13 +35,8 @@ def steps_of(out):
 
 
 def unfinished(out):
-    return {
-        p
-        for d in (out, out / "checkpoints", out / "snapshots")
-        if d.is_dir()
-        for p in d.iterdir()
-        if p.name.endswith(PART)
-    }
+    folders = [d for d in (out, out / "checkpoints", out / "snapshots") if d.is_dir()]
+    return {p for d in folders for p in d.iterdir() if p.name.endswith(PART)}
 
 
 def identity(path):
@@ -48,69 +44,73 @@ def identity(path):
 
 
 def kill_one(rng, kind, target, method, out, steps):
-    """Start or resume a run and kill it: `early`, while it is still being built or gone back; at a `step` at or after the target; or `saving`, at the sight of an unfinished file.
+    """Start or resume a run and kill it: `early`, while it is still being built or gone back; at a `step` at
+    or after the target; or `saving`, at the sight of an unfinished file.
     Returns (steps in its log, whether it left an unfinished file), or None if it had come to its end."""
     before, log = unfinished(out), identity(out / "metrics.jsonl")
     child = start_child(train, method, out, steps)
-    on = lambda: child.exitcode is None
+
+    def wait_while(condition, pause=0.001):
+        while child.exitcode is None and condition():
+            time.sleep(pause)
+
+    def nothing_begun():
+        return steps_of(out) < target + steps / 6 and unfinished(out) <= before
+
     if kind == "early":
         time.sleep(rng.uniform(0, 0.6))
     else:
-        while on() and identity(out / "metrics.jsonl") == log:
-            time.sleep(0.001)  # going back writes the log anew, cut at the checkpoint
-        while on() and steps_of(out) < target:
-            time.sleep(0.001)
+        # going back writes the log anew, cut at the checkpoint
+        wait_while(lambda: identity(out / "metrics.jsonl") == log)
+        wait_while(lambda: steps_of(out) < target)
         if kind == "step":
             time.sleep(rng.uniform(0, 0.05))
-        while kind == "saving" and on() and steps_of(out) < target + steps / 6 and unfinished(out) <= before:
-            pass
+        else:
+            wait_while(nothing_begun, pause=0)
     child.kill()
     child.join()
-    return (steps_of(out), not unfinished(out) <= before) if child.exitcode == -signal.SIGKILL else None
+    if child.exitcode != -signal.SIGKILL:
+        return None
+    return steps_of(out), not unfinished(out) <= before
 
 
 def kill_and_resume(method, out, steps, kills, seed=0):
     "Start a run, kill it, start it again ..., and let it end. Returns what each kill found."
     rng = random.Random(seed)
-    targets, kinds = (
-        sorted(rng.uniform(0, 0.8 * steps) for _ in range(kills)),
-        itertools.cycle(["step", "saving", "early", "saving"]),
-    )
+    targets = sorted(rng.uniform(0, 0.8 * steps) for _ in range(kills))
+    kinds = itertools.cycle(["step", "saving", "early", "saving"])
     found = [kill_one(rng, kind, target, method, out, steps) for kind, target in zip(kinds, targets)]
     assert wait_for([start_child(train, method, out, steps)]) == [0]
     return [f for f in found if f]
 
 
+CLAIMS = ("miou_student", "miou_teacher", "best_miou", "best_step", "iou_per_class")
+CLUSTERS = ("silhouette", "calinski_harabasz", "davies_bouldin")
+"What result.json says of a run that does not depend on the machine."
+
+
+def same_values(a, b):
+    "Whether two snapshots hold the same."
+    pairs = zip(vars(a).values(), vars(b).values(), strict=True)
+    return all((x == y).all() if hasattr(x, "all") else x == y for x, y in pairs)
+
+
 def check_same(whole, parts):
-    "The run that nobody touched, and the one that was killed: the same to the bit, nothing twice and nothing missing."
+    "The run that nobody touched, and the one that was killed: the same to the bit, nothing twice or missing."
     assert (whole / "metrics.jsonl").read_text() == (parts / "metrics.jsonl").read_text()
     assert equal_states(state_of(whole), state_of(parts)), (
         "weights, teacher, bank, optimisers, best score, open log window"
     )
     assert equal_states(*(read_torch(out / "checkpoints" / "best.pt") for out in (whole, parts)))
-    assert [r["step"] for r in read_lines(whole / "timings.jsonl")] == [
-        r["step"] for r in read_lines(parts / "timings.jsonl")
-    ]
+    timed = [[r["step"] for r in read_lines(out / "timings.jsonl")] for out in (whole, parts)]
+    assert timed[0] == timed[1]
     for a, b in zip(list_snapshots(whole), list_snapshots(parts), strict=True):
-        assert a.name == b.name and all(
-            (x == y).all() if hasattr(x, "all") else x == y
-            for x, y in zip(vars(load_snapshot(a)).values(), vars(load_snapshot(b)).values())
-        )
-    results = [json.loads((out / "result.json").read_text()) for out in (whole, parts)]
-    claims = (
-        "miou_student",
-        "miou_teacher",
-        "best_miou",
-        "best_step",
-        "iou_per_class",
-        "silhouette",
-        "calinski_harabasz",
-        "davies_bouldin",
-    )
-    assert results[0]["steps"] == results[1]["steps"] and all(results[0][k] == results[1][k] for k in claims)
-    assert {p.relative_to(whole) for p in whole.rglob("*")} == {
-        p.relative_to(parts) for p in parts.rglob("*")
-    }, "no unfinished file, two checkpoints"
+        assert a.name == b.name and same_values(load_snapshot(a), load_snapshot(b))
+    one, other = (json.loads((out / "result.json").read_text()) for out in (whole, parts))
+    assert all(one[k] == other[k] for k in ("steps", *CLAIMS, *CLUSTERS))
+    assert all(one.get(k) == other.get(k) for k in ("miou", "predictor"))
+    files = [{p.relative_to(out) for p in out.rglob("*")} for out in (whole, parts)]
+    assert files[0] == files[1], "no unfinished file, two checkpoints"
 
 
 def check_kills(method, tmp_path, steps, kills, seed=0):
@@ -136,9 +136,9 @@ def test_kills__other_methods(method, tmp_path):
 @pytest.mark.parametrize("method", [*config.METHODS, "toy"])
 def test_kills__twenty(method, tmp_path):
     found = check_kills(method, tmp_path, 60, 20)
-    print(
-        f"\n{method}: {len(found)} kills, {sum(s for _, s in found)} of them left an unfinished file; lines of steps in the log {[n for n, _ in found]}"
-    )
+    unfinished_files = sum(is_left for _, is_left in found)
+    print(f"\n{method}: {len(found)} kills, {unfinished_files} of them left an unfinished file")
+    print(f"lines of steps in the log {[n for n, _ in found]}")
     assert len(found) == 20
 
 
@@ -152,86 +152,90 @@ def test_write_atomic__never_writes_in_place(tmp_path):
     assert (tmp_path / "b").read_text() == "one" and (tmp_path / "a").read_text() == "two"
 
 
+class Halved:
+    "A file that is written in two halves, and that tells when the first one is."
+
+    def __init__(self, file, tell):
+        self.file, self.tell = file, tell
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+    def write(self, data):
+        half = len(data) // 2
+        self.file.write(data[:half])
+        self.file.flush()
+        self.tell()
+        self.file.write(data[half:])
+
+    def flush(self):
+        self.file.flush()
+
+    def fileno(self):
+        return self.file.fileno()
+
+
 def count_calls(stop):
-    "Let `stop(n)` hear of every call on the file system that saving makes, before and after it; a write is heard of when half of it is done."
+    """Let `stop(n)` hear of every call on the file system that saving makes, before and after it; a write is
+    heard of when half of it is done."""
     number = itertools.count()
+
+    def tell():
+        stop(next(number))
 
     def heard(call):
         def wrapped(*args, **kwargs):
-            stop(next(number))
+            tell()
             out = call(*args, **kwargs)
-            stop(next(number))
+            tell()
             return out
 
         return wrapped
 
-    for place, name in (
-        (run_folder.tempfile, "mkstemp"),
-        (run_folder.os, "fsync"),
-        (run_folder.os, "chmod"),
-        (run_folder.os, "replace"),
-        (Path, "unlink"),
-    ):
+    names = [(run_folder.os, name) for name in ("fsync", "chmod", "replace")]
+    for place, name in [(run_folder.tempfile, "mkstemp"), *names, (Path, "unlink")]:
         setattr(place, name, heard(getattr(place, name)))
     fdopen = os.fdopen
+    run_folder.os.fdopen = lambda fd, mode: Halved(fdopen(fd, mode), tell)
 
-    def half(fd, mode):
-        file = fdopen(fd, mode)
-        write = file.write
 
-        class Halved:
-            def __enter__(self):
-                return self
+def save_and_die(t, point):
+    "In a child: save a checkpoint and be killed at a call of the file system. Returns its exit code."
+    child = os.fork()
+    if not child:
+        count_calls(lambda n: os.kill(os.getpid(), signal.SIGKILL) if n == point else None)
+        t.step = 3
+        save_checkpoint(t)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-            def __exit__(self, *_):
-                file.close()
 
-            def write(self, data):
-                write(data[: len(data) // 2])
-                file.flush()
-                stop(next(number))
-                write(data[len(data) // 2 :])
-
-            def flush(self):
-                file.flush()
-
-            def fileno(self):
-                return file.fileno()
-
-        return Halved()
-
-    run_folder.os.fdopen = half
+def what_is_found(t):
+    "What the next start finds after a kill, and what it makes of it."
+    folder = t.folder.checkpoints
+    parts = len(list(folder.glob(f".*{PART}")))
+    names = sorted(p.name for p in checkpoints_of(t.folder))
+    state = read_torch(go_back(t.folder))
+    same = equal_states(state["method"], t.method.state_dict())
+    left = len(list(folder.glob(".*")))
+    return dict(parts=parts, names=names, step=state["step"], method=same, left=left)
 
 
 def die_at_every_point(out, answer):
-    "Save one checkpoint again and again, each time killed one call later; `answer` gets what the next start finds."
+    "Save one checkpoint again and again, killed one call later each time; `answer` gets what is found."
     t = start_training(tiny_run("toy", out=out), RunFolder(out).create(), Control())
     for t.step in (1, 2):
         save_checkpoint(t)
-    before, found, exit_code = {p: p.read_bytes() for p in checkpoints_of(t.folder)}, [], None
+    before = {p: p.read_bytes() for p in checkpoints_of(t.folder)}
+    found, exit_code = [], None
     for point in itertools.count():
-        if not (pid := os.fork()):
-            count_calls(lambda n, point=point: os.kill(os.getpid(), signal.SIGKILL) if n == point else None)
-            t.step = 3
-            save_checkpoint(t)
-            os._exit(0)
-        exit_code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        exit_code = save_and_die(t, point)
         if exit_code != -signal.SIGKILL:
             break
-        parts, names = (
-            sum(1 for _ in t.folder.checkpoints.glob(f".*{PART}")),
-            sorted(p.name for p in checkpoints_of(t.folder)),
-        )
-        path = go_back(t.folder)
-        found.append(
-            dict(
-                parts=parts,
-                names=names,
-                step=read_torch(path)["step"],
-                method=equal_states(read_torch(path)["method"], t.method.state_dict()),
-                left=sum(1 for _ in t.folder.checkpoints.glob(".*")),
-            )
-        )
+        found.append(what_is_found(t))
         shutil.rmtree(t.folder.checkpoints)
         t.folder.checkpoints.mkdir()
         for p, data in before.items():
@@ -245,10 +249,8 @@ def test_save_checkpoint__killed_at_every_point(tmp_path):
     found = answer["found"]
     assert answer["exit_code"] == 0 and len(found) > 10, "the last one met no further call: all were tried"
     steps = [f["step"] for f in found]
-    assert steps == sorted(steps) and set(steps) == {2, 3}, (
-        "the old checkpoint until the new one stands, then the new one"
-    )
+    # the old checkpoint until the new one stands, then the new one
+    assert steps == sorted(steps) and set(steps) == {2, 3}
     assert all(f["method"] and len(f["names"]) >= 2 and f["left"] == 0 for f in found)
-    assert sum(f["parts"] for f in found) > 3 and max(len(f["names"]) for f in found) == 3, (
-        "it was killed with a file half written, and before the oldest was removed"
-    )
+    assert sum(f["parts"] for f in found) > 3, "it was killed with a file half written"
+    assert max(len(f["names"]) for f in found) == 3, "and before the oldest was removed"

@@ -217,10 +217,10 @@ def test_presets__methods_share_what_they_share(name):
     )
     for r in runs:
         assert (
-            r.method_config.ohem,
-            r.method_config.ohem_thresh,
-            r.method_config.ohem_min_kept,
-            r.method_config.aux_weight,
+            r.sup.ohem,
+            r.sup.ohem_thresh,
+            r.sup.ohem_min_kept,
+            r.sup.aux_weight,
         ) == (name != "voc-732", 0.7, 100_000, 0.4)
 
 

@@ -8,7 +8,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_readme__its_tables_are_those_of_results():
-    done = subprocess.run(
-        [sys.executable, ROOT / "results" / "update_readme.py", "--check"], capture_output=True, text=True
-    )
+    check = [sys.executable, ROOT / "results" / "update_readme.py", "--check"]
+    done = subprocess.run(check, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

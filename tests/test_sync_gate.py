@@ -1,6 +1,8 @@
-"""The sync gate on a small project made for the purpose: it must see each way in which notebooks and modules part company."""
+"The sync gate on a small project: it must see each way in which notebooks and modules part company."
 
-import json, shutil, subprocess
+import json
+import shutil
+import subprocess
 
 import pytest
 import sync_gate
@@ -8,9 +10,8 @@ import sync_gate
 
 def cell(source, kind="code", number=0):
     extra = dict(execution_count=None, outputs=[]) if kind == "code" else {}
-    return dict(
-        cell_type=kind, id=f"cell{number:04d}", metadata={}, source=source.splitlines(keepends=True), **extra
-    )
+    lines = source.splitlines(keepends=True)
+    return dict(cell_type=kind, id=f"cell{number:04d}", metadata={}, source=lines, **extra)
 
 
 def write_notebook(root, name, module, code):
@@ -21,18 +22,13 @@ def write_notebook(root, name, module, code):
     ]
     kernel = dict(kernelspec=dict(display_name="python3", language="python", name="python3"))
     notebook = dict(cells=cells, metadata=kernel, nbformat=4, nbformat_minor=5)
-    (root / "nbs" / f"{name}.ipynb").write_text(
-        json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
-    )
+    text = json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False)
+    (root / "nbs" / f"{name}.ipynb").write_text(text + "\n")
 
 
 def git(root, *args):
-    subprocess.run(
-        ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *args],
-        cwd=root,
-        check=True,
-        capture_output=True,
-    )
+    author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *author, *args], cwd=root, check=True, capture_output=True)
 
 
 def commit_all(root):
@@ -50,9 +46,8 @@ def project(tmp_path):
     (root / "dgcl_nb" / "__init__.py").write_text('__version__ = "0.1.0"\n')
     (root / ".gitignore").write_text("__pycache__/\n")
     write_notebook(root, "00_first", "first", "def one(): return 1")
-    write_notebook(
-        root, "10_inner.second", "inner.second", "from dgcl_nb.first import one\ndef two(): return one() + 1"
-    )
+    second = "from dgcl_nb.first import one\ndef two(): return one() + 1"
+    write_notebook(root, "10_inner.second", "inner.second", second)
     sync_gate.write(root)
     git(root, "init", "-q")
     commit_all(root)
@@ -122,9 +117,8 @@ def test_gate__sees_a_notebook_that_is_not_clean(project):
 
 def test_gate__leaves_unrelated_dirt_alone(project):
     (project / "notes.txt").write_text("in progress")
-    write_notebook(
-        project, "30_new", "new", "def fresh(): return 0"
-    )  # a room in the making: exported, nothing of it in git yet
+    # a room in the making: exported, nothing of it in git yet
+    write_notebook(project, "30_new", "new", "def fresh(): return 0")
     sync_gate.write(project)
     assert sync_gate.check(project) == {}
 

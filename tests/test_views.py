@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-import torchvision.transforms.v2.functional as VF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,14 +13,12 @@ from dgcl_nb.views import (
     CutMix,
     ViewConfig,
     Views,
-    blur_by,
     cutmix_boxes,
     draw_crop,
     nearest_places,
     normalize,
     read_crop,
     strong_view,
-    turn_hue,
     weak_view,
 )
 
@@ -133,32 +130,15 @@ def test_strong_view__moves_no_pixel(seed):
     assert centre == pytest.approx((20, 9), abs=0.2)
 
 
-def nearly_equal(a, b, share):
-    return (a.int() - b.int()).abs().max() <= 1 and (a != b).float().mean() <= share
-
-
-@settings(max_examples=40, deadline=None)
-@given(part=st.floats(-0.5, 0.5), seed=st.integers(0, 2**31))
-def test_turn_hue__is_torchvisions_to_one_grey_level(part, seed):
-    image = random_image(24, 31, seed)
-    image[:, :4] = image[:1, :4]  # grey rows: no hue
-    assert nearly_equal(turn_hue(image, part), VF.adjust_hue_image(image, part), 0.02)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.floats(0.1, 3), st.integers(10, 40), st.integers(10, 40), st.integers(0, 2**31))
-def test_blur__is_torchvisions_to_one_grey_level(sigma, height, width, seed):
-    image, reach = random_image(height, width, seed), math.ceil(3 * sigma)
-    theirs = VF.gaussian_blur_image(image, [2 * reach + 1] * 2, [sigma] * 2)
-    assert nearly_equal(blur_by(image, sigma), theirs, 0.01)
-
-
 @settings(max_examples=100, deadline=None)
 @given(old=st.integers(1, 700), new=st.integers(1, 1500))
 def test_nearest_places__are_those_of_nearest_exact(old, new):
     ramp = torch.arange(old, dtype=torch.float32).expand(1, 1, old)
     theirs = torch.nn.functional.interpolate(ramp, new, mode="nearest-exact")[0, 0]
-    assert torch.equal(nearest_places(new, old, 0, new).float(), theirs)
+    apart = (nearest_places(new, old, 0, new) - theirs.long()).abs()
+    # where a centre falls on the edge between two pixels, rounding decides which
+    is_edge = (2 * torch.arange(new) + 1) * old % (2 * new) == 0
+    assert not apart[~is_edge].any() and apart.max() <= 1
 
 
 def test_strong_view__small_and_flat_images():

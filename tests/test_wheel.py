@@ -1,4 +1,4 @@
-"""The wheel holds all that training needs: built from this tree, installed into a light environment outside of it, it trains."""
+"The wheel holds all that training needs: built from this tree, alone in a light environment, it trains."
 
 import json
 import os
@@ -14,58 +14,42 @@ import pytest
 from sync_gate import ROOT
 
 METADATA = ("pyproject.toml", "README.md", "LICENSE", "settings.ini")
+OF_THIS_TREE = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "IN_TEST")
 
 
 def run(*command, cwd, timeout=600):
     "Run a command that knows nothing of this tree; its output is the message if it fails."
-    env = {
-        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "IN_TEST")
-    }
-    done = subprocess.run(
-        [str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
-    )
-    assert done.returncode == 0, (
-        f"{' '.join(map(str, command))}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
-    )
+    words = [str(c) for c in command]
+    env = {k: v for k, v in os.environ.items() if k not in OF_THIS_TREE}
+    options = dict(capture_output=True, text=True, timeout=timeout)
+    done = subprocess.run(words, cwd=cwd, env=env, **options)
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
     return done.stdout
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    "The wheel, built from a copy: a build in the tree would leave folders that later wheels take stale modules from."
+    "The wheel, built from a copy: a build in the tree leaves folders with modules that grow stale."
     source = tmp_path_factory.mktemp("source")
     for name in METADATA:
         shutil.copy(ROOT / name, source)
-    shutil.copytree(
-        ROOT / "dgcl_nb", source / "dgcl_nb", symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
-    )
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "dgcl_nb", source / "dgcl_nb", symlinks=True, ignore=ignored)
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", cwd=source)
     return next((source / "dist").glob("*.whl"))
 
 
 @pytest.fixture(scope="module")
 def light_python(wheel, tmp_path_factory):
-    "Python of an environment that holds the wheel alone and sees this environment's packages, this tree's own link aside."
+    "Python of an environment that holds the wheel and sees this one's packages, but not this tree."
     home = tmp_path_factory.mktemp("light") / "venv"
     venv.create(home, with_pip=False, symlinks=True)
     python = home / "bin" / "python"
     site = Path(sysconfig.get_path("purelib", "venv", vars=dict(base=str(home))))
-    (site / "packages.pth").write_text(
-        sysconfig.get_path("purelib") + "\n"
-    )  # its .pth files, the editable install's among them, are not read
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        python,
-        "install",
-        "--no-deps",
-        "--no-index",
-        "--disable-pip-version-check",
-        wheel,
-        cwd=home,
-    )
+    # .pth files of the folder that is named here, the editable install's among them, are not read
+    (site / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    install = ["install", "--no-deps", "--no-index", "--disable-pip-version-check", wheel]
+    run(sys.executable, "-m", "pip", "--python", python, *install, cwd=home)
     return python
 
 
@@ -87,26 +71,12 @@ def test_wheel__is_imported_from_the_light_environment(light_python, tmp_path):
 
 
 def test_wheel__trains_outside_the_tree(light_python, tmp_path):
-    "Four steps of the default preset; data are rendered in the working folder, the encoder's weights come from the installed package."
+    "Four steps of the default preset; data are rendered, the encoder's weights come from a package."
     out = tmp_path / "run"
-    flags = [
-        "--preset",
-        "digits",
-        "--method",
-        "dgcl",
-        "--steps",
-        4,
-        "--seed",
-        0,
-        "--device",
-        "cpu",
-        "--out",
-        out,
-    ]
-    small = ["--batch.labelled", 2, "--batch.unlabelled", 2]
-    run(light_python, "-m", "dgcl_nb.train", *flags, *small, cwd=tmp_path)
+    flags = "--preset digits --method dgcl --steps 4 --seed 0 --device cpu"
+    small = "--batch.labelled 2 --batch.unlabelled 2"
+    run(light_python, "-m", "dgcl_nb.train", *flags.split(), *small.split(), "--out", out, cwd=tmp_path)
     result = json.loads((out / "result.json").read_text())
     assert (result["method"], result["preset"], result["steps"]) == ("dgcl", "digits", 4)
-    assert {"config.json", "metrics.jsonl", "timings.jsonl", "checkpoints", "snapshots"} <= {
-        p.name for p in out.iterdir()
-    }
+    written = {p.name for p in out.iterdir()}
+    assert {"config.json", "metrics.jsonl", "timings.jsonl", "checkpoints", "snapshots"} <= written

@@ -2,13 +2,20 @@
 
     python tests/bench/bench_loader.py [--images 96] [--rounds 5] [--quick] [--out results]
 
-Photographs of VOC's size (500 x 375, about 110 KB) and masks are written to a temporary folder. Then, with 0, 1 and 2 worker processes and in turn:
-`decode` opens each JPEG and converts it to RGB, nothing else; `read` is the data set, which also turns it upright, decodes the mask and checks both;
-`voc` is `make_loader` with the views of the preset voc-732 (crop 513, scale 0.5-2, flip, a strong view without colours), up to the bytes that go to a GPU;
-`colours` has the strong view's colours too, as the presets with DINOv2 have; `colours, numbers` also makes the float batch on the CPU, for training there.
-4 labelled and 4 unlabelled images a batch; unlabelled ones have masks here, which are decoded too.
-Two measures: images a second by the clock, worker start included, and CPU milliseconds an image (of all processes), which other work on the machine disturbs less.
-Goal: `voc` at least 80 % of `decode` with workers."""
+Photographs of VOC's size (500 x 375, about 110 KB) and masks are written to a temporary folder. Then,
+with 0, 1 and 2 worker processes and in turn:
+
+- `decode` opens each JPEG and converts it to RGB, nothing else;
+- `read` is the data set, which also turns it upright, decodes the mask and checks both;
+- `voc` is `make_loader` with the views of the preset voc-732 (crop 513, scale 0.5-2, flip, a strong view
+  without colours), up to the bytes that go to a GPU;
+- `colours` has the strong view's colours too, as the presets with DINOv2 have;
+- `colours, numbers` also makes the float batch on the CPU, for training there.
+
+4 labelled and 4 unlabelled images a batch; unlabelled ones have masks here, which are decoded too. Two
+measures: images a second by the clock, worker start included, and CPU milliseconds an image (of all
+processes), which other work on the machine disturbs less. Goal: `voc` at least 80 % of `decode` with
+workers."""
 
 import argparse
 import os
@@ -36,29 +43,37 @@ SIZE, QUALITY, CLASSES = (500, 375), 96, 21
 COLOURS = ViewConfig(crop=513, flip=True)
 VOC = replace(COLOURS, jitter_prob=0, grey_prob=0, blur_prob=0)
 LABELLED, UNLABELLED, WORKERS, GOAL = 4, 4, (0, 1, 2), 80.0
+BATCH = LABELLED + UNLABELLED
+
+
+def noisy_piece(photo, g):
+    "A piece of a photograph, of any size, brought to the size of VOC's, with a little noise."
+    share = g.uniform(0.6, 1)
+    w, h = (int(n * share) for n in SIZE)
+    y, x = g.integers(photo.shape[0] - h), g.integers(photo.shape[1] - w)
+    piece = Image.fromarray(photo[y : y + h, x : x + w]).resize(SIZE)
+    image = np.asarray(piece) + g.normal(0, 3, (*SIZE[::-1], 3))
+    return Image.fromarray(image.clip(0, 255).astype(np.uint8))
+
+
+def boxes(g):
+    "A mask of four boxes."
+    mask = np.zeros(SIZE[::-1], np.uint8)
+    for c in g.integers(1, CLASSES, 4):
+        y, x = g.integers(300), g.integers(400)
+        mask[y : y + g.integers(30, 200), x : x + g.integers(30, 300)] = c
+    return Image.fromarray(mask)
 
 
 def write_photos(root, num, seed=0):
-    "Pieces of scikit-learn's two photographs with a little noise, as JPEG, and masks of boxes, as palette PNG; the mean size of a JPEG in KB."
+    "Pieces of scikit-learn's two photographs as JPEG, masks as palette PNG; the mean size of a JPEG in KB."
     for part in ("images", "masks"):
         (root / part).mkdir(parents=True)
     (root / "classes.txt").write_text("\n".join(f"class {i}" for i in range(CLASSES)))
     photos, g = load_sample_images().images, np.random.default_rng(seed)
     for i in range(num):
-        photo, side = photos[i % 2], g.uniform(0.6, 1)
-        w, h = (int(n * side) for n in SIZE)
-        y, x = g.integers(photo.shape[0] - h), g.integers(photo.shape[1] - w)
-        image = np.asarray(Image.fromarray(photo[y : y + h, x : x + w]).resize(SIZE)) + g.normal(
-            0, 3, (*SIZE[::-1], 3)
-        )
-        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(
-            root / "images" / f"{i:04}.jpg", quality=QUALITY
-        )
-        mask = np.zeros(SIZE[::-1], np.uint8)
-        for c in g.integers(1, CLASSES, 4):
-            y, x = g.integers(300), g.integers(400)
-            mask[y : y + g.integers(30, 200), x : x + g.integers(30, 300)] = c
-        Image.fromarray(mask).save(root / "masks" / f"{i:04}.png")
+        noisy_piece(photos[i % 2], g).save(root / "images" / f"{i:04}.jpg", quality=QUALITY)
+        boxes(g).save(root / "masks" / f"{i:04}.png")
     return statistics.fmean(p.stat().st_size for p in (root / "images").iterdir()) / 1e3
 
 
@@ -69,8 +84,8 @@ class Decode(Dataset):
         self.paths = paths
 
     def __getitem__(self, step):
-        for i in range(LABELLED + UNLABELLED):
-            Image.open(self.paths[(step * (LABELLED + UNLABELLED) + i) % len(self.paths)]).convert("RGB")
+        for i in range(step * BATCH, (step + 1) * BATCH):
+            Image.open(self.paths[i % len(self.paths)]).convert("RGB")
         return step
 
 
@@ -98,16 +113,13 @@ class Bytes:
 
 
 def cpu_seconds():
-    return sum(
-        getattr(resource.getrusage(who), f"ru_{kind}time")
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        for kind in "us"
-    )
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
 
 
 def timed(loader, steps):
     "Images a second and CPU milliseconds an image of one pass over a loader."
-    wall, cpu, images = time.perf_counter(), cpu_seconds(), steps * (LABELLED + UNLABELLED)
+    wall, cpu, images = time.perf_counter(), cpu_seconds(), steps * BATCH
     assert sum(1 for _ in loader) == steps
     return images / (time.perf_counter() - wall), 1e3 * (cpu_seconds() - cpu) / images
 
@@ -115,8 +127,13 @@ def timed(loader, steps):
 def loaders(data, paths, workers, steps):
     "The loaders that are compared."
     cfg = BatchConfig(labelled=LABELLED, unlabelled=UNLABELLED, workers=workers)
-    bare = lambda dataset: DataLoader(dataset, batch_size=None, sampler=range(steps), num_workers=workers)
-    ours = lambda views: make_loader(data, views, Views(strong=1), cfg, 0, 0, steps)
+
+    def bare(dataset):
+        return DataLoader(dataset, batch_size=None, sampler=range(steps), num_workers=workers)
+
+    def ours(views):
+        return make_loader(data, views, Views(strong=1), cfg, 0, 0, steps)
+
     return {
         "decode": bare(Decode(paths)),
         "read": bare(Read(data)),
@@ -133,12 +150,11 @@ def time_loaders(data, paths, rounds, steps):
         found = {}
         for i in range(rounds + 1):
             for name, loader in loaders(data, paths, workers, steps).items():
-                if (result := timed(loader, steps)) and i > 0:
+                result = timed(loader, steps)
+                if i > 0:  # the first round warms up
                     found.setdefault(name, []).append(result)
-        rows.append(
-            dict(workers=workers)
-            | {name: tuple(map(statistics.median, zip(*results))) for name, results in found.items()}
-        )
+        medians = {name: tuple(map(statistics.median, zip(*results))) for name, results in found.items()}
+        rows.append(dict(workers=workers) | medians)
     return rows
 
 
@@ -185,14 +201,37 @@ NAMES = ("decode", "read", "voc", "colours", "colours, numbers")
 
 
 def ratios(rows, place):
-    "The rows of one measure (0: images a second, 1: CPU milliseconds) with each loader's speed as a share of the decode's."
-    share = lambda r, n: 100 * (r[n][0] / r["decode"][0] if place == 0 else r["decode"][1] / r[n][1])
-    return [
-        {"workers": r["workers"]}
-        | {n: r[n][place] for n in NAMES}
-        | {f"{n} %": share(r, n) for n in ("voc", "colours")}
-        for r in rows
-    ]
+    "The rows of one measure (0: images a second, 1: CPU milliseconds), with the share of the decode's speed."
+
+    def share(row, name):
+        mine, decode = row[name][place], row["decode"][place]
+        return 100 * (mine / decode if place == 0 else decode / mine)
+
+    found = []
+    for row in rows:
+        measured = {name: row[name][place] for name in NAMES}
+        shares = {f"{name} %": share(row, name) for name in ("voc", "colours")}
+        found.append({"workers": row["workers"]} | measured | shares)
+    return found
+
+
+TEXT = """JPEGs of {width} x {height}, {kilobytes:.0f} KB on average. \
+Images a second (median), and the share of `decode`:
+
+{speeds}
+
+CPU milliseconds an image (median), and the ratio of speeds that follows:
+
+{cpu}
+
+Where they go, CPU milliseconds an image, one thread:
+
+{parts}
+
+Goal: `voc` at least {goal:.0f} % of `decode` with as many workers: **{reached:.0f} %, {met}**.
+It costs {voc:.1f} x the CPU time of `decode`, with colours {colours:.1f} x, \
+so as many images as *one* decoding process gives take as many workers on free cores \
+(computed from the CPU times, not run)."""
 
 
 def report(rows, parts, kilobytes):
@@ -201,54 +240,47 @@ def report(rows, parts, kilobytes):
     speeds, cpu = ratios(rows, 0), ratios(rows, 1)
     reached = max(r["voc %"] for r in speeds if r["workers"])
     factors = {n: rows[-1][n][1] / rows[-1]["decode"][1] for n in ("voc", "colours")}
-    text = f"JPEGs of {SIZE[0]} x {SIZE[1]}, {kilobytes:.0f} KB on average. Images a second (median), and the share of `decode`:\n\n{table(speeds, columns)}\n\n"
-    text += f"CPU milliseconds an image (median), and the ratio of speeds that follows:\n\n{table(cpu, columns)}\n\n"
-    text += "Where they go, CPU milliseconds an image, one thread:\n\n" + table(
-        [{"part": k, "ms": v} for k, v in parts.items()], {"part": "<s", "ms": ".1f"}
+    of_parts = [{"part": name, "ms": ms} for name, ms in parts.items()]
+    text = TEXT.format(
+        width=SIZE[0],
+        height=SIZE[1],
+        kilobytes=kilobytes,
+        speeds=table(speeds, columns),
+        cpu=table(cpu, columns),
+        parts=table(of_parts, {"part": "<s", "ms": ".1f"}),
+        goal=GOAL,
+        reached=reached,
+        met="met" if reached >= GOAL else "not met",
+        **factors,
     )
-    text += f"\n\nGoal: `voc` at least {GOAL:.0f} % of `decode` with as many workers: **{reached:.0f} %, {'met' if reached >= GOAL else 'not met'}**.\n"
-    text += (
-        f"It costs {factors['voc']:.1f} x the CPU time of `decode`, with colours {factors['colours']:.1f} x, "
-    )
-    text += "so as many images as *one* decoding process gives take as many workers on free cores (computed from the CPU times, not run)."
-    return text, dict(
-        rows=rows, parts=parts, kilobytes=kilobytes, reached_percent=reached, cpu_factors=factors
-    )
+    numbers = dict(rows=rows, parts=parts, kilobytes=kilobytes)
+    return text, numbers | dict(reached_percent=reached, cpu_factors=factors)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=96, help="JPEGs to write (default 96)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each loader (default 5)")
-    parser.add_argument(
-        "--quick", action="store_true", help="one round of few images; does not write results"
-    )
-    parser.add_argument(
-        "--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)"
-    )
+    few = "one round of few images; does not write results"
+    parser.add_argument("--quick", action="store_true", help=few)
+    results = Path(__file__).parents[2] / "results"
+    parser.add_argument("--out", default=results, help="folder of the tables (default: results)")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    found, rounds, images = machine(), 1 if args.quick else args.rounds, 24 if args.quick else args.images
+    found = machine()
+    rounds, images = (1, 24) if args.quick else (args.rounds, args.images)
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         kilobytes = write_photos(root, images)
         paths = sorted((root / "images").iterdir())
         data = open_folder(root, labelled=[p.stem for p in paths[: images // 2]], val=[paths[-1].stem])
-        text, results = report(
-            time_loaders(data, paths, rounds, 2 * images // (LABELLED + UNLABELLED)),
-            time_parts(data, rounds),
-            kilobytes,
-        )
+        rows = time_loaders(data, paths, rounds, 2 * images // BATCH)
+        text, numbers = report(rows, time_parts(data, rounds), kilobytes)
     if args.quick:
         print(text)
         return
-    save(
-        "bench_loader",
-        args.out,
-        "The loader against the bare decode",
-        text,
-        dict(machine=found | dict(load_at_end=round(os.getloadavg()[0], 1))) | results,
-    )
+    found |= dict(load_at_end=round(os.getloadavg()[0], 1))
+    save("bench_loader", args.out, "The loader against the bare decode", text, dict(machine=found) | numbers)
 
 
 if __name__ == "__main__":

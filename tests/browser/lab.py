@@ -1,10 +1,12 @@
-"""A real JupyterLab and a real browser for tests: start the server, run a notebook, press keys, look at pictures.
+"""A real JupyterLab and a real browser for tests: start the server, run a notebook, press keys, look.
 
-    lab.write("x", "1 + 1")             a notebook of these cells, in the server's folder
-    run_notebook(page, lab, "x")        opens it, runs all cells, fails with the traceback of a cell that failed
-    kernel_says(page, "len(points)")    a value of the kernel
-    picture(locator); differ(a, b)      what an element looks like; the share of pixels in which two pictures differ
+lab.write("x", "1 + 1")             a notebook of these cells, in the server's folder
+run_notebook(page, lab, "x")        opens it, runs all cells, fails with the traceback of one that failed
+kernel_says(page, "len(points)")    a value of the kernel
+picture(locator)                    what an element looks like
+differ(a, b)                        the share of pixels in which two pictures differ
 """
+
 import ast
 import io
 import json
@@ -25,23 +27,53 @@ from PIL import Image
 from sync_gate import ROOT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--enable-unsafe-swiftshader"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-unsafe-swiftshader",
+]
 INSIDE = {"127.0.0.1", "localhost"}
-IDLE = """()=>{const k = window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel;
-               return !!k && k.status === 'idle' && k.connectionStatus === 'connected'}"""
-STATUS = "()=>jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.status"
-RUN_ALL = "async()=>{await jupyterapp.commands.execute('notebook:run-all-cells')}"
-START_ALL = "()=>{window.ranAll = false; jupyterapp.commands.execute('notebook:run-all-cells').then(()=>{window.ranAll = true})}"
-ERRORS = """()=>{const found = [];
-    for (const cell of jupyterapp.shell.currentWidget.content.widgets) for (const o of cell.model.outputs?.toJSON() ?? [])
-        if (o.output_type === 'error') found.push(o.ename + ': ' + o.evalue + '\\n' + o.traceback.join('\\n'));
-    return found}"""
-COUNTS = "()=>jupyterapp.shell.currentWidget.content.widgets.filter(c=>c.model.type === 'code').map(c=>c.model.executionCount)"
-ASK = """async code=>{const kernel = jupyterapp.shell.currentWidget.context.sessionContext.session.kernel;
-    const reply = (await kernel.requestExecute({code: '', user_expressions: {it: code}, store_history: false}).done).content.user_expressions.it;
-    if (reply.status !== 'ok') throw new Error(reply.ename + ': ' + reply.evalue);
-    return reply.data['text/plain']}"""
+
+# What the page is asked, in its own language; `jupyterapp` is there since the server exposes it.
+KERNEL = "jupyterapp.shell.currentWidget.context.sessionContext.session.kernel"
+CELLS = "jupyterapp.shell.currentWidget.content.widgets"
+IDLE = """() => {
+    const session = window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session;
+    const kernel = session?.kernel;
+    return !!kernel && kernel.status === 'idle' && kernel.connectionStatus === 'connected';
+}"""
+STATUS = f"() => {KERNEL}.status"
+INTERRUPT = f"() => {KERNEL}.interrupt()"
+RUN_ALL = "async () => { await jupyterapp.commands.execute('notebook:run-all-cells'); }"
+START_ALL = """() => {
+    window.ranAll = false;
+    jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.ranAll = true; });
+}"""
+ERRORS = f"""() => {{
+    const outputs = {CELLS}.flatMap((cell) => cell.model.outputs?.toJSON() ?? []);
+    const errors = outputs.filter((output) => output.output_type === 'error');
+    return errors.map((error) => [`${{error.ename}}: ${{error.evalue}}`, ...error.traceback].join('\\n'));
+}}"""
+COUNTS = f"""() => {{
+    const code = {CELLS}.filter((cell) => cell.model.type === 'code');
+    return code.map((cell) => cell.model.executionCount);
+}}"""
+ASK = f"""async (code) => {{
+    const request = {{code: '', user_expressions: {{it: code}}, store_history: false}};
+    const reply = await {KERNEL}.requestExecute(request).done;
+    const {{it}} = reply.content.user_expressions;
+    if (it.status !== 'ok') throw new Error(`${{it.ename}}: ${{it.evalue}}`);
+    return it.data['text/plain'];
+}}"""
+EXECUTE = f"""async ([code, wait]) => {{
+    const done = {KERNEL}.requestExecute({{code, store_history: false}}).done;
+    if (wait) await done;
+}}"""
+TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
 def is_inside(url):
@@ -52,68 +84,132 @@ def is_inside(url):
 
 def find_browser():
     "The path of Chromium, and why there is no browser test without it."
-    path = next((p for b in BROWSERS if (p := shutil.which(b))), None)
-    if path is None: return None, f"no browser: none of {', '.join(BROWSERS)} is installed (on Debian: apt-get install chromium)"
-    try: import playwright.sync_api  # noqa: F401
-    except ImportError: return None, "no playwright: pip install 'dgcl_nb[dev]'"
-    return path, ""
+    paths = [path for path in map(shutil.which, BROWSERS) if path]
+    if not paths:
+        names = ", ".join(BROWSERS)
+        return None, f"no browser: none of {names} is installed (on Debian: apt-get install chromium)"
+    try:
+        import playwright.sync_api  # noqa: F401
+    except ImportError:
+        return None, "no playwright: pip install 'dgcl_nb[dev]'"
+    return paths[0], ""
 
 
 def free_port():
     with socket.socket() as s:
-        s.bind(("127.0.0.1", 0)); return s.getsockname()[1]
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def write_json(path, **values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values))
+
+
+def write_settings(place):
+    "JupyterLab's settings: no news, and this Python as the kernel."
+    announcements = {"@jupyterlab/apputils-extension:announcements": True}
+    write_json(place / "config" / "labconfig" / "page_config.json", disabledExtensions=announcements)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    kernel = dict(argv=argv, display_name="Python 3 (ipykernel)", language="python")
+    write_json(place / "data" / "kernels" / "python3" / "kernel.json", **kernel)
+
+
+def lab_command(root, port):
+    "How a server of the notebooks in `root` is started."
+    options = {
+        "ip": "127.0.0.1",
+        "port": port,
+        "port-retries": 0,
+        "IdentityProvider.token": "",
+        "ServerApp.password": "",
+        "LabApp.expose_app_in_browser": True,
+        "LabApp.news_url": "",
+        "ServerApp.disable_check_xsrf": True,
+        "ServerApp.root_dir": root,
+    }
+    given = [f"--{name}={value}" for name, value in options.items()]
+    return [sys.executable, "-m", "jupyterlab", "--allow-root", "--no-browser", *given]
+
+
+def homes_in(place):
+    "The environment that keeps JupyterLab within a folder."
+    homes = {f"JUPYTER_{name}_DIR": str(place / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    return homes | dict(IPYTHONDIR=str(place / "ipython"), HOME=str(place), BROWSER="true")
 
 
 class Lab:
     "A `jupyter lab` with a home of its own, whose kernel is this Python."
+
     def __init__(self, place):
-        self.root, self.port = place/"notebooks", free_port()
-        self.base, self.log = f"http://127.0.0.1:{self.port}", place/"server.log"
-        homes = {f"JUPYTER_{name}_DIR": str(place/name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")} | dict(IPYTHONDIR=str(place/"ipython"), HOME=str(place))
-        for folder in (self.root, place/"config"/"labconfig", place/"data"/"kernels"/"python3", place/"runtime", place/"ipython"): folder.mkdir(parents=True)
-        (place/"config"/"labconfig"/"page_config.json").write_text(json.dumps({"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}))
-        (place/"data"/"kernels"/"python3"/"kernel.json").write_text(json.dumps(dict(
-            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], display_name="Python 3 (ipykernel)", language="python")))
-        command = [sys.executable, "-m", "jupyterlab", "--allow-root", "--no-browser", "--ip=127.0.0.1", f"--port={self.port}", "--port-retries=0",
-                   "--IdentityProvider.token=", "--ServerApp.password=", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=",
-                   "--ServerApp.disable_check_xsrf=True", f"--ServerApp.root_dir={self.root}"]
-        self.process = subprocess.Popen(command, stdout=self.log.open("w"), stderr=subprocess.STDOUT, cwd=self.root,
-                                        env=clean_environment(**homes, BROWSER="true"))
+        self.root, self.port = place / "notebooks", free_port()
+        self.base, self.log = f"http://127.0.0.1:{self.port}", place / "server.log"
+        for folder in (self.root, place / "runtime", place / "ipython"):
+            folder.mkdir(parents=True)
+        write_settings(place)
+        self.process = subprocess.Popen(
+            lab_command(self.root, self.port),
+            stdout=self.log.open("w"),
+            stderr=subprocess.STDOUT,
+            cwd=self.root,
+            env=clean_environment(**homes_in(place)),
+        )
         self.wait()
 
     def wait(self, seconds=90):
         end = time.time() + seconds
         while time.time() < end and self.process.poll() is None:
-            try: urllib.request.urlopen(f"{self.base}/api", timeout=5).read(); return
-            except (urllib.error.URLError, OSError): time.sleep(.1)
+            try:
+                urllib.request.urlopen(f"{self.base}/api", timeout=5).read()
+                return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
         self.close()
         raise RuntimeError(f"jupyter lab did not answer within {seconds} s:\n{self.log.read_text()[-3000:]}")
 
     def write(self, name, *cells):
         "A notebook of code cells in the server's folder."
-        book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells],
-                                        metadata=dict(kernelspec=dict(name="python3", display_name="Python 3", language="python")))
-        nbformat.write(book, self.root/f"{name}.ipynb")
+        code = [nbformat.v4.new_code_cell(cell) for cell in cells]
+        kernel = dict(name="python3", display_name="Python 3", language="python")
+        book = nbformat.v4.new_notebook(cells=code, metadata=dict(kernelspec=kernel))
+        nbformat.write(book, self.root / f"{name}.ipynb")
+
+    def ask(self, path, method="GET"):
+        "What the server answers."
+        request = urllib.request.Request(f"{self.base}/api{path}", method=method)
+        return urllib.request.urlopen(request, timeout=20).read()
 
     def end_kernels(self):
         "A test leaves no kernel to the next one."
-        for kernel in json.load(urllib.request.urlopen(f"{self.base}/api/sessions", timeout=20)):
-            urllib.request.urlopen(urllib.request.Request(f"{self.base}/api/sessions/{kernel['id']}", method="DELETE"), timeout=20).read()
+        for session in json.loads(self.ask("/sessions")):
+            self.ask(f"/sessions/{session['id']}", method="DELETE")
 
     def close(self):
-        if self.process.poll() is None: self.process.terminate()
-        try: self.process.wait(15)
-        except subprocess.TimeoutExpired: self.process.kill(); self.process.wait()
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def watch_context(context, page):
     "Let nothing leave this machine, and note what tried to, and every error of the page."
     page.outside, page.errors, page.console = [], [], []
+
     def decide(route):
-        if is_inside(route.request.url): return route.continue_()
-        page.outside.append(route.request.url); route.abort()
+        if is_inside(route.request.url):
+            return route.continue_()
+        page.outside.append(route.request.url)
+        route.abort()
+
+    def note_socket(socket):
+        if urlsplit(socket.url).hostname not in INSIDE:
+            page.outside.append(socket.url)
+
     context.route("**/*", decide)
-    page.on("websocket", lambda socket: None if urlsplit(socket.url).hostname in INSIDE else page.outside.append(socket.url))
+    page.on("websocket", note_socket)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("console", lambda message: page.console.append(f"{message.type}: {message.text}"))
     return page
@@ -144,8 +240,9 @@ def assert_ran(page):
 
 
 def run_notebook(page, lab, name, *cells, seconds=120):
-    "Open a notebook (made of `cells`, if any are given), run all of it and fail with the traceback of a cell that failed."
-    if cells: lab.write(name, *cells)
+    "Open a notebook (made of `cells`, if any are given) and run it; fails with the traceback of a cell."
+    if cells:
+        lab.write(name, *cells)
     open_notebook(page, lab, name)
     page.set_default_timeout(1000 * seconds)
     page.evaluate(RUN_ALL)
@@ -155,8 +252,7 @@ def run_notebook(page, lab, name, *cells, seconds=120):
 
 def run_code(page, code, wait=True):
     "Run code in the notebook's kernel, outside its cells; with wait=False return while it runs."
-    page.evaluate("""([code, wait])=>{const k = jupyterapp.shell.currentWidget.context.sessionContext.session.kernel;
-                     const done = k.requestExecute({code, store_history: false}).done; if (wait) return done.then(()=>null)}""", [code, wait])
+    page.evaluate(EXECUTE, [code, wait])
 
 
 def kernel_says(page, expression):
@@ -164,41 +260,49 @@ def kernel_says(page, expression):
     return ast.literal_eval(page.evaluate(ASK, f"({expression})"))
 
 
-def kernel_status(page): return page.evaluate(STATUS)
-def interrupt(page): page.evaluate("()=>jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.interrupt()")
+def kernel_status(page):
+    return page.evaluate(STATUS)
+
+
+def interrupt(page):
+    page.evaluate(INTERRUPT)
 
 
 def wait_until(fn, seconds=20, what="it"):
     "The first true value of `fn()`."
     end = time.time() + seconds
     while time.time() < end:
-        if value := fn(): return value
-        time.sleep(.1)
+        if value := fn():
+            return value
+        time.sleep(0.1)
     raise AssertionError(f"{what} did not happen within {seconds} s; last: {value!r}")
 
 
 def press(locator, *keys):
     "Give an element the focus, press keys, and wait until what they do is painted."
     locator.focus()
-    for key in keys: locator.page.keyboard.press(key)
+    for key in keys:
+        locator.page.keyboard.press(key)
     two_frames(locator.page)
 
 
 def two_frames(page):
     "Wait until what was asked for is painted."
-    page.evaluate("()=>new Promise(done=>requestAnimationFrame(()=>requestAnimationFrame(done)))")
+    page.evaluate(TWO_FRAMES)
 
 
 def picture(locator):
     "What an element looks like: (H, W, 3) uint8."
     two_frames(locator.page)
-    return np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("RGB"))
+    shot = Image.open(io.BytesIO(locator.screenshot()))
+    return np.asarray(shot.convert("RGB"))
 
 
 def differ(a, b, by=8):
     "The share of pixels in which two pictures of one size differ by more than a shade."
     assert a.shape == b.shape, f"pictures of {a.shape} and {b.shape}"
-    return float((np.abs(a.astype(int) - b.astype(int)).max(-1) > by).mean())
+    distance = np.abs(a.astype(int) - b.astype(int)).max(-1)
+    return float((distance > by).mean())
 
 
 def colours(a):
@@ -206,16 +310,23 @@ def colours(a):
     return len(np.unique(a.reshape(-1, 3), axis=0))
 
 
-def must_have_browser(): return os.environ.get("CI", "").lower() == "true"
+def must_have_browser():
+    return os.environ.get("CI", "").lower() == "true"
 
 
 def copy_tutorial(lab, name, shown):
-    "Put a tutorial where it finds the data, with the views of the cells that end with one of `shown` on show."
-    book = nbformat.read(ROOT/"nbs"/"tutorials"/f"{name}.ipynb", 4)
+    "Put a tutorial where it finds the data; cells that end with one of `shown` show their view there."
+    book = nbformat.read(ROOT / "nbs" / "tutorials" / f"{name}.ipynb", 4)
     for cell in book.cells:
-        if cell.cell_type == "code": cell.outputs, cell.execution_count = [], None
-        if cell.cell_type == "code" and cell.source.rstrip().endswith(shown): cell.source = cell.source.rstrip().removesuffix(";")
-    target = lab.root/"nbs"/"tutorials"/f"{name}.ipynb"
-    target.parent.mkdir(parents=True, exist_ok=True); nbformat.write(book, target)
-    if not (lab.root/"data").exists(): (lab.root/"data").symlink_to(ROOT/"data")
+        if cell.cell_type != "code":
+            continue
+        cell.outputs, cell.execution_count = [], None
+        source = cell.source.rstrip()
+        # a semicolon at the end keeps the view out of the notebook in git
+        cell.source = source.removesuffix(";") if source.endswith(shown) else source
+    target = lab.root / "nbs" / "tutorials" / f"{name}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(book, target)
+    if not (lab.root / "data").exists():
+        (lab.root / "data").symlink_to(ROOT / "data")
     return target.relative_to(lab.root).with_suffix("").as_posix()

@@ -1,0 +1,98 @@
+// All parts of the view in their places.
+import { check, choice } from "../front/choice.js";
+import { button, make } from "../front/elements.js";
+import { classControl } from "./classes.js";
+import { csvOf, download } from "./csv.js";
+import { COLOURS } from "./names.js";
+import { timeBar } from "./play.js";
+import { rangeControl } from "./ranges.js";
+import { shownRows } from "./selection.js";
+import { tell } from "./tell.js";
+
+const HELP = "Point at a pixel for its values, click for its neighbours, draw a line around points to " +
+  "select them. After a click the wheel zooms; double-click shows all. Keys: arrows, Enter, + - 0, Escape.";
+
+// The picture, the sheet over it that takes the pointer, and the box of a point's values.
+function buildStage(app) {
+  app.canvas = make("canvas");
+  app.pen = app.canvas.getContext("2d", { willReadFrequently: true });
+  app.over = make("canvas", "dgcl-over");
+  app.over.tabIndex = 0;
+  app.over.setAttribute("role", "application");
+  app.tip = make("div", "dgcl-tip");
+  app.tip.hidden = true;
+  app.stage = make("div", "dgcl-stage", app.canvas, app.over, app.tip);
+  app.count = make("div", "dgcl-count");
+  app.count.setAttribute("role", "status");
+  app.note = make("div", "dgcl-note");
+  app.unknown = make("div", "dgcl-note");
+  app.time = timeBar(app);
+  const head = make("div", "dgcl-bar-row", app.count, app.note);
+  const help = make("div", "dgcl-note dgcl-help", HELP);
+  return make("div", "", head, app.stage, app.time, app.unknown, help);
+}
+
+function colourControl(app) {
+  const { model } = app;
+  const control = choice("Colour by", Object.entries(COLOURS), app.by, (by) => tell(model, "colour_by", by));
+  model.on("change:colour_by", () => {
+    control.set(model.get("colour_by"));
+    app.recolour();
+  });
+  return control;
+}
+
+function rolesControl(app) {
+  const { model } = app;
+  const change = (on) => tell(model, "show_roles", on);
+  const control = check("anchors ○, positives +", model.get("show_roles"), change);
+  model.on("change:show_roles", () => {
+    control.set(model.get("show_roles"));
+    app.draw();
+  });
+  return control;
+}
+
+function dragControl(app) {
+  const ways = [["lasso", "lasso (Shift adds)"], ["move", "move the picture"]];
+  return choice("Dragging", ways, "lasso", (way) => {
+    app.moves = way === "move";
+    app.over.classList.toggle("dgcl-moves", app.moves);
+  });
+}
+
+function buildControls(app) {
+  app.legend = make("div", "dgcl-legend");
+  app.density = rangeControl(app, "density", "Density");
+  app.confidence = rangeControl(app, "confidence", "Confidence");
+  app.classBox = classControl(app);
+  const ghosts = check("hidden points as specks", true, (on) => {
+    app.ghosts = on;
+    app.draw();
+  });
+  const above = [colourControl(app), app.legend, app.density, app.confidence, app.classBox];
+  return make("div", "", ...above, rolesControl(app), ghosts, dragControl(app));
+}
+
+// What is known of the selected points, and of the clicked one.
+function buildSide(app) {
+  app.chosenBox = make("div", "dgcl-box");
+  app.nearBox = make("div", "dgcl-box");
+  app.nearBox.hidden = true;
+  app.clear = button("Clear", () => app.clearAll());
+  app.csv = button("Save CSV", () => {
+    const points = app.points();
+    download(csvOf(app.scene, points, app.rows()), `selection_step_${points.step}.csv`);
+  });
+  const all = button("Select shown", () => app.choose(shownRows(app.points()), false));
+  const buttons = make("div", "dgcl-buttons", all, app.clear, app.csv);
+  return make("div", "dgcl-side", make("div", "", buttons, app.chosenBox), app.nearBox);
+}
+
+export function build(app) {
+  const controls = buildControls(app);
+  const columns = make("div", "dgcl-columns", controls, buildStage(app), buildSide(app));
+  app.strip = make("div", "dgcl-strip");
+  app.strip.hidden = true;
+  app.root.append(columns, app.strip);
+}

@@ -1,0 +1,58 @@
+// What the colours mean.
+import { check } from "../front/choice.js";
+import { scaleCss } from "../front/colours.js";
+import { make } from "../front/elements.js";
+import { RIGHT_WRONG, UNKNOWN } from "../front/palette.js";
+import { scaleOf } from "./paint.js";
+import { colourChip, thousands } from "./words.js";
+
+function classLegend(scene, points, by) {
+  const hasGrey = by === "class" && points.label.includes(scene.ignore);
+  const grey = hasGrey ? " Grey: true class unknown." : "";
+  return [make("span", "dgcl-note", `Colours: see Classes.${grey}`)];
+}
+
+function rightLegend(points) {
+  const line = (rgb, text, right) => {
+    const count = points.right.reduce((sum, value) => sum + (value === right), 0);
+    const name = make("span", "", colourChip(rgb), text);
+    return make("div", "dgcl-name", name, make("span", "dgcl-value", thousands(count)));
+  };
+  return [
+    line(RIGHT_WRONG[0], "pseudo-label right", 1),
+    line(RIGHT_WRONG[1], "pseudo-label wrong", 0),
+    line(UNKNOWN, "true class unknown", -1)
+  ];
+}
+
+// The ends of a scale are quantiles: values lie beyond them.
+function scaleLegend(app, points, by) {
+  const { scene } = app;
+  const bar = make("div", "dgcl-scale");
+  bar.style.background = scaleCss();
+  const [low, high] = scaleOf(scene, points, by);
+  const digits = high - low < 0.1 ? 3 : 2;
+  const texts = [`≤ ${low.toFixed(digits)}`, "cividis", `≥ ${high.toFixed(digits)}`];
+  const parts = [bar, make("div", "dgcl-name", ...texts.map((text) => make("span", "", text)))];
+  if (points[by].some((value) => Number.isNaN(value))) {
+    parts.push(make("div", "dgcl-note", `Grey: ${by} unknown.`));
+  }
+  if (scene.steps.length > 1) {
+    const setScale = (isOne) => {
+      scene.oneScale = isOne;
+      app.recolour();
+    };
+    parts.push(check("one scale for all steps", Boolean(scene.oneScale), setScale));
+  }
+  return parts;
+}
+
+function legendParts(app, points) {
+  const { scene, by } = app;
+  if (by === "class" || by === "pseudo") return classLegend(scene, points, by);
+  return by === "right" ? rightLegend(points) : scaleLegend(app, points, by);
+}
+
+export function showLegend(app) {
+  app.legend.replaceChildren(...legendParts(app, app.points()));
+}

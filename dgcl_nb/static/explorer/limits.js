@@ -1,0 +1,42 @@
+// From where to where values go: the ends of sliders and of the colour scale.
+import { decimals } from "../front/slider.js";
+
+// What is possible.
+export const LIMITS = { density: [-1, 1], confidence: [0, 1] };
+
+// 5, 2 or 1 times a power of ten, so that 60 steps or more span the width.
+export function niceStep(width) {
+  const power = 10 ** Math.floor(Math.log10(width / 60));
+  const factor = [5, 2, 1].find((m) => m * power <= width / 60);
+  return Number((factor * power).toPrecision(1));
+}
+
+// The ends of a slider: round numbers around the values of one step, and around the bounds that are
+// set. Unknown values (NaN) fail both comparisons and are left out.
+export function limitsOf(points, name, range) {
+  let [low, high] = [Infinity, -Infinity];
+  const include = (value) => {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  };
+  for (const value of points[name]) include(value);
+  for (const bound of range || []) {
+    if (!LIMITS[name].includes(bound)) include(bound);
+  }
+  if (low > high) [low, high] = LIMITS[name];
+  const step = niceStep(Math.max(high - low, 0.01));
+  const tidy = (count) => Number((count * step).toFixed(decimals(step)));
+  const first = Math.floor(low / step);
+  const last = Math.max(Math.ceil(high / step), first + 1);
+  return { step, low: tidy(first), high: tidy(last) };
+}
+
+// From where to where the middle 96 % of the known values go: one odd point would take most of a scale.
+export function middleOf(steps, name) {
+  const known = steps.flatMap((points) => [...points[name]].filter((value) => !Number.isNaN(value)));
+  if (!known.length) return [...LIMITS[name]];
+  const sorted = Float32Array.from(known).sort();
+  const quantile = (share) => sorted[Math.round(share * (sorted.length - 1))];
+  const [low, high] = [quantile(0.02), quantile(0.98)];
+  return high > low ? [low, high] : [low, low + 0.01];
+}

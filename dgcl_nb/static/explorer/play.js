@@ -1,0 +1,60 @@
+// The slider of training steps, and a button that plays them.
+import { button, make } from "../front/elements.js";
+import { slider } from "../front/slider.js";
+import { tell } from "./tell.js";
+import { thousands } from "./words.js";
+
+const INTERVAL = 1000; // milliseconds a step
+
+function playButton(app) {
+  const { model } = app;
+  let timer = 0;
+  const isLast = () => app.now + 1 >= app.scene.steps.length;
+  const show = (isPlaying) => {
+    play.textContent = isPlaying ? "❚❚ Pause" : "▶ Play";
+    play.setAttribute("aria-pressed", String(isPlaying));
+  };
+  const stop = () => {
+    clearInterval(timer);
+    timer = 0;
+    show(false);
+  };
+  const next = () => {
+    if (isLast()) stop();
+    else tell(model, "step_index", app.now + 1);
+  };
+  const start = () => {
+    show(true);
+    timer = setInterval(next, INTERVAL);
+    if (isLast()) tell(model, "step_index", 0);
+    else next();
+  };
+  const play = button("▶ Play", () => (timer ? stop() : start()));
+  play.setAttribute("aria-pressed", "false");
+  play.stop = stop;
+  return play;
+}
+
+export function timeBar(app) {
+  const { model } = app;
+  const bar = make("div", "dgcl-time");
+  const play = playButton(app);
+  const last = () => app.scene.steps.length - 1;
+  const format = (index) => {
+    const { steps } = app.scene;
+    return steps[index] ? `${thousands(steps[index].step)} (${index + 1} of ${steps.length})` : "";
+  };
+  const field = slider("Training step", { min: 0, max: last(), step: 1, value: app.now, format }, (index) => {
+    play.stop();
+    tell(model, "step_index", index);
+  });
+  bar.refresh = () => {
+    bar.hidden = last() < 1;
+    bar.style.display = bar.hidden ? "none" : "";
+    field.limits(0, last());
+    field.set(app.now);
+  };
+  bar.stop = play.stop;
+  bar.append(play, field);
+  return bar;
+}

@@ -1,0 +1,83 @@
+// The explorer.
+import { hiDpi, throttle } from "../front/draw.js";
+import { frontRoot } from "../front/elements.js";
+import { makeApp } from "./app.js";
+import { build } from "./build.js";
+import { followModel, showStep } from "./follow.js";
+import { listenToKeys } from "./keys.js";
+import { showLegend } from "./legend.js";
+import { COLOURS } from "./names.js";
+import { tableOf } from "./paint.js";
+import { markAll, paintAll } from "./paint_all.js";
+import { listenToPointer } from "./pointer.js";
+
+// How the view is redrawn: each at most once a frame.
+function addDrawing(app) {
+  app.draw = throttle(() => paintAll(app));
+  app.mark = throttle(() => {
+    if (app.ground) markAll(app); // not before the first drawing
+  });
+  app.again = () => requestAnimationFrame(() => app.draw());
+  app.describe = () => {
+    const { scene, by, model } = app;
+    const { n, step } = app.points();
+    const colour = `coloured by ${COLOURS[by]}`;
+    const what = `Scatter of ${n} pixel features at step ${step}, ${scene.layout} layout, ${colour}.`;
+    app.over.setAttribute("aria-label", `${what} Arrow keys go from point to point.`);
+    app.note.textContent = [`Layout: ${scene.layout}`, model.get("note")].filter(Boolean).join(". ");
+    app.time.refresh();
+  };
+  app.recolour = () => {
+    app.by = app.model.get("colour_by");
+    app.table = tableOf(app.scene, app.by);
+    showLegend(app);
+    app.describe();
+    app.showChosen();
+    app.draw();
+  };
+}
+
+// The picture takes the width that there is.
+function fitSize(app) {
+  const width = Math.max(240, Math.floor(app.stage.clientWidth));
+  const height = Math.round(Math.min(560, Math.max(360, width * 0.78)));
+  if (width === app.width && height === app.height && app.ratio) return;
+  Object.assign(app, { width, height, ratio: hiDpi(app.canvas, width, height) });
+  hiDpi(app.over, width, height);
+  if (app.fitted) app.fitView();
+  app.draw();
+}
+
+// Redraws when the place or JupyterLab's theme changes; returns what ends that.
+function watchPlace(app) {
+  const place = new ResizeObserver(throttle(() => fitSize(app)));
+  const theme = new MutationObserver(() => {
+    app.draw();
+    setTimeout(() => app.recolour(), 400); // the new style sheet comes later
+  });
+  place.observe(app.stage.parentElement);
+  const attributeFilter = ["data-jp-theme-name", "data-jp-theme-light", "class"];
+  theme.observe(document.body, { attributes: true, attributeFilter });
+  return () => {
+    place.disconnect();
+    theme.disconnect();
+  };
+}
+
+export function render({ model, el }) {
+  const root = frontRoot(el, "Feature explorer");
+  root.classList.add("dgcl-explorer");
+  const app = makeApp(model, root);
+  addDrawing(app);
+  build(app);
+  listenToPointer(app);
+  listenToKeys(app);
+  followModel(app);
+  fitSize(app);
+  showStep(app, null, app.now, 0);
+  const unwatch = watchPlace(app);
+  return () => {
+    unwatch();
+    app.time.stop();
+  };
+}

@@ -1,0 +1,69 @@
+// The scene as columns of each step.
+import { typed } from "../front/data.js";
+
+const COLUMN_TYPES = {
+  xy: Float32Array,
+  label: Uint8Array,
+  pseudo: Uint8Array,
+  density: Float32Array,
+  confidence: Float32Array,
+  image: Int16Array,
+  row: Uint16Array,
+  col: Uint16Array,
+  role: Uint8Array
+};
+
+// The part of each column that belongs to `count` points from `first` on.
+function cutColumns(columns, first, count) {
+  const cut = {};
+  for (const [name, values] of columns) {
+    const width = name === "xy" ? 2 : 1;
+    cut[name] = values.subarray(width * first, width * (first + count));
+  }
+  return cut;
+}
+
+// What follows from the columns: the class that filters go by; right (1), wrong (0) or not known (-1);
+// and a number that names the cell, the same in every step (-1: of an image that was not kept).
+function addDerived(points, ignore) {
+  const { label, pseudo, image, row, col } = points;
+  points.kind = label.map((c, i) => (c === ignore ? pseudo[i] : c));
+  points.right = Int8Array.from(label, (c, i) => (c === ignore ? -1 : Number(c === pseudo[i])));
+  points.key = Float64Array.from(image, (m, i) => (m < 0 ? -1 : (m * 65536 + row[i]) * 65536 + col[i]));
+}
+
+// The smallest box around the points of all steps: left, right, bottom, top.
+export function bounds(steps) {
+  let [left, right, bottom, top] = [Infinity, -Infinity, Infinity, -Infinity];
+  for (const { xy, n } of steps) {
+    for (let i = 0; i < n; i++) {
+      const [x, y] = [xy[2 * i], xy[2 * i + 1]];
+      if (x < left) left = x;
+      if (x > right) right = x;
+      if (y < bottom) bottom = y;
+      if (y > top) top = y;
+    }
+  }
+  return left > right ? [0, 1, 0, 1] : [left, right, bottom, top];
+}
+
+// `scene` as Python sends it (make_scene); each of its steps gets the columns of its n points, and
+// `shown`, which the filter writes.
+export function unpack(scene) {
+  const columns = Object.entries(COLUMN_TYPES).map(([name, Type]) => [name, typed(scene[name], Type)]);
+  const near = typed(scene.near, Uint16Array);
+  const cosines = typed(scene.cosines, Int16Array);
+  let first = 0;
+  let firstNear = 0;
+  const steps = scene.steps.map(({ step, n, k }) => {
+    const endNear = firstNear + n * k;
+    const points = { step, n, k, paint: {}, shown: new Uint8Array(n), ...cutColumns(columns, first, n) };
+    points.near = near.subarray(firstNear, endNear);
+    points.cosines = cosines.subarray(firstNear, endNear);
+    addDerived(points, scene.ignore);
+    first += n;
+    firstNear = endNear;
+    return points;
+  });
+  return { ...scene, steps, thumbs: typed(scene.thumbs, Uint8Array), pictures: [], box: bounds(steps) };
+}

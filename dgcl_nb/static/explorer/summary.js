@@ -1,0 +1,55 @@
+// The numbers of the selection, beside those of all points shown.
+import { css } from "../front/colours.js";
+import { make } from "../front/elements.js";
+import { UNKNOWN } from "../front/palette.js";
+import { shownRows, summarise } from "./selection.js";
+import { className, fixed, percent, rowHead, thousands } from "./words.js";
+
+const EMPTY = "Nothing yet. Draw a line around points: their pixels are marked in the images below, " +
+  "and their numbers stand here.";
+
+const LINES = [
+  ["points", (summary) => thousands(summary.n)],
+  ["mean density", (summary) => fixed(summary.density)],
+  ["mean confidence", (summary) => fixed(summary.confidence)],
+  ["pseudo-label right", (summary) => percent(summary.right)]
+];
+
+function comparison(selected, all) {
+  const heads = [make("td"), make("th", "", "selected"), make("th", "", "all shown")];
+  const table = make("table", "dgcl-values dgcl-compare", make("tr", "", ...heads));
+  for (const [name, textOf] of LINES) {
+    const cells = [selected, all].map((summary) => make("td", "", textOf(summary)));
+    table.append(make("tr", "", rowHead(name), ...cells));
+  }
+  return table;
+}
+
+function classBars(scene, { mix, n }) {
+  const bars = make("ul", "dgcl-bars");
+  for (const [c, count] of mix) {
+    const bar = make("span", "dgcl-bar");
+    bar.style.width = `${(100 * count) / mix[0][1]}%`;
+    bar.style.background = css(scene.palette[c] || UNKNOWN);
+    const value = make("span", "dgcl-value", `${thousands(count)} (${percent(count / n)})`);
+    const words = make("span", "dgcl-name", make("span", "", className(scene, c)), value);
+    bars.append(make("li", "", words, make("span", "dgcl-rail", bar)));
+  }
+  return bars;
+}
+
+export function showSummary(app, points) {
+  const { scene, chosenBox } = app;
+  const rows = [...app.selected];
+  const head = make("h4", "", "Selection");
+  app.csv.disabled = !rows.length;
+  app.clear.disabled = !rows.length && app.clicked < 0;
+  if (!rows.length) {
+    chosenBox.replaceChildren(head, make("p", "dgcl-note", EMPTY));
+    return;
+  }
+  const selected = summarise(points, rows);
+  const table = comparison(selected, summarise(points, shownRows(points)));
+  const mixHead = make("p", "dgcl-note", "Class mix:");
+  chosenBox.replaceChildren(head, table, mixHead, classBars(scene, selected));
+}

@@ -1,0 +1,82 @@
+// The heading of the monitor: title, state, buttons, steps taken, facts and problems.
+import { button, frontRoot, make } from "../front/elements.js";
+import { silence } from "./silence.js";
+
+const WORDS = { pause: "Pause", resume: "Resume", stop: "Stop" };
+
+// A button that cannot be pressed now stays focusable: at the keyboard one would else lose the place.
+function makeButtons(ask) {
+  const press = (what, key) => {
+    if (key.getAttribute("aria-disabled") !== "true") ask(what);
+  };
+  const pairs = Object.entries(WORDS).map(([what, word]) => {
+    const key = button(word, () => press(what, key));
+    return [what, key];
+  });
+  return Object.fromEntries(pairs);
+}
+
+function makeParts(root, keys) {
+  const parts = {
+    title: make("span", "dgcl-mon-title"),
+    pill: make("span", "dgcl-mon-state"),
+    buttons: make("div", "dgcl-mon-buttons", ...Object.values(keys)),
+    bar: make("progress", "dgcl-mon-bar"),
+    facts: make("div", "dgcl-mon-facts"),
+    notes: make("div", "dgcl-mon-notes"),
+    silent: make("div", "dgcl-mon-problem")
+  };
+  parts.pill.setAttribute("role", "status");
+  parts.bar.max = 1;
+  parts.bar.setAttribute("aria-label", "steps taken");
+  parts.silent.hidden = true;
+  const line = make("div", "dgcl-mon-line", parts.title, parts.pill, parts.buttons);
+  root.append(line, parts.bar, parts.facts, parts.notes, parts.silent);
+  return parts;
+}
+
+function lines(texts, kind) {
+  return (texts || []).map((text) => make("div", kind, text));
+}
+
+function showHead(parts, keys, head) {
+  parts.title.textContent = head.title || "";
+  parts.pill.textContent = head.text || "";
+  parts.pill.dataset.state = head.state || "";
+  parts.bar.value = head.done || 0;
+  parts.facts.replaceChildren(...(head.facts || []).map((text) => make("span", "", text)));
+  const inactive = lines(head.inactive, "dgcl-note");
+  parts.notes.replaceChildren(...inactive, ...lines(head.problems, "dgcl-mon-problem"));
+  const can = head.buttons || {};
+  parts.buttons.hidden = !Object.keys(can).length;
+  for (const [what, key] of Object.entries(keys)) key.setAttribute("aria-disabled", String(!can[what]));
+}
+
+export function render({ model, el }) {
+  let asked = 0;
+  let last = Date.now();
+  const keys = makeButtons((what) => {
+    asked += 1;
+    model.set("asked", [what, asked]);
+    model.save_changes();
+  });
+  const parts = makeParts(frontRoot(el, "Monitor of a run"), keys);
+  const draw = () => {
+    last = Date.now();
+    parts.silent.hidden = true;
+    showHead(parts, keys, model.get("head"));
+  };
+  const listen = () => {
+    // a page without a kernel expects no news
+    const text = model.isPage ? "" : silence(model.get("head").state, Date.now() - last);
+    parts.silent.hidden = !text;
+    parts.silent.textContent = text;
+  };
+  const timer = setInterval(listen, 1000);
+  model.on("change:head", draw);
+  draw();
+  return () => {
+    clearInterval(timer);
+    model.off("change:head", draw);
+  };
+}

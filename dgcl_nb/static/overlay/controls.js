@@ -1,0 +1,40 @@
+// Image, step, opacity and threshold.
+import { choice } from "../front/choice.js";
+import { button, make } from "../front/elements.js";
+import { slider } from "../front/slider.js";
+import { hider } from "./compose.js";
+import { player } from "./player.js";
+import { shareOf, valueText, wholePercent } from "./shares.js";
+
+function hidingText(state, threshold) {
+  if (state.isOff()) return "nothing is hidden";
+  const { maps } = state;
+  const layer = state.get("threshold_of");
+  const isHidden = hider(maps, state.place(), layer, state.get("threshold"));
+  const value = valueText(maps, layer, threshold);
+  return `below ${value}, ${wholePercent(shareOf(maps, isHidden))} hidden`;
+}
+
+function imageControls(state) {
+  const images = choice("image", [], "", (index) => state.say("image_index", Number(index)));
+  const turn = (by) => () => {
+    const count = state.maps.images.length;
+    state.say("image_index", (state.place().image + by + count) % count);
+  };
+  const buttons = [button("previous", turn(-1)), button("next", turn(1))];
+  return { images, node: make("div", "dgcl-ov-pick", images, ...buttons) };
+}
+
+export function controlsOf(state) {
+  const { images, node } = imageControls(state);
+  const film = player(state);
+  const opacity = { min: 0, max: 1, step: 0.05, value: state.get("alpha") };
+  const alpha = slider("alpha", opacity, (value) => state.say("alpha", value));
+  const kinds = choice("hide pixels by", [], "", state.hideBy);
+  const format = (value) => hidingText(state, value);
+  const limits = { min: 0, max: 1, step: 0.01, value: 0 }; // until the layer's are set
+  const threshold = slider("threshold", { ...limits, format }, (value) => state.say("threshold", value));
+  const above = make("div", "dgcl-ov-bar", node, film.node);
+  const below = make("div", "dgcl-ov-bar", alpha, kinds, threshold);
+  return { images, alpha, kinds, threshold, film, above, below };
+}

@@ -1,0 +1,74 @@
+// What the colours of a layer mean, and how much of the image they cover.
+import { css, scaleCss } from "../front/colours.js";
+import { make } from "../front/elements.js";
+import { RIGHT_WRONG, UNKNOWN } from "../front/palette.js";
+import { UNKNOWN_LEVEL } from "./levels.js";
+import { classReader, droppedReader, isContinuous, levelReader, numPixels, rangeOf } from "./readers.js";
+import { shareOf, valueText, wholePercent } from "./shares.js";
+
+const MOST_CLASSES = 24; // of more, only those that are seen are named
+
+export function colourBox(rgb, text, isHatched = false) {
+  const box = make("span", isHatched ? "dgcl-ov-box dgcl-ov-hatched" : "dgcl-ov-box");
+  if (rgb) box.style.backgroundColor = css(rgb);
+  return make("span", "dgcl-ov-chip", box, text);
+}
+
+function scaleLegend(maps, place, layer) {
+  const [low, high] = rangeOf(maps, layer).map((value) => valueText(maps, layer, value));
+  const levelOf = levelReader(maps, place, layer);
+  const unknown = shareOf(maps, (pixel) => levelOf(pixel) === UNKNOWN_LEVEL);
+  const bar = make("span", "dgcl-ov-scale");
+  bar.style.background = scaleCss();
+  const parts = [make("span", "dgcl-ov-chip dgcl-ov-wide", low, bar, high)];
+  if (unknown > 0) {
+    const text = `unknown, ${wholePercent(unknown)}: nothing to compare with yet`;
+    parts.push(colourBox(UNKNOWN, text));
+  }
+  return parts;
+}
+
+function classesSeen(maps, place, layer) {
+  const said = classReader(maps, place, layer);
+  const seen = new Set();
+  for (let pixel = 0; pixel < numPixels(maps); pixel++) seen.add(said(pixel));
+  return seen;
+}
+
+function classLegend(maps, place, layer) {
+  const seen = classesSeen(maps, place, layer);
+  const names = maps.class_names;
+  const parts = names.map((name, c) => colourBox(maps.palette[c], name));
+  const named = parts.filter((_, c) => names.length <= MOST_CLASSES || seen.has(c));
+  if (seen.has(maps.ignore_index)) named.push(colourBox(UNKNOWN, "unknown"));
+  if (layer === "pseudo_label") {
+    const share = wholePercent(shareOf(maps, droppedReader(maps, place)));
+    named.push(colourBox(null, `dropped by the filter, ${share}`, true));
+  }
+  return named;
+}
+
+function rightLegend(maps, place) {
+  const truth = classReader(maps, place, "target");
+  const said = classReader(maps, place, "prediction");
+  const unknown = shareOf(maps, (pixel) => truth(pixel) === maps.ignore_index);
+  const right = shareOf(maps, (pixel) => truth(pixel) === said(pixel));
+  const wrong = 1 - right - unknown;
+  const parts = [
+    colourBox(RIGHT_WRONG[0], `right, ${wholePercent(right)}`),
+    colourBox(RIGHT_WRONG[1], `wrong, ${wholePercent(wrong)}`)
+  ];
+  if (unknown > 0) parts.push(colourBox(UNKNOWN, `unknown, ${wholePercent(unknown)}`));
+  return parts;
+}
+
+export function legend(maps, place, layer) {
+  if (layer === "image") {
+    const { height, width, rows, columns } = maps;
+    const text = `${height} × ${width} pixels, density in ${rows} × ${columns} cells`;
+    return [make("span", "dgcl-note", text)];
+  }
+  if (isContinuous(layer)) return scaleLegend(maps, place, layer);
+  if (layer === "right_wrong") return rightLegend(maps, place);
+  return classLegend(maps, place, layer);
+}

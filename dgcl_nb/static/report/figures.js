@@ -1,0 +1,30 @@
+// The figures of a page: each is drawn from the description that lies in it, in the inks of a theme.
+
+const CONFIG = {
+  displaylogo: false,
+  responsive: true,
+  modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "toImage"]
+};
+
+// A figure's layout in a theme. Its width is left out: a figure in a page is as wide as its place.
+export function fitted(layout, template) {
+  const result = { ...layout, template, autosize: true, paper_bgcolor: "rgba(0,0,0,0)" };
+  result["font.family"] = "system-ui, sans-serif";
+  delete result.width;
+  return result;
+}
+
+// A promise that all figures are drawn.
+export function drawFigures(plotly, figures, template) {
+  const drawings = figures.map((figure) => {
+    const { data, layout } = JSON.parse(figure.querySelector("script").textContent);
+    return plotly.react(figure.querySelector(".canvas"), data, fitted(layout, template), CONFIG);
+  });
+  return Promise.all(drawings);
+}
+
+// A sentence in place of each figure.
+export function sayWhyNot(figures, error) {
+  const why = `This figure could not be drawn: ${error.message}. A browser of 2023 or later can.`;
+  for (const figure of figures) figure.querySelector(".canvas").textContent = why;
+}

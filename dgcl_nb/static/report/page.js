@@ -1,0 +1,42 @@
+// What a report does by itself: it unpacks plotly, draws, follows the system's theme, and unfolds for paper.
+import { drawFigures, sayWhyNot } from "./figures.js";
+import { unpack } from "./unpack.js";
+
+async function loadPlotly() {
+  const code = document.createElement("script");
+  code.textContent = await unpack(document.getElementById("plotly").textContent);
+  document.head.append(code);
+}
+
+// `themes` are plotly templates named "light" and "dark"; on paper figures are always light.
+async function showFigures(figures, themes, dark) {
+  await loadPlotly();
+  const draw = (theme) => drawFigures(window.Plotly, figures, themes[theme]);
+  const drawOnScreen = () => draw(dark.matches ? "dark" : "light");
+  await drawOnScreen();
+  dark.addEventListener("change", drawOnScreen);
+  window.addEventListener("beforeprint", () => draw("light"));
+  window.addEventListener("afterprint", drawOnScreen);
+}
+
+function unfoldAll() {
+  for (const part of document.querySelectorAll("details")) part.open = true;
+}
+
+// Sets data-ready on the page when all is drawn.
+export async function startPage(themes) {
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const figures = [...document.querySelectorAll("figure.plot")];
+  window.addEventListener("beforeprint", unfoldAll);
+  // the fronts draw anew when this attribute changes, as they do when JupyterLab changes its theme
+  dark.addEventListener("change", () => {
+    document.body.dataset.jpThemeName = dark.matches ? "dark" : "light";
+  });
+  try {
+    if (figures.length) await showFigures(figures, themes, dark);
+    document.documentElement.dataset.ready = "";
+  } catch (error) {
+    sayWhyNot(figures, error);
+    throw error;
+  }
+}

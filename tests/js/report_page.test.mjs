@@ -1,0 +1,56 @@
+// What the page of a report does by itself, as far as no browser is needed.
+import assert from "node:assert/strict";
+import test from "node:test";
+import { gzipSync } from "node:zlib";
+import { drawFigures, fitted, sayWhyNot } from "../../dgcl_nb/static/report/figures.js";
+import { unpack } from "../../dgcl_nb/static/report/unpack.js";
+
+// A figure of a page: its description, and the place where it is drawn.
+function makeFigure(description) {
+  const canvas = { textContent: "" };
+  const parts = { script: { textContent: JSON.stringify(description) }, ".canvas": canvas };
+  return { canvas, querySelector: (name) => parts[name] };
+}
+
+test("unpack: gives back what was packed, whatever its letters", async () => {
+  for (const text of ["", "const a = 1;\n", "größer ≥ 0 ✓", "x".repeat(100_000)]) {
+    const packed = gzipSync(Buffer.from(text)).toString("base64");
+    assert.equal(await unpack(`\n${packed}\n`), text);
+  }
+});
+
+test("unpack: refuses what is no gzip", async () => {
+  await assert.rejects(unpack(Buffer.from("no gzip at all").toString("base64")));
+});
+
+test("fitted: takes the theme, loses its width, and leaves the description alone", () => {
+  const layout = { width: 900, height: 420, title: { text: "a" } };
+  const shown = fitted(layout, "dark ink");
+  assert.equal("width" in shown, false);
+  assert.deepEqual([shown.height, shown.title.text, shown.template], [420, "a", "dark ink"]);
+  assert.equal(shown.autosize, true);
+  assert.equal(layout.width, 900);
+});
+
+test("drawFigures: each figure is drawn once, in its own place", async () => {
+  const figures = [1, 2].map((y) => makeFigure({ data: [{ y: [y] }], layout: { width: y } }));
+  const calls = [];
+  const plotly = {
+    react: async (...given) => {
+      calls.push(given);
+    }
+  };
+  await drawFigures(plotly, figures, "ink");
+  assert.deepEqual(calls.map(([canvas]) => canvas), figures.map((figure) => figure.canvas));
+  assert.deepEqual(calls.map(([, data]) => data[0].y[0]), [1, 2]);
+  assert.deepEqual(calls.map(([, , layout]) => layout.template), ["ink", "ink"]);
+  assert.equal(calls[0][3].responsive, true);
+});
+
+test("sayWhyNot: a sentence in place of each figure", () => {
+  const figures = [makeFigure({}), makeFigure({})];
+  sayWhyNot(figures, new Error("no such thing"));
+  for (const { canvas } of figures) {
+    assert.match(canvas.textContent, /could not be drawn: no such thing\. A browser of 2023 or later can/);
+  }
+});
