@@ -129,6 +129,18 @@ def test_files__join_alone(name):
     join_modules(name)
 
 
+def test_files__are_in_the_wheel(monkeypatch):
+    from setuptools import Distribution
+    from setuptools.config.pyprojecttoml import apply_configuration
+
+    monkeypatch.chdir(ROOT)
+    project = apply_configuration(Distribution({"script_name": "setup.py"}), "pyproject.toml")
+    build = project.get_command_obj("build_py")
+    build.ensure_finalized()
+    built = {f"{folder}/{name}" for _, folder, _, names in build.data_files for name in names}
+    assert {f"dgcl_nb/static/{name}" for name in static_names()} <= built
+
+
 def shown_in_lessons():
     "{file: what the saved output of its show_source says} of all notebooks."
     shown = {}
