@@ -26,7 +26,9 @@ test: $(STAMP)
 	@$(IN_VENV); red=; \
 	echo "== sync gate"; python tests/sync_gate.py || red="$$red sync"; \
 	echo "== notebooks"; OMP_NUM_THREADS=1 MPLBACKEND=Agg nbdev-test --n-workers 2 --timing --flags "$(NB_FLAGS)" || red="$$red notebooks"; \
-	echo "== ruff"; ruff check nbs tests || red="$$red ruff"; \
+	echo "== ruff"; ruff check nbs tests results || red="$$red ruff"; \
+	echo "== format"; ruff format --check nbs tests results || red="$$red format"; \
+	echo "== names"; ruff check --isolated --select F821 dgcl_nb || red="$$red names"; \
 	echo "== eslint"; bash tests/js/lint.sh || red="$$red eslint"; \
 	echo "== pytest"; DGCL_NB_RED="$$red" OMP_NUM_THREADS=1 python -m pytest -m "$(MARKS)" --durations=10 || red="$$red pytest"; \
 	test -z "$$red"

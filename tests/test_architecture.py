@@ -1,4 +1,4 @@
-"""Who may know whom: import lines against the table of families, and the index against the rooms there are."""
+"""Who may know whom: import lines against the table of families; the index against the rooms there are."""
 
 import ast
 import json
@@ -45,7 +45,7 @@ MAY_IMPORT = dict(
 # Rooms that a family may import one by one: what a viewer reads, and what its demonstration is made of.
 SINGLE_ROOMS = dict(looking="snapshots metrics density data.splits data.digits")
 # In these families no room knows another, but for those that may know all (True) or are known by all (False).
-SEPARATE = dict(parts={"cells": True}, methods={"methods.protocol": False})
+SEPARATE = dict(parts={"cells": True, "contrast": True}, methods={"methods.protocol": False})
 
 
 def place_of(notebook):
@@ -223,7 +223,7 @@ def test_faults__are_found(room, source, message):
         ("core", "import torch.nn as nn\nfrom dgcl_nb import __version__"),
         (
             "methods.dgcl",
-            "from .protocol import Method\nfrom ..density import multi_scale_density\nfrom dgcl_nb.bank import MemoryBank",
+            "from .protocol import Method\nfrom ..density import unit_rows\nfrom dgcl_nb.bank import MemoryBank",
         ),
         ("cells", "from .density import multi_scale_density\nfrom .bank import MemoryBank"),
         ("config", "from .methods.dgcl import DGCLConfig\nfrom .snapshots import Snapshot"),

@@ -13,7 +13,7 @@ from dgcl_nb.checkpoints import checkpoints_of, load_checkpoint, save_checkpoint
 from dgcl_nb.core import InputError
 from dgcl_nb.run_folder import RunFolder, is_whole, read_torch, write_torch
 from dgcl_nb.engine import Stopped, fit, start_training
-from dgcl_nb.methods.protocol import Losses, Method, SupervisedConfig, add_supervised
+from dgcl_nb.methods.protocol import Losses, Method, SupConfig, supervised
 from dgcl_nb.processes import Control
 from dgcl_nb.training import Callback, batches_of, next_step
 from dgcl_nb.views import Views
@@ -55,7 +55,7 @@ class Pair(Method):
 def small(monkeypatch):
     "The toy and a pair are methods like any other; val has 12 images."
     monkeypatch.setattr(config, "METHODS", dict(config.METHODS))
-    register_toy(config.METHODS)
+    register_toys()
     config.METHODS["pair"] = (Pair, SupervisedConfig)
     monkeypatch.setattr(engine, "build_data", few_images)
 

@@ -16,12 +16,11 @@ import torch
 from helpers import (
     ROOT,
     Toy,
-    ToyConfig,
     clean_environment,
     equal_states,
     few_images,
     metrics_of,
-    register_toy,
+    register_toys,
     start_child,
     state_of,
     tiny_args,
@@ -36,7 +35,7 @@ from dgcl_nb.checkpoints import checkpoints_of, load_checkpoint, save_checkpoint
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.run_folder import RunFolder, is_whole, read_lines, read_torch, write_torch
 from dgcl_nb.engine import Stopped, fit, start_training
-from dgcl_nb.methods.protocol import Losses, Method, SupervisedConfig, add_supervised
+from dgcl_nb.methods.protocol import Losses, Method, SupConfig, supervised
 from dgcl_nb.optim import OptimConfig
 from dgcl_nb.trained import open_trained
 from dgcl_nb.processes import Control
@@ -51,7 +50,7 @@ METHODS = ["supervised", "self_training", "dgcl", "toy"]
 def small(monkeypatch):
     "The toy is a method like any other; val has 12 images."
     monkeypatch.setattr(config, "METHODS", dict(config.METHODS))
-    register_toy(config.METHODS)
+    register_toys()
     monkeypatch.setattr(engine, "build_data", few_images)
 
 
@@ -128,7 +127,7 @@ def test_toy__a_phase_moves_its_own_network_only(out, tmp_path, monkeypatch):
             self.one.requires_grad_(phase == "first")
             return super().forward(batch, progress, phase)
 
-    monkeypatch.setitem(config.METHODS, "detached", (Detached, ToyConfig))
+    monkeypatch.setitem(config.METHODS, "detached", Detached)
     t, take = start(out)
     take(3)
     other, take_other = start(tmp_path / "other", "detached")
@@ -153,7 +152,7 @@ class OwnWays(Toy):
 
 
 def test_optim_config__a_phase_may_have_its_own(out, tmp_path, monkeypatch):
-    monkeypatch.setitem(config.METHODS, "own_ways", (OwnWays, ToyConfig))
+    monkeypatch.setitem(config.METHODS, "own_ways", (OwnWays))
     t, take = start(out, "own_ways")
     plain, take_plain = start(tmp_path / "plain")
     start_of_two = [p.clone() for p in t.method.two.parameters()]
@@ -592,19 +591,20 @@ def test_fit_async__pause_resume_stop(out):
 class Plain(Method):
     "Batch statistics and dropout off, so that a batch's gradient is the mean of its halves'."
 
+    settings = dict(sup=SupConfig)
     needs_unlabelled = False
     views = Views(strong=0, cutmix=False)
 
-    def __init__(self, build_network, num_classes, cfg, view_cfg):
-        super().__init__(build_network, num_classes, cfg, view_cfg)
-        self.student = build_network()
+    def __init__(self, make_network, num_classes, cfg):
+        super().__init__(make_network, num_classes, cfg)
+        self.student = make_network()
 
     def train(self, mode=True):
         return super().train(False)
 
     def forward(self, batch, progress, phase="main"):
         losses = Losses()
-        add_supervised(losses, self.student(batch.images_l), batch.targets_l, self.cfg)
+        supervised(losses, self.student(batch.images_l), batch.targets_l, self.cfg.sup)
         return losses
 
     def after_step(self, batch, progress):
@@ -627,7 +627,7 @@ def distance(a, b):
 
 
 def test_accumulate__two_halves_are_one_batch(tmp_path, monkeypatch):
-    monkeypatch.setitem(config.METHODS, "plain", (Plain, SupervisedConfig))
+    monkeypatch.setitem(config.METHODS, "plain", Plain)
     whole, take_whole = start(tmp_path / "whole", "plain", batch__labelled=4, **PLAIN)
     halves, take_halves = start(tmp_path / "halves", "plain", batch__labelled=2, optim__accumulate=2, **PLAIN)
     take_whole(3)
@@ -717,10 +717,11 @@ def test_fit__non_finite_loss_names_the_term_and_saves_the_batch(out, monkeypatc
         def forward(self, batch, progress, phase="main"):
             losses = super().forward(batch, progress, phase)
             if phase == "second" and progress.step == 5:
-                losses.add("loss_bank", losses.terms["loss_bank"][0] * float("nan"))
+                value, weight = losses.terms.pop("loss_bank")
+                losses.add("loss_bank", value * float("nan"), weight)
             return losses
 
-    monkeypatch.setitem(config.METHODS, "toy", (Sick, ToyConfig))
+    monkeypatch.setitem(config.METHODS, "toy", Sick)
     said = "step 5: loss_bank is not finite .* the batch is saved in .*nonfinite_step_0000005"
     with pytest.raises(NonFiniteLoss, match=said):
         train(out)
@@ -728,7 +729,7 @@ def test_fit__non_finite_loss_names_the_term_and_saves_the_batch(out, monkeypatc
     assert saved["step"] == 5 and len(saved["batch"]["ids_u"]) == 2
     assert saved["batch"]["images_l"].shape == (2, 3, 48, 48)
     assert state_of(out)["step"] == 4, "the checkpoint before stays"
-    monkeypatch.setitem(config.METHODS, "toy", (Toy, ToyConfig))
+    monkeypatch.setitem(config.METHODS, "toy", Toy)
     assert train(out, resume=True)["steps"] == 8
 
 

@@ -16,12 +16,11 @@ import pytest
 import torch
 from helpers import (
     Toy,
-    ToyConfig,
     clean_environment,
     equal_states,
     few_images,
     metrics_of,
-    register_toy,
+    register_toys,
     start_child,
     start_ranks,
     state_of,
@@ -38,7 +37,7 @@ from dgcl_nb.checkpoints import checkpoints_of
 from dgcl_nb.core import gather_rows
 from dgcl_nb.run_folder import RunFolder, is_whole, read_torch
 from dgcl_nb.engine import Stopped, fit
-from dgcl_nb.methods.protocol import Losses, Method, SupervisedConfig, add_supervised
+from dgcl_nb.methods.protocol import Losses, Method, SupConfig, supervised
 from dgcl_nb.processes import Control, average_running_statistics, make_accelerator, share_statistics
 from dgcl_nb.views import Views
 
@@ -57,25 +56,26 @@ PLAIN = dict(
 class Plain(Method):
     "Batch statistics and dropout off, so that a batch's gradient is the mean of its shards'."
 
+    settings = dict(sup=SupConfig)
     needs_unlabelled = False
     views = Views(strong=0, cutmix=False)
 
-    def __init__(self, build_network, num_classes, cfg, view_cfg):
-        super().__init__(build_network, num_classes, cfg, view_cfg)
-        self.student = build_network()
+    def __init__(self, make_network, num_classes, cfg):
+        super().__init__(make_network, num_classes, cfg)
+        self.student = make_network()
 
     def train(self, mode=True):
         return super().train(False)
 
     def forward(self, batch, progress, phase="main"):
         losses = Losses()
-        add_supervised(losses, self.student(batch.images_l), batch.targets_l, self.cfg)
+        supervised(losses, self.student(batch.images_l), batch.targets_l, self.cfg.sup)
         return losses
 
 
 def register():
-    register_toy()
-    config.METHODS["plain"] = (Plain, SupervisedConfig)
+    register_toys()
+    config.METHODS["plain"] = Plain
     engine.build_data = few_images
 
 
@@ -334,12 +334,13 @@ class SickOnRankOne(Toy):
     def forward(self, batch, progress, phase="main"):
         losses = super().forward(batch, progress, phase)
         if phase == "second" and progress.step == 5 and os.environ["RANK"] == "1":
-            losses.add("loss_bank", losses.terms["loss_bank"][0] * float("nan"))
+            value, weight = losses.terms.pop("loss_bank")
+            losses.add("loss_bank", value * float("nan"), weight)
         return losses
 
 
 def sick(out):
-    config.METHODS["toy"] = (SickOnRankOne, ToyConfig)
+    config.METHODS["toy"] = SickOnRankOne
     command(out)
 
 
@@ -458,9 +459,9 @@ def test_torchrun__trains_and_ends_well(tmp_path):
 
 DIES_ONCE = """
 import os, signal, sys
-from helpers import register_toy
+from helpers import register_toys
 from dgcl_nb import train, training
-register_toy()
+register_toys()
 step, first = training.training_step, os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
 def dying(t, batches):
     if t.step == 13 and os.environ["RANK"] == "1" and first:
