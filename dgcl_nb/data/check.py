@@ -112,7 +112,7 @@ def inspect_all(
 ) -> None:
     "Read all these images and masks; sizes, class frequencies and faults go to `health`."
     everything = {*found.image_of.values(), *found.mask_of.values()}
-    gone = {path for path in everything if not path.exists()}
+    gone = {path for path in everything if not path.exists()}  # a link whose file was moved
     for path in sorted(gone, key=str):
         health.bad.append(f"{path} leads nowhere; restore the file that this link names")
     image_of = {name: path for name, path in found.image_of.items() if path not in gone}
@@ -136,6 +136,7 @@ def _inspect_list(health: Health, found: Found, path: Path, ids: Sequence[str]) 
     family = known_family(ids) or "not a published list"
     health.there.append(f"{path.relative_to(health.root)}: {len(ids)} images, {family}")
     needed = dict(image=found.image_of, mask=found.mask_of)
+    # a list is known by its file's name, as published ones are called in many ways
     if path.name.startswith("unlab") or "unlabel" in path.name:
         needed.pop("mask")
     for kind, known in needed.items():

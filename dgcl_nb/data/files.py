@@ -183,7 +183,7 @@ def class_sets(
     "Which classes each image shows; masks are read the first time only."
 
     def classes_of(name: str) -> list[int]:
-        pixels = np.bincount(files.read_target(name).ravel(), minlength=256)
+        pixels = np.bincount(files.read_target(name).ravel(), minlength=256)  # the last one is ignored
         return np.flatnonzero(pixels[: files.num_classes]).tolist()
 
     path = _class_sets_path(files, root)
@@ -202,6 +202,7 @@ def draw_labelled(
     root: str | Path,  # of the data set
 ) -> list[str]:  # labelled ids; fewer are a prefix of more
     "Choose labelled images: seeded, nested, class-balanced, and the same wherever the files lie."
+    # sorted, since file systems give names in any order, and the draw must not depend on it
     ids = sorted(set(found.masked) & set(ids))
     num, seed = draw
     if not ids:
@@ -264,6 +265,7 @@ def assemble(
                 f"name a list with data.{kind}, or add masks"
             )
     check_disjoint(lists["labelled"], lists["unlabelled"], allow_overlap, lists["val"])
+    # unlabelled images keep masks that are there, for diagnostics, and need none
     sets = {kind: found.files(ids, need_masks=kind != "unlabelled") for kind, ids in lists.items()}
     return SegData(
         name=name,

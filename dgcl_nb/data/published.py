@@ -94,7 +94,7 @@ def _name_and_number(family: str | None) -> tuple[str, str]:
 
 # %% ../../nbs/data/01_published.ipynb #d1a00012
 NUM_FINE = 1464
-"Images of PASCAL VOC's own training list, with fine masks; the other 9118 of the 10582 have SBD's coarser ones."
+"Images of PASCAL VOC's own training list, with fine masks; the other 9118 of 10582 have SBD's coarser ones."
 _CLASSIC = "VOC classic, labelled (U2PL, CPS pseudoseg, UniMatch)"
 _CLASSIC_U2PL = "VOC classic, labelled (U2PL, UniMatch)"
 _CLASSIC_CPS = "VOC classic, labelled (CPS pseudoseg)"
@@ -169,6 +169,7 @@ def family_note(
     fine = num_fine(family)
     quality = "" if fine is None else _note_on_quality(fine, number)
     said = [note for note in (quality, _note_on_rival(name, number)) if note]
+    # without a sentence the family may have no short name
     return f"{_SHORT[name]} {number}: {'; '.join(said)}" if said else ""
 
 # %% ../../nbs/data/01_published.ipynb #8cece3cd
@@ -220,6 +221,7 @@ def _odd_pair(labelled: str | None, unlabelled: str | None) -> str:
         return ""
     if not unlabelled.startswith(("VOC", "Cityscapes")):
         return ""
+    # everything is unlabelled, the labelled images among it: no pair, but a convention that has a name
     if unlabelled.startswith("VOC train_aug"):
         return (
             "all 10582 images are unlabelled, the labelled ones among them: PseudoSeg's convention, "
@@ -269,7 +271,7 @@ def _relation(a: str, ids: Sequence[str], b: str, others: Sequence[str]) -> str:
         how = f"{b} is nested in {a}"
     else:
         how = "not nested"
-    named = f" ({', '.join(shared)})" if len(shared) < 4 else ""
+    named = f" ({', '.join(shared)})" if len(shared) < 4 else ""  # a leak of one image should be seen
     return f"{a}, {b}: {len(shared)} in common{named}, {how}"
 
 # %% ../../nbs/data/01_published.ipynb #987b1ee0
@@ -302,6 +304,7 @@ def compare_lists(
     families = {name: facts["family"] for name, facts in report.items()}
     report["pairs"] = [_relation(a, lists[a], b, lists[b]) for a, b in combinations(lists, 2)]
     said = [*map(family_note, families.values()), *_notes_on_pair(lists, families)]
+    # each sentence once, in this order, though two lists may ask for the same
     report["notes"] = [note for note in dict.fromkeys(said) if note]
     return report
 

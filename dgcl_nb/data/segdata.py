@@ -29,6 +29,7 @@ def background_class(
         return by_itself
     if said == "none":
         return None
+    # numbers go before names: the digits' classes are called by numbers, which are not their own
     if said.isdecimal() and int(said) < len(class_names):
         return int(said)
     if said in class_names:

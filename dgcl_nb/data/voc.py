@@ -92,7 +92,7 @@ def find_voc(
     image_of = by_id(folder / "JPEGImages", (".jpg",), faults=faults)
     mask_of, has_sbd = _find_masks(folder)
     val_list = _own_list(root, "val.txt")
-    val = read_list(val_list) if val_list.exists() else []
+    val = read_list(val_list) if val_list.exists() else []  # `check` says that it is missing
     train = without([name for name in image_of if name in mask_of], val)
     fine = {name for name, path in mask_of.items() if path.parent.name == _FINE_MASKS}
     note = _note_on_merger(train) if has_sbd else ""
@@ -148,7 +148,7 @@ def download_voc(
     folder = root / "VOCdevkit" / "VOC2012"
     steps = {"VOC 2012": (folder / "JPEGImages", _fetch_voc), "SBD": (folder / "SBD" / "cls", _fetch_sbd)}
     for name, (place, fetch) in steps.items():
-        if place.is_dir():
+        if place.is_dir():  # both archives are large: what is there is not fetched again
             log.info("%s is there: %s", name, place)
             continue
         try:
@@ -172,7 +172,7 @@ def _is_voc(root: Path) -> bool:
 
 def _remarks(found: Found) -> dict[str, list[str]]:
     "Whether SBD is there, and whole."
-    if set(found.train) <= set(found.fine):
+    if set(found.train) <= set(found.fine):  # VOC alone
         with_it = f"with it, VOC has {NUM_TRAIN_AUG} training images (python -m dgcl_nb.data download)"
         return dict(missing=list(found.notes), notes=[f"SBD is not there; {with_it}"])
     if found.notes:
