@@ -130,7 +130,6 @@ class Run:
     def sup_only_steps(self) -> int:
         return round(self.loop.sup_only_fraction * self.steps)
 
-
 # %% ../nbs/64_config.ipynb #143434f5
 @functools.cache
 def run_class(

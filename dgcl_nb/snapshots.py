@@ -274,7 +274,8 @@ def fit_budget(
         snap = shrink_probes(snap, PROBE_SHARE * max_bytes / maps)
         maps = len(to_bytes(keep_pixels(snap, 0)))
     data = to_bytes(snap)
-    most = int(np.bincount(best_known(snap.pixel_class, snap.pixel_pseudo), minlength=1).max())
+    kind = best_known(snap.pixel_class, snap.pixel_pseudo)
+    most = int(np.bincount(kind, minlength=1).max())
     while len(data) > max_bytes and most > 0:
         share = SAFETY * (max_bytes - maps) / (len(data) - maps)  # of the cells, if all are of one size
         most = min(most - 1, max(0, int(most * share)))

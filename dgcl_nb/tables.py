@@ -66,6 +66,7 @@ class Column:
     heading: str
     digits: int  # behind the point
     scale: float = 1.0  # what values are multiplied by
+    is_optional: bool = False  # left out of a table in which no run knows it
 
 
 COLUMNS = (
@@ -75,6 +76,7 @@ COLUMNS = (
     Column("davies_bouldin", "DB", 2),
     Column("seconds_per_step", "ms/step", 0, 1e3),
     Column("peak_rss_mb", "peak MiB", 0),
+    Column("peak_gpu_mb", "GPU MiB", 0, is_optional=True),
 )
 "The columns of the table behind those of the mIoU."
 
@@ -212,13 +214,14 @@ def main_table(
 ) -> str:
     "One line a row: mean ± sample standard deviation over seeds."
     others = other_networks(table)
-    headings = [f"mIoU {name}" for name in others] + [c.heading for c in COLUMNS]
+    columns = [c for c in COLUMNS if not c.is_optional or any(row.spread(c.key).known for row in table)]
+    headings = [f"mIoU {name}" for name in others] + [c.heading for c in columns]
     lines = []
     for row in table:
         cells = [row.row.label, str(len(row.results)), row.predictor]
         cells.append(row.spread("miou").show())
         cells += [row.networks.get(name, Spread(())).show() for name in others]
-        for c in COLUMNS:
+        for c in columns:
             mark = "*" if c.key == "seconds_per_step" and row.row.label in crowded else ""
             cells.append(row.spread(c.key).show(c.digits, c.scale) + mark)
         lines.append(cells)
@@ -259,7 +262,7 @@ LEGEND = """Mean ± sample standard deviation over n seeds. Scores are on val. m
 step: of the predictor, and of every other network that was scored; *best* is the predictor's best evaluation,
 selected on val and so an upper bound. Silhouette, CH and DB (Calinski-Harabasz, Davies-Bouldin) are of the
 predictor's features: higher, higher, lower is better. ms/step is the median step, peak MiB the memory of
-process and workers."""
+process and workers, GPU MiB that of the device."""
 LEGEND_DIFFERENCES = """Paired differences: mean ± standard deviation over the seeds that both have, and how
 many of them agree in sign. mIoU is the predictor's."""
 CROWDED = "\\* timed with several runs at a time: not the speed on an idle machine."

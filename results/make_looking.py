@@ -39,7 +39,7 @@ def save_small(png: bytes, path: Path) -> None:
 
 
 def explorer(page: Page) -> bytes:
-    "The features of the last step; the denser ones are hidden, and of the sparse ones one with a wrong pseudo-label is clicked."
+    "The last step's features, the denser ones hidden; of the sparse ones one with a wrong label is clicked."
     view = page.locator(".explorer-view")
     upper = view.locator("input[type=range][data-bound=high]").first
     low, high = (float(upper.get_attribute(name)) for name in ("min", "max"))

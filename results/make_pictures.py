@@ -19,9 +19,11 @@ def picture(baseline: str, dgcl: str, path: Path) -> None:
     "One column a scene: image, truth, two predictions, density."
     old, new = load_snapshot(baseline), load_snapshot(dgcl)
     assert old.image_id == new.image_id, "the two runs show different images"
-    colour = lambda labels: (
-        new.palette[labels.clip(max=len(new.palette) - 1)] * (labels != IGNORE_INDEX)[..., None]
-    )
+
+    def colour(labels):
+        colours = new.palette[labels.clip(max=len(new.palette) - 1)]
+        return colours * (labels != IGNORE_INDEX)[..., None]
+
     rows = {
         "image": new.image,
         "truth": colour(new.target),

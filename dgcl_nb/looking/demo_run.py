@@ -309,7 +309,7 @@ def _demo_timing(step: int, steps: int, method: str) -> dict:  # a line of timin
     is_supervised = step <= DEMO_START * steps or not DEMO_METHODS[method].has_pseudo_labels
     speed = 0.06 if is_supervised else 0.12
     timing = dict(step=step, seconds_per_step=speed, images_per_second=16 / speed)
-    return timing | dict(seconds=12 + step * speed, peak_rss_mb=1500.0)
+    return timing | dict(seconds=12 + step * speed, peak_rss_mb=1500.0, peak_gpu_mb=None)
 
 
 def _demo_result(last: dict, method: str, seed: int, seconds: float) -> dict:  # result.json
@@ -329,6 +329,7 @@ def _demo_result(last: dict, method: str, seed: int, seconds: float) -> dict:  #
         seconds=seconds,
         seconds_per_step=seconds / steps,
         peak_rss_mb=1500.0,
+        peak_gpu_mb=None,
         predictor=predictor,
         miou={name: last[f"miou_{name}"] for name in iou},
         miou_student=last.get("miou_student"),
