@@ -1,6 +1,7 @@
 # make train      train the default preset; ARGS="--steps 20 --method supervised" adds settings
-# make test       all gates: sync, notebooks, ruff, pytest (its summary comes last); any red one fails
+# make test       all gates: sync, notebooks, ruff, eslint, pytest (its summary comes last); any red one fails
 # make test-all   the same, with the slow cells and the slow tests
+# make lint-js    eslint over dgcl_nb/static, where node and npm are installed
 # make lab        JupyterLab on the notebooks
 # make export     clean the notebooks and write dgcl_nb/ anew from them
 # make bench      the timings in tests/bench/
@@ -15,7 +16,7 @@ NB_FLAGS :=
 MARKS := not slow and not bench
 ARGS :=
 
-.PHONY: train test test-all lab export bench setup
+.PHONY: train test test-all lint-js lab export bench setup
 .DEFAULT_GOAL := test
 
 train: $(STAMP)
@@ -28,11 +29,15 @@ test: $(STAMP)
 	echo "== ruff"; ruff check nbs tests results || red="$$red ruff"; \
 	echo "== format"; ruff format --check nbs tests results || red="$$red format"; \
 	echo "== names"; ruff check --isolated --select F821 dgcl_nb || red="$$red names"; \
+	echo "== eslint"; bash tests/js/lint.sh || red="$$red eslint"; \
 	echo "== pytest"; DGCL_NB_RED="$$red" OMP_NUM_THREADS=1 python -m pytest -m "$(MARKS)" --durations=10 || red="$$red pytest"; \
 	test -z "$$red"
 
 test-all:
 	@$(MAKE) --no-print-directory test NB_FLAGS="slow" MARKS="not bench"
+
+lint-js:
+	@bash tests/js/lint.sh
 
 lab: $(STAMP)
 	@$(IN_VENV); jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) nbs    # in a container one is often root

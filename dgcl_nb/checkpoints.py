@@ -290,12 +290,12 @@ def predictor_name(
 def save_best(
     t: Training,  # at its best so far, on the first process
 ) -> None:
-    "Have the scored networks written, the predictor also under that name."
+    "Write the scored networks, the predictor also under that name; it is there when this returns."
     networks = {name: network.state_dict() for name, network in t.method.scored().items()}
     predictor = networks[predictor_name(t.method)]
     state = dict(step=t.step, miou=t.best["miou"], predictor=predictor, networks=networks)
-    write = functools.partial(write_torch, t.folder.checkpoints / "best.pt")
-    write_later(t.writer, state, t.accelerator.device, write)
+    t.writer.wait()  # files appear in the order of their steps
+    write_torch(t.folder.checkpoints / "best.pt", state)
 
 # %% ../nbs/67_checkpoints.ipynb #22c80fa8
 def choose_sources(

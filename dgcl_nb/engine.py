@@ -116,6 +116,7 @@ def score(
             views.std,
             t.run.model.channels_last,
             collect_feats=collect_feats,
+            background=t.data.background,
             rank=a.process_index,
             world=a.num_processes,
         )

@@ -127,7 +127,7 @@ def score_networks(
         collect_feats=CLUSTER_PIXELS if clusters else 0,
         rank=rank,
         world=world,
-        background=getattr(data, "background", None),  # the class that is background, if any
+        background=data.background,
         watch=watch,
     )
     with trained.autocast():

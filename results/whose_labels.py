@@ -1,13 +1,12 @@
-"""Is it wrong labels that keep the contrast from helping? DGCL, with labels that a user could not have.
+"""Is it wrong labels that keep the contrast from helping? DGCL with labels in its contrast that no user has.
 
-    python results/whose_labels.py truth --preset digits-tune --seed 0   # flags of dgcl_nb.train follow
+    python results/whose_labels.py truth --preset digits-tune --seed 0    # flags follow, as of dgcl_nb.train
 
-truth     unlabelled cells with a wrong pseudo-label are left out of the contrast: an upper bound, as nobody
-          could know them
+truth     unlabelled cells with a wrong pseudo-label are left out (nobody could know them: an upper bound)
 labelled  only cells of labelled images take part
 agreed    only cells whose pseudo-label is also the student's own prediction
-
-Everything else, the loss on pseudo-labels included, stays as it is. LOG.md has what came out."""
+Everything else, the loss on pseudo-labels included, stays as it is. LOG.md has what came out.
+"""
 
 import sys
 
@@ -20,14 +19,12 @@ from dgcl_nb.train import main
 KINDS = ("truth", "labelled", "agreed")
 
 
-def lost_cells(kind, cells, own, num_labelled):
-    "Which cells (N,) lose their label; `own` (N,) is the student's prediction, labelled images come first."
-    unlabelled = torch.arange(len(own), device=own.device) >= num_labelled
+def wrong_cells(kind, cells, own, num_labelled):
+    "Which cells (N,) bool lose their label; `own` (N,) is what the student predicts; labelled images first."
+    unlabelled = torch.arange(len(own)) >= num_labelled
     if kind == "truth":
         return unlabelled & (cells.labels != IGNORE_INDEX) & (cells.truth != cells.labels)
-    if kind == "agreed":
-        return unlabelled & (own != cells.labels)
-    return unlabelled
+    return unlabelled if kind == "labelled" else unlabelled & (own != cells.labels)
 
 
 def with_labels(kind):
@@ -35,17 +32,17 @@ def with_labels(kind):
     make = DGCL.cells_of
 
     def cells_of(self, batch, labels, outs, progress):
-        cells, shown = make(self, batch, labels, outs, progress), (outs[0], outs[-1])
-        own = torch.cat([out.logits.detach().argmax(1).flatten() for out in shown])
+        cells = make(self, batch, labels, outs, progress)
+        own = torch.cat([o.logits.detach().argmax(1).flatten() for o in (outs[0], outs[-1])])
         num_labelled = outs[0].feats[:, 0].numel()
-        lost = lost_cells(kind, cells, own, num_labelled)
-        return cells._replace(labels=cells.labels.masked_fill(lost, IGNORE_INDEX))
+        wrong = wrong_cells(kind, cells, own, num_labelled)
+        return cells._replace(labels=cells.labels.masked_fill(wrong, IGNORE_INDEX))
 
     return cells_of
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in KINDS:
-        sys.exit(f"{__doc__}\n\nerror: the first word must be one of {', '.join(KINDS)}")
+        sys.exit(f"{__doc__}\nerror: the first word must be one of {', '.join(KINDS)}")
     DGCL.cells_of = with_labels(sys.argv[1])
     main(["--method", "dgcl", *sys.argv[2:]])

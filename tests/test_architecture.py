@@ -1,4 +1,4 @@
-"""Who may know whom: the import lines of the generated modules against the table of families, and the index against the rooms there are."""
+"""Who may know whom: import lines against the table of families; the index against the rooms there are."""
 
 import ast
 import json
@@ -42,10 +42,10 @@ MAY_IMPORT = dict(
     commands="base data views networks parts methods run",
     looking="base",
 )
-# Rooms that a family may import one by one: what a viewer reads, and the colours and the pictures of its demonstration.
+# Rooms that a family may import one by one: what a viewer reads, and what its demonstration is made of.
 SINGLE_ROOMS = dict(looking="snapshots metrics density data.splits data.digits")
-# In these families no room knows another, but for the ones named: they may know all (`True`) or are known by all (`False`).
-SEPARATE = dict(parts={"cells": True}, methods={"methods.protocol": False})
+# In these families no room knows another, but for those that may know all (True) or are known by all (False).
+SEPARATE = dict(parts={"cells": True, "contrast": True}, methods={"methods.protocol": False})
 
 
 def place_of(notebook):
@@ -95,7 +95,7 @@ def imported_names(source, room):
 
 
 def imported_rooms(source, room, rooms):
-    "The rooms among `rooms` (names) that `room` imports; a name of this package that belongs to no room is given as it is."
+    "The rooms among `rooms` that `room` imports; a name of the package that is no room is given as it is."
     for name in imported_names(source, room):
         if name != PACKAGE and not name.startswith(PACKAGE + "."):
             continue
@@ -223,7 +223,7 @@ def test_faults__are_found(room, source, message):
         ("core", "import torch.nn as nn\nfrom dgcl_nb import __version__"),
         (
             "methods.dgcl",
-            "from .protocol import Method\nfrom ..density import multi_scale_density\nfrom dgcl_nb.bank import MemoryBank",
+            "from .protocol import Method\nfrom ..density import unit_rows\nfrom dgcl_nb.bank import MemoryBank",
         ),
         ("cells", "from .density import multi_scale_density\nfrom .bank import MemoryBank"),
         ("config", "from .methods.dgcl import DGCLConfig\nfrom .snapshots import Snapshot"),

@@ -1,4 +1,4 @@
-"""The loop: phases, resume to the bit, accumulation, clipping, errors that a person understands, and inputs at the edge."""
+"""The loop: phases, resume to the bit, accumulation, clipping, errors, and inputs at the edge."""
 
 import ast
 import dataclasses
@@ -27,18 +27,20 @@ from helpers import (
     tiny_run,
     wait_for,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from dgcl_nb import config, core, engine
-from dgcl_nb.core import IGNORE_INDEX, InputError
-from dgcl_nb.run_folder import RunFolder, is_whole, read_lines, read_torch, write_torch
+from dgcl_nb import config, core, engine, training
 from dgcl_nb.background import fit_async
 from dgcl_nb.checkpoints import checkpoints_of, load_checkpoint, save_checkpoint
+from dgcl_nb.core import IGNORE_INDEX, InputError
+from dgcl_nb.run_folder import RunFolder, is_whole, read_lines, read_torch, write_torch
 from dgcl_nb.engine import Stopped, fit, start_training
-from dgcl_nb.processes import Control
-from dgcl_nb.training import Callback, NonFiniteLoss, training_step
 from dgcl_nb.methods.protocol import Losses, Method, SupConfig, supervised
+from dgcl_nb.optim import OptimConfig
 from dgcl_nb.trained import open_trained
+from dgcl_nb.processes import Control
 from dgcl_nb.snapshots import list_snapshots, load_snapshot
+from dgcl_nb.training import Callback, NonFiniteLoss, batches_of, next_step
 from dgcl_nb.views import Views
 
 METHODS = ["supervised", "self_training", "dgcl", "toy"]
@@ -60,17 +62,40 @@ def out(tmp_path):
 def start(out, method="toy", **settings):
     "A run that has built everything and taken no step, and a function that takes n of them."
     t = start_training(tiny_run(method, **settings), RunFolder(out).create(), Control())
-    n = t.run.optim.accumulate
-    loader = iter(
-        engine.make_loader(t.data, t.run.views, t.method.views, t.run.batch, t.run.seed, 0, t.run.steps * n)
-    )
+    loader = batches_of(t)
 
     def take(steps):
-        return [
-            training_step(t, [next(loader).to(t.accelerator.device) for _ in range(n)]) for _ in range(steps)
-        ]
+        return [next_step(t, loader) for _ in range(steps)]
 
     return t, take
+
+
+def train(out, method="toy", *callbacks, **settings):
+    "Train a tiny run to its end."
+    return fit(tiny_run(method, out=out, **settings), callbacks=callbacks)
+
+
+def rates_of(t, phase="main"):
+    return [g["lr"] for g in t.optimizers[phase].param_groups]
+
+
+def evaluations_of(out):
+    "The log lines of evaluations."
+    return [r for r in metrics_of(out) if r.get("event") == "eval"]
+
+
+def steps_of(records):
+    return [r["step"] for r in records]
+
+
+def same_files(a, b, name="metrics.jsonl"):
+    "Whether a file is the same in two folders."
+    return (a / name).read_text() == (b / name).read_text()
+
+
+def contents(folder):
+    "Every file of a folder."
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 class StopAfter(Callback):
@@ -86,12 +111,10 @@ class StopAfter(Callback):
 
 
 def test_toy__both_phases_step_once_a_step(out):
-    result = fit(tiny_run("toy", out=out), callbacks=[])
+    result = train(out)
     state = state_of(out)
-    assert state["method"]["handed_over"] == state["step"] == 8 and set(state["optimizers"]) == {
-        "first",
-        "second",
-    }
+    assert state["method"]["handed_over"] == state["step"] == 8
+    assert set(state["optimizers"]) == {"first", "second"}
     for optimizer in state["optimizers"].values():
         assert {int(s["step"]) for s in optimizer["state"].values()} == {8}
     assert (state["method"]["bank"].abs().sum(1) > 0).all() and result["predictor"] == "teacher"
@@ -114,11 +137,64 @@ def test_toy__a_phase_moves_its_own_network_only(out, tmp_path, monkeypatch):
 
 def test_make_optimizer__each_network_in_one_optimiser(out):
     t, _ = start(out)
-    held = {phase: {id(p) for g in o.param_groups for p in g["params"]} for phase, o in t.optimizers.items()}
-    assert held["first"] == {id(p) for p in t.method.one.parameters()} and held["second"] == {
-        id(p) for p in t.method.two.parameters()
-    }
+    for phase, network in dict(first=t.method.one, second=t.method.two).items():
+        held = {id(p) for g in t.optimizers[phase].param_groups for p in g["params"]}
+        assert held == {id(p) for p in network.parameters()}
     assert [g["lr"] for g in t.optimizers["first"].param_groups] == pytest.approx([3e-3 * 0.3, 3e-3])
+
+
+class OwnWays(Toy):
+    "Its second phase has an optimiser of another kind, with a rate, a schedule and a clipping of its own."
+
+    def optim_config(self, phase, default):
+        own = OptimConfig(optimizer="sgd", lr=1e-4, poly_power=0.0, clip_norm=1e-9, weight_decay=0.0)
+        return default if phase == "first" else own
+
+
+def test_optim_config__a_phase_may_have_its_own(out, tmp_path, monkeypatch):
+    monkeypatch.setitem(config.METHODS, "own_ways", (OwnWays))
+    t, take = start(out, "own_ways")
+    plain, take_plain = start(tmp_path / "plain")
+    start_of_two = [p.clone() for p in t.method.two.parameters()]
+    take(3)
+    take_plain(3)
+    assert [type(o.optimizer).__name__ for o in t.optimizers.values()] == ["AdamW", "SGD"]
+    assert rates_of(t, "first") == rates_of(plain, "first")
+    assert rates_of(t, "second") == pytest.approx([1e-4 * 0.3, 1e-4]), "its own rate does not fall"
+    moved = [(p - q).norm() for p, q in zip(t.method.two.parameters(), start_of_two)]
+    assert torch.stack(moved).norm() < 1e-9, "its gradients are clipped to next to nothing"
+
+
+# Waits of a step
+
+
+class Waits(TorchDispatchMode):
+    "Counts what would make the host wait for a GPU: values that Python looks at."
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_check_finite__is_the_one_wait_of_a_step(out, monkeypatch):
+    "For two phases of two batches each; and the log window waits for nothing."
+    t, take = start(out, optim__accumulate=2)
+    check, note, waits = training.check_finite, training.note_in_window, []
+
+    def counted(call):
+        def wrapped(*args):
+            with Waits() as seen:
+                call(*args)
+            waits.append((call.__name__, seen.count))
+
+        return wrapped
+
+    monkeypatch.setattr(training, "check_finite", counted(check))
+    monkeypatch.setattr(training, "note_in_window", counted(note))
+    take(1)
+    assert waits == [("note_in_window", 0)] * 4 + [("check_finite", 1)]
 
 
 # Stop and resume
@@ -128,30 +204,27 @@ def test_make_optimizer__each_network_in_one_optimiser(out):
 def test_fit__stopped_and_resumed_is_the_run_that_never_stopped(tmp_path, method, stop):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     settings = dict(steps=8, loop__evaluations=4, optim__warmup=0.3)
-    fit(tiny_run(method, out=whole, **settings), callbacks=[])
+    train(whole, method, **settings)
     if stop < 8:
-        with pytest.raises(
-            Stopped, match=f"stopped after step {stop} of 8; go on with: .*--out {parts} --resume"
-        ):
-            fit(tiny_run(method, out=parts, **settings), callbacks=[StopAfter(stop)])
+        said = f"stopped after step {stop} of 8; go on with: .*--out {parts} --resume"
+        with pytest.raises(Stopped, match=said):
+            train(parts, method, StopAfter(stop), **settings)
     else:
-        fit(
-            tiny_run(method, out=parts, **settings), callbacks=[StopAfter(stop)]
-        )  # asked to stop when it was done anyway
-    again = fit(tiny_run(method, out=parts, resume=True, **settings), callbacks=[])
-    assert (whole / "metrics.jsonl").read_text() == (parts / "metrics.jsonl").read_text()
+        train(parts, method, StopAfter(stop), **settings)  # asked to stop when it was done anyway
+    again = train(parts, method, resume=True, **settings)
+    assert same_files(whole, parts)
     assert equal_states(state_of(whole), state_of(parts)), "weights, teacher, bank, optimisers"
-    differ = ("seconds", "seconds_per_step", "peak_rss_mb", "folder")
-    assert {k: v for k, v in again.items() if k not in differ} == {
-        k: v for k, v in json.loads((whole / "result.json").read_text()).items() if k not in differ
-    }
+    result = json.loads((whole / "result.json").read_text())
+    differ = {"seconds", "seconds_per_step", "peak_rss_mb", "folder"}
+    assert again.keys() - differ == result.keys() - differ
+    assert all(again[k] == result[k] for k in result.keys() - differ)
 
 
 def test_fit__killed_after_its_last_checkpoint(out):
-    first = fit(tiny_run("toy", out=out), callbacks=[])
+    first = train(out)
     lines = metrics_of(out)
     (out / "result.json").unlink()  # it died between the last checkpoint and the result
-    again = fit(tiny_run("toy", out=out, resume=True), callbacks=[])
+    again = train(out, resume=True)
     assert again["miou_teacher"] == first["miou_teacher"] and metrics_of(out) == lines
 
 
@@ -162,30 +235,30 @@ def test_fit__logs_after_the_checkpoint_are_cut(out):
                 raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError, match="power cut"):
-        fit(tiny_run("toy", out=out), callbacks=[Die()])
+        train(out, "toy", Die())
     assert metrics_of(out)[-1]["step"] == 6 and state_of(out)["step"] == 4
-    fit(tiny_run("toy", out=out, resume=True), callbacks=[])
-    assert [r["step"] for r in metrics_of(out)] == [1, 2, 4, 6, 8, 8]
+    train(out, resume=True)
+    assert steps_of(metrics_of(out)) == [1, 2, 4, 6, 8, 8]
 
 
 def test_fit__finished_run_is_left_alone(out):
-    first = fit(tiny_run("toy", out=out), callbacks=[])
+    first = train(out)
     files = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
-    assert fit(tiny_run("toy", out=out, resume=True), callbacks=[]) == first
+    assert train(out, resume=True) == first
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == files
     with pytest.raises(InputError, match="is not empty; go on with it by --resume, or name another folder"):
-        fit(tiny_run("toy", out=out), callbacks=[])
+        train(out)
 
 
 def test_fit__finished_run_goes_on_with_more_steps(out):
-    fit(tiny_run("toy", out=out), callbacks=[])
-    result = fit(tiny_run("toy", out=out, resume=True, steps=12), callbacks=[])
+    train(out)
+    result = train(out, resume=True, steps=12)
     assert result["steps"] == 12 and metrics_of(out)[-1]["step"] == 12 and state_of(out)["step"] == 12
     assert json.loads((out / "config.json").read_text())["steps"] == 12
 
 
 def test_fit__resume_without_a_checkpoint_starts(out):
-    assert fit(tiny_run("toy", out=out, resume=True, steps=2), callbacks=[])["steps"] == 2
+    assert train(out, resume=True, steps=2)["steps"] == 2
 
 
 class DieAfter(Callback):
@@ -201,43 +274,38 @@ class DieAfter(Callback):
 
 def test_fit__died_before_its_first_checkpoint(out, tmp_path):
     with pytest.raises(RuntimeError, match="power cut"):
-        fit(tiny_run("toy", out=out, loop__snapshots=4), callbacks=[DieAfter(3)])
+        train(out, "toy", DieAfter(3), loop__snapshots=4)
     assert not checkpoints_of(RunFolder(out)) and metrics_of(out)
     with open(out / "metrics.jsonl", "a") as f:
         f.write('{"step": 3, "los')
     (out / "checkpoints" / ".step_0000004.pt.x1y2.part").write_bytes(b"half")
-    fit(tiny_run("toy", out=out, resume=True, loop__snapshots=4), callbacks=[])
-    fit(tiny_run("toy", out=tmp_path / "whole", loop__snapshots=4), callbacks=[])
+    train(out, resume=True, loop__snapshots=4)
+    train(tmp_path / "whole", loop__snapshots=4)
     assert (out / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
     assert not [p for p in out.rglob(".*")]
 
 
 def test_fit__longer_run_keeps_no_snapshot_of_steps_taken_again(out):
     with pytest.raises(RuntimeError):
-        fit(tiny_run("toy", out=out, loop__snapshots=4), callbacks=[DieAfter(7)])
+        train(out, "toy", DieAfter(7), loop__snapshots=4)
     assert [p.stem for p in list_snapshots(out)] == ["step_0000002", "step_0000004", "step_0000006"]
-    fit(tiny_run("toy", out=out, resume=True, steps=9, loop__snapshots=2), callbacks=[])
-    assert [p.stem for p in list_snapshots(out)] == [
-        "step_0000002",
-        "step_0000004",
-        "step_0000005",
-        "step_0000009",
-    ]
+    train(out, resume=True, steps=9, loop__snapshots=2)
+    stems = ["step_0000002", "step_0000004", "step_0000005", "step_0000009"]
+    assert [p.stem for p in list_snapshots(out)] == stems
 
 
 def test_fit__stopped_once_a_step_is_the_run_that_never_stopped(tmp_path):
     "Resumed after every single step, with global generators stirred in between."
-    fit(tiny_run("dgcl", out=tmp_path / "whole"), callbacks=[])
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(whole, "dgcl")
     for step in range(1, 8):
         torch.rand(step)
         torch.manual_seed(step)
         with pytest.raises(Stopped):
-            fit(tiny_run("dgcl", out=tmp_path / "parts", resume=True), callbacks=[StopAfter(step)])
-    fit(tiny_run("dgcl", out=tmp_path / "parts", resume=True), callbacks=[])
-    assert equal_states(state_of(tmp_path / "whole"), state_of(tmp_path / "parts"))
-    assert (tmp_path / "whole" / "metrics.jsonl").read_text() == (
-        tmp_path / "parts" / "metrics.jsonl"
-    ).read_text()
+            train(parts, "dgcl", StopAfter(step), resume=True)
+    train(parts, "dgcl", resume=True)
+    assert equal_states(state_of(whole), state_of(parts))
+    assert same_files(whole, parts)
 
 
 # Checkpoints: whole, and data only
@@ -247,12 +315,8 @@ def test_fit__stopped_once_a_step_is_the_run_that_never_stopped(tmp_path):
 def finished(tmp_path_factory):
     "A toy's run of 8 steps, with checkpoints at 4 and 8; tests work on copies."
     out = tmp_path_factory.mktemp("finished") / "run"
-    assert wait_for([start_child(train_toy, out)]) == [0]
+    assert wait_for([start_child(train, out)]) == [0]
     return out
-
-
-def train_toy(out, **settings):
-    fit(tiny_run("toy", out=out, **settings), callbacks=[])
 
 
 @pytest.fixture
@@ -284,31 +348,24 @@ def empty(data):
 def test_fit__damaged_checkpoint_goes_back_to_the_one_before(copied, finished, damage, caplog):
     newest = checkpoints_of(RunFolder(copied))[-1]
     newest.write_bytes(damage(newest.read_bytes()))
-    fit(tiny_run("toy", out=copied, resume=True), callbacks=[])
-    assert (
-        f"{newest} is DAMAGED (its checksum is missing or wrong) and set aside as {newest.name}.damaged; going back to step_0000004.pt"
-        in caplog.text
-    )
-    assert (copied / "metrics.jsonl").read_text() == (
-        finished / "metrics.jsonl"
-    ).read_text() and equal_states(state_of(copied), state_of(finished))
-    assert [p.name for p in checkpoints_of(RunFolder(copied))] == [
-        "step_0000004.pt",
-        "step_0000008.pt",
-    ] and newest.with_name(newest.name + ".damaged").is_file()
+    train(copied, resume=True)
+    said = f"{newest} is DAMAGED (its checksum is missing or wrong) and set aside as {newest.name}.damaged"
+    assert f"{said}; going back to step_0000004.pt" in caplog.text
+    assert same_files(copied, finished)
+    assert equal_states(state_of(copied), state_of(finished))
+    assert [p.name for p in checkpoints_of(RunFolder(copied))] == ["step_0000004.pt", "step_0000008.pt"]
+    assert newest.with_name(newest.name + ".damaged").is_file()
 
 
 def test_fit__all_checkpoints_damaged(copied):
     for p in checkpoints_of(RunFolder(copied)):
         p.write_bytes(flip(p.read_bytes()))
-    before = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()}
+    before = contents(copied)
+    said = "every checkpoint in .* is damaged .step_0000004.pt, step_0000008.pt.: no checksum agrees; restore"
     for _ in range(2):  # and the second try is no fresh start either
-        with pytest.raises(
-            InputError,
-            match="every checkpoint in .* is damaged .step_0000004.pt, step_0000008.pt.: no checksum agrees; restore one from a copy",
-        ):
-            fit(tiny_run("toy", out=copied, resume=True), callbacks=[])
-    assert {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()} == before
+        with pytest.raises(InputError, match=f"{said} one from a copy"):
+            train(copied, resume=True)
+    assert contents(copied) == before
 
 
 def test_is_whole__any_flipped_bit_is_seen(copied):
@@ -340,7 +397,7 @@ def test_checkpoint__with_code_is_refused_and_does_not_run(copied, tmp_path, use
         checkpoints_of(RunFolder(copied))[0].unlink()
     with pytest.raises(InputError, match="nothing of it was run" if sealed else "damaged"):
         if use == "resume":
-            fit(tiny_run("toy", out=copied, resume=True), callbacks=[])
+            train(copied, resume=True)
         elif use == "init_from":
             start(tmp_path / "next", "dgcl", init_from=copied)
         else:
@@ -350,50 +407,45 @@ def test_checkpoint__with_code_is_refused_and_does_not_run(copied, tmp_path, use
     assert (tmp_path / "ran").is_dir(), "it was armed: a careless reader runs it"
 
 
+CARELESS = ("pickle.load", "pickle.Unpickler", "joblib.load", "torch.jit.load", "pd.read_pickle")
+"How calls begin that run what a file says."
+
+
 def test_package__reads_no_pickle_that_could_run():
-    "Every torch.load says weights_only=True, and numpy's pickles stay off; the monitor's own child process is the one place where pickles pass, in a pipe."
-    found = []
-    for file in sorted((ROOT / "dgcl_nb").rglob("*.py")):
+    "Every torch.load says weights_only=True, and numpy's pickles stay off."
+    found, files = [], sorted((ROOT / "dgcl_nb").rglob("*.py"))
+    for file in files:
         for call in (n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call)):
-            name, options = ast.unparse(call.func), {k.arg: ast.unparse(k.value) for k in call.keywords}
-            careless = (
-                name.startswith(
-                    ("pickle.load", "pickle.Unpickler", "joblib.load", "torch.jit.load", "pd.read_pickle")
-                )
-                and file.name != "monitor.py"
-            )
-            careless |= (
-                name == "torch.load"
-                and options.get("weights_only") != "True"
-                or name == "np.load"
-                and options.get("allow_pickle") != "False"
-            )
+            name = ast.unparse(call.func)
+            options = {k.arg: ast.unparse(k.value) for k in call.keywords}
+            # the monitor's own child process is the one place where pickles pass, in a pipe
+            careless = name.startswith(CARELESS) and file.name != "monitor.py"
+            careless |= name == "torch.load" and options.get("weights_only") != "True"
+            careless |= name == "np.load" and options.get("allow_pickle") != "False"
             if careless or name.endswith(".load_state"):
                 found.append((file.name, call.lineno, name))
-    assert not found and "weights_only=True" in (ROOT / "dgcl_nb" / "core.py").read_text()
+    assert not found
+    assert any("weights_only=True" in file.read_text() for file in files)
 
 
 def test_load_checkpoint__no_checkpoint_at_all(copied):
     newest = checkpoints_of(RunFolder(copied))[-1]
     write_torch(newest, dict(step=8, miou=1.0))
-    with pytest.raises(
-        InputError, match="is no checkpoint of this version: it lacks best, made_with, method"
-    ):
-        fit(tiny_run("toy", out=copied, resume=True), callbacks=[])
+    said = "is no checkpoint of this version: it lacks best, made_with, method"
+    with pytest.raises(InputError, match=said):
+        train(copied, resume=True)
 
 
 def test_save_checkpoint__holds_settings_and_circumstances(finished):
     state = state_of(finished)
-    assert (
-        config.run_from_dict(state["config"]) == tiny_run("toy")
-        and {"processes", "device", "threads", "torch"} <= state["made_with"].keys()
-    )
+    assert config.run_from_dict(state["config"]) == tiny_run("toy")
+    assert {"processes", "device", "threads", "torch"} <= state["made_with"].keys()
 
 
 def test_load_checkpoint__says_what_is_no_longer_exact(copied, caplog):
     threads = torch.get_num_threads()
     try:
-        fit(tiny_run("toy", out=copied, resume=True, steps=9, loop__threads=threads + 1), callbacks=[])
+        train(copied, resume=True, steps=9, loop__threads=threads + 1)
     finally:
         torch.set_num_threads(threads)
     assert "to the bit" in caplog.text and "processes" not in caplog.text
@@ -410,14 +462,12 @@ def test_save_checkpoint__gradient_scaler_goes_on(out):
     other, _ = start(out)
     other.accelerator.scaler = torch.amp.GradScaler("cpu")
     load_checkpoint(other, path)
-    assert (
-        other.accelerator.scaler.state_dict() == t.accelerator.scaler.state_dict()
-        and other.accelerator.scaler.get_scale() == 64.0
-    )
+    assert other.accelerator.scaler.state_dict() == t.accelerator.scaler.state_dict()
+    assert other.accelerator.scaler.get_scale() == 64.0
 
 
-def test_evaluate_all__best_of_steps_that_are_taken_again(out, monkeypatch):
-    "Where going on is not exact, an evaluation may come out lower than the one that best.pt is from; the file and the log then agree again."
+def test_evaluate_scored__best_of_steps_that_are_taken_again(out, monkeypatch):
+    "Where going on is not exact, an evaluation may come out lower than best.pt's; file and log then agree."
     heights, scored = {2: 1.0, 4: 10.0, 6: 90.0}, engine.score
 
     def score(t, network, collect=0):
@@ -426,19 +476,14 @@ def test_evaluate_all__best_of_steps_that_are_taken_again(out, monkeypatch):
 
     monkeypatch.setattr(engine, "score", score)
     with pytest.raises(RuntimeError):
-        fit(tiny_run("toy", out=out, loop__evaluations=4), callbacks=[DieAfter(7)])
+        train(out, "toy", DieAfter(7), loop__evaluations=4)
     assert read_torch(out / "checkpoints" / "best.pt")["step"] == 6 and state_of(out)["step"] == 4
     heights |= {6: 5.0, 8: 3.0}
-    result = fit(tiny_run("toy", out=out, resume=True, loop__evaluations=4), callbacks=[])
-    assert (result["best_step"], result["best_miou"]) == (6, 5.0) and read_torch(
-        out / "checkpoints" / "best.pt"
-    )["step"] == 6
-    assert [(r["best_step"], r["best_miou"]) for r in metrics_of(out) if r.get("event") == "eval"] == [
-        (2, 1.0),
-        (4, 10.0),
-        (6, 5.0),
-        (6, 5.0),
-    ]
+    result = train(out, resume=True, loop__evaluations=4)
+    assert (result["best_step"], result["best_miou"]) == (6, 5.0)
+    assert read_torch(out / "checkpoints" / "best.pt")["step"] == 6
+    best = [(r["best_step"], r["best_miou"]) for r in evaluations_of(out)]
+    assert best == [(2, 1.0), (4, 10.0), (6, 5.0), (6, 5.0)]
 
 
 # torch.compile
@@ -446,26 +491,21 @@ def test_evaluate_all__best_of_steps_that_are_taken_again(out, monkeypatch):
 
 def train_compiled(out, compile, **settings):
     try:
-        fit(tiny_run("dgcl", out=out, steps=3, loop__compile=compile, loop__log_every=1), callbacks=[])
+        train(out, "dgcl", steps=3, loop__compile=compile, loop__log_every=1)
     except InputError as e:
         sys.exit(f"error: {e}")
 
 
+def losses_of(record):
+    return {k: v for k, v in record.items() if k.startswith("loss")}
+
+
 def test_compile__without_a_compiler(out, tmp_path):
-    child = start_child(
-        train_compiled,
-        out,
-        True,
-        log=tmp_path / "log",
-        PATH="/nowhere",
-        CXX="",
-        TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"),
-    )
+    nothing = dict(PATH="/nowhere", CXX="", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
+    child = start_child(train_compiled, out, True, log=tmp_path / "log", **nothing)
     assert wait_for([child]) == [1]
-    assert (
-        "error: loop.compile: torch cannot compile here (" in (tmp_path / "log").read_text()
-        and "install a C++ compiler" in (tmp_path / "log").read_text()
-    )
+    said = (tmp_path / "log").read_text()
+    assert "error: loop.compile: torch cannot compile here (" in said and "install a C++ compiler" in said
     assert not out.exists(), "the corrected command works as it stands"
 
 
@@ -476,13 +516,10 @@ def test_compile__agrees_with_eager(tmp_path):
     assert wait_for(children, 1200) == [0, 0]
     eager, compiled = (metrics_of(tmp_path / str(c)) for c in (False, True))
     for a, b in zip(eager, compiled, strict=True):
-        assert {k: v for k, v in a.items() if k.startswith("loss")} == pytest.approx(
-            {k: v for k, v in b.items() if k.startswith("loss")}, rel=1e-3
-        )
+        assert losses_of(a) == pytest.approx(losses_of(b), rel=1e-3)
     a, b = (state_of(tmp_path / str(c))["method"] for c in (False, True))
-    assert a.keys() == b.keys() and all(v.shape == b[k].shape for k, v in a.items()), (
-        "a checkpoint does not tell who compiled"
-    )
+    assert a.keys() == b.keys(), "a checkpoint does not tell who compiled"
+    assert all(v.shape == b[k].shape for k, v in a.items())
 
 
 # Started again by torchrun
@@ -491,52 +528,47 @@ def test_compile__agrees_with_eager(tmp_path):
 def train_here(folder, die_at=0, out="", steps=8):
     "Train in a working folder, as the command does, with or without --out."
     os.chdir(folder)
-    step = engine.training_step
+    step = training.training_step
 
     def dying(t, batches):
         if t.step == die_at > 0:
+            t.writer.wait()  # it is not a checkpoint under way that this is about
             os.kill(os.getpid(), signal.SIGKILL)
         return step(t, batches)
 
-    engine.training_step = dying
+    training.training_step = dying
     try:
-        fit(tiny_run("toy", out=out, steps=steps), callbacks=[])
+        train(out, steps=steps)
     except InputError as e:
         sys.exit(str(e))
 
 
 @pytest.mark.parametrize("out", ["", "named"])
 def test_fit__started_again_by_torchrun_goes_on(tmp_path, finished, out):
-    "With the command of the first start, which says nothing of --resume; the default folder may be taken by another run."
-    (tmp_path / "runs" / "digits-toy-s0").mkdir(parents=True)
-    (tmp_path / "runs" / "digits-toy-s0" / "config.json").write_text("{}")
+    "With the command of the first start, without --resume; the default folder may be taken by another run."
+    runs = tmp_path / "runs"
+    (runs / "digits-toy-s0").mkdir(parents=True)
+    (runs / "digits-toy-s0" / "config.json").write_text("{}")
     ours = tmp_path / (out or "runs/digits-toy-s0-2")
-    assert wait_for([start_child(train_here, tmp_path, 6, out, TORCHELASTIC_RESTART_COUNT="0")]) == [
-        -signal.SIGKILL
-    ]
+    first = start_child(train_here, tmp_path, 6, out, TORCHELASTIC_RESTART_COUNT="0")
+    assert wait_for([first]) == [-signal.SIGKILL]
     assert state_of(ours)["step"] == 4
-    assert wait_for([start_child(train_here, tmp_path, 0, out, TORCHELASTIC_RESTART_COUNT="1")]) == [0]
-    assert (ours / "metrics.jsonl").read_text() == (finished / "metrics.jsonl").read_text() and equal_states(
-        state_of(ours), state_of(finished)
-    )
-    assert {p.name for p in (tmp_path / "runs").iterdir()} == {"digits-toy-s0"} | (
-        {"digits-toy-s0-2"} if not out else set()
-    )
+    second = start_child(train_here, tmp_path, 0, out, TORCHELASTIC_RESTART_COUNT="1")
+    assert wait_for([second]) == [0]
+    assert same_files(ours, finished)
+    assert equal_states(state_of(ours), state_of(finished))
+    names = {"digits-toy-s0"} if out else {"digits-toy-s0", "digits-toy-s0-2"}
+    assert {p.name for p in runs.iterdir()} == names
 
 
 def test_fit__started_again_by_torchrun_leaves_other_runs_alone(tmp_path, copied):
     (copied / ".launch").write_text("another torchrun")
-    before = {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()}
+    before, log = contents(copied), tmp_path / "log"
     for count in "01":
-        assert wait_for(
-            [
-                start_child(
-                    train_here, tmp_path, 0, copied, log=tmp_path / "log", TORCHELASTIC_RESTART_COUNT=count
-                )
-            ]
-        ) == [1]
-    assert (tmp_path / "log").read_text().count("is not empty; go on with it by --resume") == 2
-    assert {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()} == before
+        child = start_child(train_here, tmp_path, 0, copied, log=log, TORCHELASTIC_RESTART_COUNT=count)
+        assert wait_for([child]) == [1]
+    assert log.read_text().count("is not empty; go on with it by --resume") == 2
+    assert contents(copied) == before
 
 
 def test_fit_async__pause_resume_stop(out):
@@ -545,9 +577,8 @@ def test_fit_async__pause_resume_stop(out):
     while going.is_running() and not metrics_of(out):
         time.sleep(0.05)
     time.sleep(0.5)
-    assert [r["step"] for r in metrics_of(out)] == [1] and going.is_running(), (
-        "it waits at the end of its first step"
-    )
+    assert going.is_running()
+    assert steps_of(metrics_of(out)) == [1], "it waits at the end of its first step"
     going.resume()
     going.stop()
     going.wait(30)
@@ -581,6 +612,7 @@ class Plain(Method):
 
 
 PLAIN = dict(
+    batch__unlabelled=0,
     views__scale=(1.0, 1.0),
     optim__optimizer="sgd",
     optim__lr=0.05,
@@ -589,135 +621,92 @@ PLAIN = dict(
 )
 
 
+def distance(a, b):
+    "The largest difference of any parameter of two runs."
+    return max((p - q).abs().max() for p, q in zip(a.method.parameters(), b.method.parameters()))
+
+
 def test_accumulate__two_halves_are_one_batch(tmp_path, monkeypatch):
     monkeypatch.setitem(config.METHODS, "plain", Plain)
-    whole, take_whole = start(tmp_path / "whole", "plain", batch__labelled=4, batch__unlabelled=0, **PLAIN)
-    halves, take_halves = start(
-        tmp_path / "halves", "plain", batch__labelled=2, batch__unlabelled=0, optim__accumulate=2, **PLAIN
-    )
+    whole, take_whole = start(tmp_path / "whole", "plain", batch__labelled=4, **PLAIN)
+    halves, take_halves = start(tmp_path / "halves", "plain", batch__labelled=2, optim__accumulate=2, **PLAIN)
     take_whole(3)
     take_halves(3)
     assert halves.step == 3 and halves.method.steps_seen == [0, 1, 2]
-    assert [g["lr"] for g in halves.optimizers["main"].param_groups] == [
-        g["lr"] for g in whole.optimizers["main"].param_groups
-    ]
-    new, _ = start(tmp_path / "new", "plain", batch__unlabelled=0, **PLAIN)
-    moved = max((a - b).abs().max() for a, b in zip(whole.method.parameters(), new.method.parameters()))
-    apart = max((a - b).abs().max() for a, b in zip(whole.method.parameters(), halves.method.parameters()))
-    assert moved > 1e-2 and apart < 1e-5
+    assert rates_of(halves) == rates_of(whole)
+    new, _ = start(tmp_path / "new", "plain", **PLAIN)
+    assert distance(whole, new) > 1e-2 and distance(whole, halves) < 1e-5
 
 
 def test_accumulate__counted_once_a_step_with_two_phases(out):
-    fit(tiny_run("toy", out=out, optim__accumulate=2), callbacks=[])
+    train(out, optim__accumulate=2)
     plain = [r["lr"] for r in metrics_of(out)[:-1]]
-    assert state_of(out)["method"]["handed_over"] == 8 and plain == pytest.approx(
-        [3e-3 * (1 - t / 8) ** 0.9 for t in (0, 1, 3, 5, 7)]
-    )
+    assert state_of(out)["method"]["handed_over"] == 8
+    assert plain == pytest.approx([3e-3 * (1 - t / 8) ** 0.9 for t in (0, 1, 3, 5, 7)])
 
 
 def test_accumulate__dgcl_banks_every_micro_batch(tmp_path):
-    filled = {}
+    filled, at_once = {}, dict(loop__sup_only_fraction=0.0)
+    large = dict(dgcl__bank__size=4000, dgcl__bank__max_new_per_class=4000)
     for n in (1, 2):
-        t, take = start(
-            tmp_path / str(n),
-            "dgcl",
-            optim__accumulate=n,
-            loop__sup_only_fraction=0.0,
-            dgcl__bank__size=4000,
-            dgcl__bank__max_new_per_class=4000,
-        )
+        t, take = start(tmp_path / str(n), "dgcl", optim__accumulate=n, **at_once, **large)
         take(1)
         filled[n] = t.method.bank.filled[0]
     assert filled[2] > 1.5 * filled[1] > 0
 
 
 def test_clip_norm__bounds_the_step_of_every_phase(out):
-    t, take = start(
-        out,
-        optim__optimizer="sgd",
-        optim__lr=1.0,
-        optim__encoder_lr_scale=1.0,
-        optim__weight_decay=0.0,
-        optim__clip_norm=1e-3,
-    )
+    bare = dict(optim__optimizer="sgd", optim__encoder_lr_scale=1.0, optim__weight_decay=0.0)
+    t, take = start(out, optim__lr=1.0, optim__clip_norm=1e-3, **bare)
     before = [[p.clone() for p in n.parameters()] for n in (t.method.one, t.method.two)]
     take(1)
     for net, old in zip((t.method.one, t.method.two), before):
         moved = torch.stack([(p - q).norm() for p, q in zip(net.parameters(), old)]).norm()
-        assert moved.item() == pytest.approx(1e-3, rel=0.05), (
-            "a gradient longer than clip_norm is scaled to it, counting this phase's parameters"
-        )
+        # a gradient longer than clip_norm is scaled to it, counting this phase's parameters
+        assert moved.item() == pytest.approx(1e-3, rel=0.05)
 
 
 def test_is_due__how_often_over_a_run(out):
-    fit(
-        tiny_run(
-            "toy",
-            out=out,
-            steps=12,
-            loop__evaluations=3,
-            loop__snapshots=4,
-            loop__checkpoints=6,
-            loop__log_every=5,
-        ),
-        callbacks=[],
-    )
-    assert [r["step"] for r in metrics_of(out) if r.get("event") == "eval"] == [4, 8, 12]
-    assert [r["step"] for r in metrics_of(out) if "event" not in r] == [1, 5, 10, 12]
+    often = dict(loop__evaluations=3, loop__snapshots=4, loop__checkpoints=6, loop__log_every=5)
+    train(out, steps=12, **often)
+    assert steps_of(evaluations_of(out)) == [4, 8, 12]
+    assert steps_of(r for r in metrics_of(out) if "event" not in r) == [1, 5, 10, 12]
     assert [load_snapshot(p).step for p in list_snapshots(out)] == [3, 6, 9, 12]
-    assert [p.name for p in engine.checkpoints_of(RunFolder(out))] == ["step_0000010.pt", "step_0000012.pt"]
-    assert [r["step"] for r in read_lines(out / "timings.jsonl")] == [1, 5, 10, 12] and all(
-        r["images_per_second"] > 0 for r in read_lines(out / "timings.jsonl")
-    )
+    assert [p.name for p in checkpoints_of(RunFolder(out))] == ["step_0000010.pt", "step_0000012.pt"]
+    timings = read_lines(out / "timings.jsonl")
+    assert steps_of(timings) == [1, 5, 10, 12]
+    assert all(r["images_per_second"] > 0 for r in timings)
 
 
 def test_is_due__zero_times_is_the_end_only(out):
-    fit(
-        tiny_run("supervised", out=out, steps=3, loop__evaluations=0, loop__snapshots=0, loop__checkpoints=0),
-        callbacks=[],
-    )
-    assert (
-        [r["step"] for r in metrics_of(out) if r.get("event") == "eval"] == [3]
-        and len(list_snapshots(out)) == 1
-        and state_of(out)["step"] == 3
-    )
+    train(out, "supervised", steps=3, loop__evaluations=0, loop__snapshots=0, loop__checkpoints=0)
+    assert steps_of(evaluations_of(out)) == [3]
+    assert len(list_snapshots(out)) == 1 and state_of(out)["step"] == 3
 
 
 def test_fit__folder_holds_what_viewers_read(out):
-    result = fit(tiny_run("dgcl", out=out), callbacks=[])
-    assert {p.name for p in out.iterdir()} == {
-        "config.json",
-        "metrics.jsonl",
-        "timings.jsonl",
-        "checkpoints",
-        "snapshots",
-        "result.json",
-    }
+    result = train(out, "dgcl")
+    files = "config.json metrics.jsonl timings.jsonl checkpoints snapshots result.json"
+    assert {p.name for p in out.iterdir()} == set(files.split())
     assert config.run_from_dict(json.loads((out / "config.json").read_text())) == tiny_run("dgcl", out=out)
-    wanted = "method preset seed steps seconds seconds_per_step peak_rss_mb predictor miou_student miou_teacher best_miou best_step iou_per_class"
-    assert {*wanted.split(), "silhouette", "calinski_harabasz", "davies_bouldin"} <= set(result)
-    assert result["predictor"] == "teacher" and "torch" in result["environment"]
+    wanted = """method preset seed steps seconds seconds_per_step peak_rss_mb peak_gpu_mb predictor miou
+        miou_student miou_teacher best_miou best_step iou_per_class
+        silhouette calinski_harabasz davies_bouldin tf32 cudnn_benchmark"""
+    assert set(wanted.split()) <= set(result)
+    assert "torch" in result["environment"]
     assert torch.load(out / "checkpoints" / "best.pt", weights_only=True)["step"] == result["best_step"]
     snap = load_snapshot(list_snapshots(out)[-1])
-    assert (
-        snap.image.shape == (2, 48, 48, 3) and snap.feats.shape[1] == 16 and snap.density_per_k.shape[1] == 2
-    )
+    assert snap.image.shape == (2, 48, 48, 3)
+    assert snap.feats.shape[1] == 16 and snap.density_per_k.shape[1] == 2
 
 
 def test_fit__log_line_says_what_is_inactive_and_why(out):
-    fit(tiny_run("dgcl", out=out, dgcl__bank__size=4000, dgcl__bank__min_fill=4000), callbacks=[])
+    train(out, "dgcl", dgcl__bank__size=4000, dgcl__bank__min_fill=4000)
     lines = [r for r in metrics_of(out) if "event" not in r]
     assert lines[0]["inactive"] == {"loss_unsup": "supervised start until step 2"}
     assert lines[2]["inactive"]["loss_contrast"] == "no class of the batch has 4000 bank entries yet"
-    assert {
-        "loss_sup",
-        "loss_unsup",
-        "loss_contrast",
-        "kept",
-        "pseudo_accuracy",
-        "bank_fill",
-        "contrast_classes",
-    } <= set(lines[-1])
+    wanted = "loss_sup loss_unsup loss_contrast kept pseudo_accuracy bank_fill contrast_classes"
+    assert set(wanted.split()) <= set(lines[-1])
 
 
 # Errors
@@ -733,64 +722,55 @@ def test_fit__non_finite_loss_names_the_term_and_saves_the_batch(out, monkeypatc
             return losses
 
     monkeypatch.setitem(config.METHODS, "toy", Sick)
-    with pytest.raises(
-        NonFiniteLoss,
-        match="step 5: loss_bank is not finite .* the batch is saved in .*nonfinite_step_0000005",
-    ):
-        fit(tiny_run("toy", out=out), callbacks=[])
+    said = "step 5: loss_bank is not finite .* the batch is saved in .*nonfinite_step_0000005"
+    with pytest.raises(NonFiniteLoss, match=said):
+        train(out)
     saved = torch.load(next(out.glob("nonfinite*.pt")), weights_only=True)
-    assert (
-        saved["step"] == 5
-        and saved["batch"]["images_l"].shape == (2, 3, 48, 48)
-        and len(saved["batch"]["ids_u"]) == 2
-    )
+    assert saved["step"] == 5 and len(saved["batch"]["ids_u"]) == 2
+    assert saved["batch"]["images_l"].shape == (2, 3, 48, 48)
     assert state_of(out)["step"] == 4, "the checkpoint before stays"
     monkeypatch.setitem(config.METHODS, "toy", Toy)
-    assert fit(tiny_run("toy", out=out, resume=True), callbacks=[])["steps"] == 8
+    assert train(out, resume=True)["steps"] == 8
 
 
 def test_load_checkpoint__another_configuration(out):
     with pytest.raises(Stopped):
-        fit(tiny_run("dgcl", out=out), callbacks=[StopAfter(4)])
+        train(out, "dgcl", StopAfter(4))
     saved = (out / "config.json").read_text()
-    with pytest.raises(
-        InputError,
-        match="is a checkpoint of another configuration: .* tensors differ, e.g. bank.* config.json",
-    ):
-        fit(tiny_run("dgcl", out=out, resume=True, dgcl__bank__size=16), callbacks=[])
+    said = "is a checkpoint of another configuration: .* tensors differ, e.g. bank.* config.json"
+    with pytest.raises(InputError, match=said):
+        train(out, "dgcl", resume=True, dgcl__bank__size=16)
     with pytest.raises(InputError, match="is a checkpoint of method dgcl, not of toy"):
-        fit(tiny_run("toy", out=out, resume=True), callbacks=[])
+        train(out, "toy", resume=True)
     assert (out / "config.json").read_text() == saved, (
-        "a resume that fails leaves the configuration of the run as it was"
+        "a resume that fails leaves the configuration as it was"
     )
 
 
 def test_fit__read_only_folder():
-    with pytest.raises(
-        InputError,
-        match="cannot write the run folder /proc/dgcl_nb.*: .*; name another with --out, or free space",
-    ):
-        fit(tiny_run("toy", out="/proc/dgcl_nb/run"), callbacks=[])
+    said = "cannot write the run folder /proc/dgcl_nb.*: .*; name another with --out, or free space"
+    with pytest.raises(InputError, match=said):
+        train("/proc/dgcl_nb/run")
+
+
+FULL = "cannot write .*: No space left on device; what was there before is intact: free space .*--resume"
+
+
+def full(fd):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_fit__disk_full_at_a_checkpoint(out, monkeypatch):
     class Fill(Callback):
         def on_step(self, t, losses):
-            def full(fd):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
             if t.step == 6:
                 monkeypatch.setattr(core.os, "fsync", full)
 
-    with pytest.raises(
-        InputError,
-        match="cannot write .*: No space left on device; what was there before is intact: free space .*--resume",
-    ):
-        fit(tiny_run("toy", out=out), callbacks=[Fill()])
+    with pytest.raises(InputError, match=FULL):
+        train(out, "toy", Fill())
     monkeypatch.undo()
-    assert [p.name for p in (out / "checkpoints").glob("step_*")] == ["step_0000004.pt"] and state_of(out)[
-        "step"
-    ] == 4
+    assert [p.name for p in (out / "checkpoints").glob("step_*")] == ["step_0000004.pt"]
+    assert state_of(out)["step"] == 4
     assert not [p for p in out.rglob(".*")], "no half-written file is left"
 
 
@@ -800,15 +780,13 @@ def test_fit__disk_full_at_a_log_line(out):
             t.folder.metrics.symlink_to("/dev/full")
 
     with pytest.raises(InputError, match="cannot write .*metrics.jsonl: No space left on device"):
-        fit(tiny_run("toy", out=out), callbacks=[Fill()])
+        train(out, "toy", Fill())
 
 
 def test_fit__failed_start_leaves_no_used_folder(out):
     with pytest.raises(InputError, match="unknown encoder .*did you mean"):
-        fit(tiny_run("toy", out=out, model__encoder="resnet5"), callbacks=[])
-    assert fit(tiny_run("toy", out=out, steps=1), callbacks=[])["steps"] == 1, (
-        "the corrected command works as it stands"
-    )
+        train(out, model__encoder="resnet5")
+    assert train(out, steps=1)["steps"] == 1, "the corrected command works as it stands"
 
 
 # Inputs at the edge
@@ -816,7 +794,7 @@ def test_fit__failed_start_leaves_no_used_folder(out):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_fit__bf16_on_the_cpu(out, method):
-    fit(tiny_run(method, out=out, loop__precision="bf16"), callbacks=[])
+    train(out, method, loop__precision="bf16")
     state = state_of(out)["method"]
     assert all(v.dtype != torch.bfloat16 and v.isfinite().all() for v in state.values())
     assert all(v == v for r in metrics_of(out) for k, v in r.items() if k.startswith("loss"))
@@ -824,22 +802,18 @@ def test_fit__bf16_on_the_cpu(out, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_fit__batch_of_one(out, method):
-    result = fit(
-        tiny_run(method, out=out, batch__labelled=1, batch__unlabelled=1, model__aspp_pool=True), callbacks=[]
-    )
+    result = train(out, method, batch__labelled=1, batch__unlabelled=1, model__aspp_pool=True)
     assert result["steps"] == 8 and all(v.isfinite().all() for v in state_of(out)["method"].values())
 
 
 def test_fit__crop_larger_than_the_image(out):
-    fit(tiny_run("dgcl", out=out, views__crop=96, views__scale=(0.5, 1.0)), callbacks=[])
-    assert (
-        load_snapshot(list_snapshots(out)[-1]).image.shape == (2, 96, 96, 3)
-        and (load_snapshot(list_snapshots(out)[-1]).target[:, 0] == IGNORE_INDEX).all()
-    )
+    train(out, "dgcl", views__crop=96, views__scale=(0.5, 1.0))
+    snap = load_snapshot(list_snapshots(out)[-1])
+    assert snap.image.shape == (2, 96, 96, 3) and (snap.target[:, 0] == IGNORE_INDEX).all()
 
 
 def test_fit__k_larger_than_the_bank(out):
-    fit(tiny_run("dgcl", out=out, dgcl__num_neighbors=(8, 5000)), callbacks=[])
+    train(out, "dgcl", dgcl__num_neighbors=(8, 5000))
     assert metrics_of(out)[-2]["contrast_classes"] > 0 and metrics_of(out)[-2]["loss_contrast"] > 0
 
 
@@ -857,43 +831,26 @@ def test_fit__a_class_without_a_pixel(out, monkeypatch):
 
     def lacking(run):
         data = few_images(run)
-        return dataclasses.replace(
-            data, **{n: Without(getattr(data, n)) for n in ("labelled", "unlabelled", "val")}
-        )
+        parts = {n: Without(getattr(data, n)) for n in ("labelled", "unlabelled", "val")}
+        return dataclasses.replace(data, **parts)
 
     monkeypatch.setattr(engine, "build_data", lacking)
-    result = fit(tiny_run("dgcl", out=out, loop__sup_only_fraction=0.5, steps=12), callbacks=[])
+    result = train(out, "dgcl", loop__sup_only_fraction=0.5, steps=12)
     assert metrics_of(out)[-2]["contrast_classes"] > 0, "no class waits for an absent one"
-    assert (
-        json.loads((out / "result.json").read_text())["iou_per_class"].keys()
-        == result["iou_per_class"].keys()
-    )
+    saved = json.loads((out / "result.json").read_text())
+    assert saved["iou_per_class"].keys() == result["iou_per_class"].keys()
 
 
 def test_fit__all_labelled(out):
-    result = fit(tiny_run("supervised", out=out, data__num_labelled=2000, batch__unlabelled=0), callbacks=[])
+    result = train(out, "supervised", data__num_labelled=2000, batch__unlabelled=0)
     assert result["miou_teacher"] is None and result["predictor"] == "student"
 
 
 def test_fit__nothing_unlabelled_for_a_method_that_needs_it(out):
     with pytest.raises(InputError, match="unlabelled"):
-        fit(tiny_run("dgcl", out=out, data__num_labelled=2000), callbacks=[])
+        train(out, "dgcl", data__num_labelled=2000)
     with pytest.raises(InputError, match="unlabelled"):
-        fit(tiny_run("dgcl", out=out.with_name("zero"), batch__unlabelled=0), callbacks=[])
-
-
-def test_init_from__starts_every_network_from_the_best_predictor(out, tmp_path):
-    fit(tiny_run("supervised", out=out, steps=2), callbacks=[])
-    best = torch.load(out / "checkpoints" / "best.pt", weights_only=True)["predictor"]
-    t, _ = start(tmp_path / "next", "dgcl", init_from=out)
-    assert equal_states(dict(best), dict(t.method.student.state_dict())) and equal_states(
-        dict(best), dict(t.method.teacher.state_dict())
-    )
-
-
-def test_init_from__no_run_there(tmp_path):
-    with pytest.raises(InputError, match="--init_from .*: no checkpoints/best.pt in it"):
-        start(tmp_path / "next", "dgcl", init_from=tmp_path / "nowhere")
+        train(out.with_name("zero"), "dgcl", batch__unlabelled=0)
 
 
 # Signals
@@ -901,14 +858,9 @@ def test_init_from__no_run_there(tmp_path):
 
 def train_until(out, line, *args):
     "Start the command in a process group of its own, as a terminal does, and wait until it prints `line`."
-    child = subprocess.Popen(
-        [sys.executable, "-u", "-m", "dgcl_nb.train", *args, "--out", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=clean_environment(),
-        start_new_session=True,
-    )
+    words = [sys.executable, "-u", "-m", "dgcl_nb.train", *args, "--out", str(out)]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(words, env=clean_environment(), start_new_session=True, **pipes)
     for text in child.stdout:
         if line in text:
             return child
@@ -916,15 +868,8 @@ def train_until(out, line, *args):
 
 
 def test_train__ctrl_c_saves_and_says_how_to_go_on(out):
-    args = tiny_args(
-        "supervised",
-        steps=5000,
-        loop__log_every=1,
-        batch__workers=1,
-        loop__evaluations=0,
-        loop__snapshots=0,
-        loop__checkpoints=0,
-    )
+    never = dict(loop__evaluations=0, loop__snapshots=0, loop__checkpoints=0)
+    args = tiny_args("supervised", steps=5000, loop__log_every=1, batch__workers=1, **never)
     child = train_until(out, "step     3/5000", *args)
     os.killpg(child.pid, signal.SIGINT)  # Ctrl-C reaches the loader's workers too
     said, errors = child.communicate(timeout=180)

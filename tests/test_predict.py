@@ -45,6 +45,13 @@ def make_opinionated(network):
     network.classifier.weight.mul_(scale[:, None, None, None])
 
 
+def places_of(trained):
+    "Where the scored networks lie in their method: {name: prefix of their tensors}."
+    method = build_method(trained.run, len(trained.class_names))
+    names = {id(module): name for name, module in method.named_modules()}
+    return {name: f"{names[id(network)]}." for name, network in method.scored().items()}
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A finished run of self-training, with classifiers that say many things.
@@ -66,7 +73,7 @@ def runs(tmp_path_factory):
         saved = torch.load(path, weights_only=True)
         for name, network in trained.networks.items():
             make_opinionated(network)
-            prefix = f"{name}." if key == "method" else ""
+            prefix = places_of(trained)[name] if key == "method" else ""
             saved[key] |= {prefix + k: v for k, v in network.state_dict().items()}
         write_torch(path, saved)
     return place
@@ -238,7 +245,8 @@ def test_open_trained__best_and_last(runs):
     state = engine.checkpoints_of(RunFolder(runs / "run"))[-1]
     method = torch.load(state, weights_only=True)["method"]
     for name, network in last.networks.items():
-        assert all(torch.equal(v, method[f"{name}.{k}"]) for k, v in network.state_dict().items())
+        prefix = places_of(last)[name]
+        assert all(torch.equal(v, method[prefix + k]) for k, v in network.state_dict().items())
         assert not network.training
 
 

@@ -1,6 +1,8 @@
-"""The paper's presets: every one parses, builds its network, and holds the numbers of its sources; how a batch is shared; what is said where lists are missing."""
+"""The paper's presets: every one parses, builds its network, and holds the numbers of its sources.
 
-import dataclasses
+Also: how a batch is shared, and what is said where lists are missing.
+"""
+
 import re
 
 import numpy as np
@@ -9,14 +11,12 @@ import torch
 from helpers import flags
 from PIL import Image
 
-from dgcl_nb.config import METHODS, parse_run, run_class, share_batch
-from dgcl_nb.optim import OptimConfig
-from dgcl_nb.settings import preset_layers
+from dgcl_nb.config import METHODS, build_method, parse_run, share_batch
 from dgcl_nb.core import InputError
 from dgcl_nb.data.sets import open_data
-from dgcl_nb.optim import make_optimizer
-from dgcl_nb.methods.protocol import param_groups
 from dgcl_nb.model import SegNetwork
+from dgcl_nb.optim import OptimConfig, make_optimizer
+from dgcl_nb.settings import preset_layers, setting_of
 from dgcl_nb.train import main
 
 SHIPPED = preset_layers("/nowhere")[0][1]
@@ -51,14 +51,12 @@ def number(name):
 
 
 def test_presets__all_that_were_promised():
-    names = (
-        [f"voc-{n}" for n in (92, 183, 366, 732, 1464)]
-        + [f"voc-blended-{n}" for n in (662, 1323, 2646, 5291)]
-        + [f"cityscapes-{n}" for n in UNLABELLED["cityscapes"]]
-    )
-    assert set(names) | {f"voc-{n}-dinov2{size}" for n in (92, 183, 366, 732, 1464) for size in "sb"} <= set(
-        PAPER
-    )
+    fine, blended = (92, 183, 366, 732, 1464), (662, 1323, 2646, 5291)
+    names = [f"voc-{n}" for n in fine]
+    names += [f"voc-blended-{n}" for n in blended]
+    names += [f"cityscapes-{n}" for n in UNLABELLED["cityscapes"]]
+    names += [f"voc-{n}-dinov2{size}" for n in fine for size in "sb"]
+    assert set(names) <= set(PAPER)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -74,25 +72,22 @@ def test_presets__every_one_parses(name, method):
 def test_presets__lists_of_the_right_family(name):
     data = preset(name).data
     assert data.name == dataset(name)
-    assert (
-        data.lists
-        == f"{'u2pl' if dataset(name) == 'voc' and 'blended' not in name else 'cps'}/{number(name)}"
-    ), "DGCL takes U2PL's lists on VOC and those of CPS on Cityscapes"
+    # DGCL takes U2PL's lists on VOC and those of CPS on Cityscapes
+    family = "u2pl" if dataset(name) == "voc" and "blended" not in name else "cps"
+    assert data.lists == f"{family}/{number(name)}"
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_presets__steps_are_the_published_epochs(name):
-    "An epoch is a pass over the unlabelled list, which each GPU takes its share of, the last incomplete batch left out."
+    "An epoch is a pass over the unlabelled list; each GPU has its share, the last incomplete batch left out."
     if "dinov2" in name:
         epochs, gpus, each = (60, 4, 4) if dataset(name) == "voc" else (180, 4, 2)  # UniMatch V2, configs
     else:
         epochs, gpus, each = (80, 4, 4) if dataset(name) == "voc" else (200, 8, 2)  # DGCL, configs
     run, images = preset(name), UNLABELLED[dataset(name)][number(name)]
     assert run.steps == epochs * (-(-images // gpus) // each)
-    assert (
-        run.batch.labelled == run.batch.unlabelled == each
-        and run.optim.total_batch == run.optim.lr_batch == gpus * each
-    )
+    assert run.batch.labelled == run.batch.unlabelled == each
+    assert run.optim.total_batch == run.optim.lr_batch == gpus * each
     sup_only = 1 if dataset(name) == "voc" else 10 if "dinov2" not in name else 9
     assert run.sup_only_steps == pytest.approx(sup_only * run.steps / epochs, abs=1)
 
@@ -175,53 +170,41 @@ DINOV2 = {
     "dgcl.unsup_weight": 0.5,
     "dgcl.contrast_weight": 0.5,
 }
-"UniMatch V2: configs/pascal.yaml, unimatch_v2.py and dataset/semi.py; the decay of layers is BEiT's in mmsegmentation."
+"UniMatch V2: configs/pascal.yaml, unimatch_v2.py, dataset/semi.py; layers' decay is BEiT's in mmsegmentation."
 BASE = {"model.encoder": "vit_base_patch14_dinov2", "model.decoder_channels": 128}
 LARGE = {"views.crop": 798, "dgcl.ohem": True, "dgcl.ohem_min_kept": 200_000, "eval.crop": 798}
-EXPECTED = {
-    name: (VOC if dataset(name) == "voc" else CITYSCAPES)
-    if "dinov2" not in name
-    else DINOV2 | (BASE if name.endswith("b") else {}) | ({} if dataset(name) == "voc" else LARGE)
-    for name in PAPER
-}
+
+
+def expected(name):
+    "The numbers that a preset's sources give."
+    if "dinov2" not in name:
+        return VOC if dataset(name) == "voc" else CITYSCAPES
+    size = BASE if name.endswith("b") else {}
+    return DINOV2 | size | ({} if dataset(name) == "voc" else LARGE)
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_presets__numbers_of_the_sources(name):
     run, wrong = preset(name), {}
-    for setting, want in EXPECTED[name].items():
-        value = run
-        for part in setting.split("."):
-            value = getattr(value, part)
+    for setting, want in expected(name).items():
+        value = setting_of(run, setting)
         if value != (pytest.approx(want) if isinstance(want, float) else want):
             wrong[setting] = (value, want)
     assert not wrong
 
 
+SHARED = ("data", "views", "batch", "model", "optim", "loop", "eval")
+"Groups of settings that do not depend on the method."
+
+
 @pytest.mark.parametrize("name", ["voc-732", "cityscapes-372"])
 def test_presets__methods_share_what_they_share(name):
     runs = [preset(name, "--method", m) for m in METHODS]
-    assert (
-        len(
-            {
-                dataclasses.replace(
-                    run_class("dgcl")(),
-                    **{
-                        f: getattr(r, f) for f in ("data", "views", "batch", "model", "optim", "loop", "eval")
-                    },
-                )
-                for r in runs
-            }
-        )
-        == 1
-    )
-    for r in runs:
-        assert (
-            r.sup.ohem,
-            r.sup.ohem_thresh,
-            r.sup.ohem_min_kept,
-            r.sup.aux_weight,
-        ) == (name != "voc-732", 0.7, 100_000, 0.4)
+    shared = [{group: getattr(r, group) for group in SHARED} for r in runs]
+    assert all(groups == shared[0] for groups in shared)
+    for cfg in (r.method_config for r in runs):
+        ohem = cfg.ohem, cfg.ohem_thresh, cfg.ohem_min_kept
+        assert ohem == (name != "voc-732", 0.7, 100_000) and cfg.aux_weight == 0.4
 
 
 def test_presets__each_line_names_its_source():
@@ -229,9 +212,8 @@ def test_presets__each_line_names_its_source():
     for line in text.splitlines():
         if line.startswith("["):
             section = line.strip("[]")
-        told = line.startswith(("#", "inherit", "method", "data.name", "data.root")) or re.search(
-            r"\S\s+# \S", line
-        )
+        needs_none = line.startswith(("#", "inherit", "method", "data.name", "data.root"))
+        told = needs_none or re.search(r"\S\s+# \S", line)
         if section in PAPER and "=" in line and not told:
             missing.append((section, line))
     assert not missing and "[U] UniMatch V2" in text
@@ -243,46 +225,45 @@ def open_settings():
     return (resources.files("dgcl_nb") / "settings.ini").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "name", ["voc-732", "cityscapes-372", "voc-92-dinov2s", "voc-92-dinov2b", "cityscapes-186-dinov2s"]
-)
+MILLIONS = {
+    "voc-732": 62.2,
+    "cityscapes-372": 64.6,
+    "voc-92-dinov2s": 22.3,
+    "voc-92-dinov2b": 87.6,
+    "cityscapes-186-dinov2s": 22.3,
+}
+"Parameters of a preset's network."
+
+
+@pytest.mark.parametrize("name", MILLIONS)
 def test_presets__the_network_can_be_built(name):
     run = preset(name)
     with torch.device("meta"):
         net = SegNetwork(run.model, 21)
     out = net(torch.empty(2, 3, run.views.crop, run.views.crop, device="meta"))
-    assert (
-        out.feats.shape[1:] == (run.model.decoder_channels, *[-(-run.views.crop // 4)] * 2)
-        and (out.aux is not None) == run.model.aux
-    )
+    side = -(-run.views.crop // 4)
+    assert out.feats.shape[1:] == (run.model.decoder_channels, side, side)
+    assert (out.aux is not None) == run.model.aux
     millions = sum(p.numel() for p in net.parameters()) / 1e6
-    assert millions == pytest.approx(
-        {"voc-732": 62.2, "cityscapes-372": 64.6, "voc-92-dinov2s": 22.3, "voc-92-dinov2b": 87.6}.get(
-            name, 22.3
-        ),
-        abs=0.1,
-    )
+    assert millions == pytest.approx(MILLIONS[name], abs=0.1)
 
 
 def rates(name, *args):
-    run = preset(name, *args)
+    "The learning rates of a preset's groups of parameters; nothing of its network is computed."
+    run = preset(name, "--method", "supervised", "--model.pretrained", "none", *args)
     with torch.device("meta"):
-        net = SegNetwork(run.model, 21)
-    return [
-        g["lr"]
-        for g in make_optimizer(param_groups([net], run.optim.layer_decay < 1), run.optim).param_groups
-    ]
+        method = build_method(run, 21)
+    groups = method.param_groups("main", by_layer=run.optim.layer_decay < 1)
+    return [g["lr"] for g in make_optimizer(groups, run.optim).param_groups]
 
 
 def test_presets__learning_rates():
-    assert rates("voc-732") == pytest.approx([0.001, 0.01]) and rates("cityscapes-372") == pytest.approx(
-        [0.01, 0.01]
-    )
+    assert rates("voc-732") == pytest.approx([0.001, 0.01])
+    assert rates("cityscapes-372") == pytest.approx([0.01, 0.01])
     *blocks, head = rates("voc-92-dinov2s")
     assert head == pytest.approx(2e-4) and len(blocks) == 13 and max(blocks) == pytest.approx(1e-5)
-    assert np.exp(np.log(blocks).mean()) == pytest.approx(5e-6, rel=0.1), (
-        "on average the published rate of all blocks"
-    )
+    mean = np.exp(np.log(blocks).mean())
+    assert mean == pytest.approx(5e-6, rel=0.1), "on average the published rate of all blocks"
     assert rates("voc-92-dinov2s", "--variant", "flat") == pytest.approx([5e-6, 2e-4])
 
 
@@ -294,12 +275,9 @@ def test_presets__learning_rates():
 def test_share_batch__the_total_stays(name, world):
     run = preset(name)
     one = share_batch(run, world)
-    assert (
-        one.batch.labelled * one.optim.accumulate * world
-        == one.batch.unlabelled * one.optim.accumulate * world
-        == 16
-        and one.batch.labelled <= run.batch.labelled
-    )
+    times = one.optim.accumulate * world
+    assert one.batch.labelled * times == one.batch.unlabelled * times == 16
+    assert one.batch.labelled <= run.batch.labelled
     assert one.optim.lr == run.optim.lr and one.steps == run.steps and share_batch(one, world) == one
     assert one.dgcl.ohem_min_kept == 100_000 * one.batch.labelled // run.batch.labelled
 
@@ -307,21 +285,18 @@ def test_share_batch__the_total_stays(name, world):
 def test_share_batch__less_memory_is_more_accumulation():
     one = share_batch(preset("voc-732", "--batch.labelled", "1", "--batch.unlabelled", "1"), 2)
     assert (one.batch.labelled, one.batch.unlabelled, one.optim.accumulate, one.optim.lr) == (1, 1, 8, 0.01)
-    assert (
-        share_batch(preset("voc-732", "--batch.labelled", "3", "--batch.unlabelled", "3"), 2).batch.labelled
-        == 2
-    ), "the largest part that the share is a multiple of"
+    three = share_batch(preset("voc-732", "--batch.labelled", "3", "--batch.unlabelled", "3"), 2)
+    assert three.batch.labelled == 2, "the largest part that the share is a multiple of"
 
 
 def test_share_batch__another_total_scales_the_learning_rate():
-    assert share_batch(preset("voc-732", "--optim.total_batch", "8"), 2).optim.lr == pytest.approx(0.005)
-    assert share_batch(preset("voc-732", "--optim.total_batch", "0"), 2).optim.lr == pytest.approx(0.005), (
-        "4 images on each of 2 processes"
-    )
-    assert (
-        share_batch(preset("voc-732", "--optim.total_batch", "8", "--optim.lr_batch", "0"), 2).optim.lr
-        == 0.01
-    )
+
+    def rate(*args):
+        return share_batch(preset("voc-732", *args), 2).optim.lr
+
+    assert rate("--optim.total_batch", "8") == pytest.approx(0.005)
+    assert rate("--optim.total_batch", "0") == pytest.approx(0.005), "4 images on each of 2 processes"
+    assert rate("--optim.total_batch", "8", "--optim.lr_batch", "0") == 0.01
 
 
 def test_share_batch__what_cannot_be_shared():
