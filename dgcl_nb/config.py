@@ -178,7 +178,7 @@ def share_batch(
     o, b, method = run.optim, run.batch, run.method_config
     if o.total_batch:
         part, times = part_of_share(run, world)
-        if hasattr(method, "ohem_min_kept"):
+        if hasattr(method, "ohem_min_kept"):  # it is meant for batch.labelled images
             method = dataclasses.replace(method, ohem_min_kept=method.ohem_min_kept * part // b.labelled)
         b = dataclasses.replace(b, labelled=part, unlabelled=b.unlabelled * part // b.labelled)
         o = dataclasses.replace(o, total_batch=0, accumulate=times)
@@ -223,7 +223,7 @@ def parse_run(
     if variant:
         settings |= section_settings(f"variant {variant}", layers, "variant")
     method = first.get("method") or settings.get("method", (Run.method, ""))[0]
-    for origin, sections in layers[1:]:
+    for origin, sections in layers[1:]:  # a file that is there is meant to count
         if preset not in sections:
             log.warning("%s has no section [%s] and is not used", origin, preset)
     run = dataclasses.replace(run_class(method)(), preset=preset, method=method, variant=variant)
