@@ -64,7 +64,7 @@ class Fitting:
         try:
             self.result = fit(run, self.control, callbacks)
             self.folder, self.step = Path(self.result["folder"]), self.result["steps"]
-        except BaseException as e:
+        except BaseException as e:  # nobody waits in this thread whom it could be raised to
             self.error = e
 
     def is_running(self) -> bool:

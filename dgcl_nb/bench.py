@@ -156,7 +156,7 @@ def row_args(
     flags: Sequence[str] = (),  # of all runs
 ) -> tuple[str, ...]:
     "The command line of a row's runs, without seed and folder; the row's own flags come last and win."
-    flags_for(row.method, row.flags)
+    flags_for(row.method, row.flags)  # refuses what is not a row's to set
     threads = threads_of(bench)
     args = ["--preset", bench.preset, "--method", row.method]
     if bench.steps:
@@ -220,7 +220,7 @@ def make_tables(
     table, done = collect(jobs), [j for j in jobs if j.is_finished]
     missing = [j.name for j in jobs if not j.is_finished]
     at_a_time = jobs_at_start(bench.runs)
-    busy = {j.row for j in done if at_a_time.get(j.name, 1) > 1}
+    busy = {j.row for j in done if at_a_time.get(j.name, 1) > 1}  # timed beside others
     crowded = [r.row.label for r in table if r.row in busy]
     name, base = table_name(bench), best_baseline(table, bench.baseline, PROPOSED)
     facts = dict(command=command) | conditions(done, bench)

@@ -143,7 +143,7 @@ def take_step(
     with Peak(a.device) as peak:
         training_step(t, [batch])
         if a.device.type == "cuda":
-            torch.cuda.synchronize(a.device)
+            torch.cuda.synchronize(a.device)  # the step has been queued, not taken
     images = batch_cfg.labelled, batch_cfg.unlabelled
     return Cost(images, time.perf_counter() - start, loading, peak.bytes)
 
@@ -190,7 +190,7 @@ def measure(
     small = {kind: [take_step(t, s, least) for s in steps][-1] for kind, steps in kinds.items()}
     held = in_use(device) if device.type == "cuda" else base + held_bytes(t)[0]
     needs = max(grown(c, held, b.labelled).bytes for c in small.values())
-    gc.collect()
+    gc.collect()  # what is free is asked for next
     fits = [b.labelled > 1 and needs < in_use(device) + 0.8 * still_free(device)]
     if t.accelerator.num_processes > 1:
         dist.broadcast_object_list(fits, device=device)  # all of them take the steps, or none
@@ -321,6 +321,7 @@ def dry_run(
 ) -> str | None:  # the report; None on all processes but the first
     "Build everything, take a few steps, say what they cost, leave nothing."
     one = share_batch(run, run.dry_run)
+    # accumulated batches come one after the other: they take time, not memory
     one = dataclasses.replace(one, optim=dataclasses.replace(one.optim, accumulate=1))
     with speak_less(), tempfile.TemporaryDirectory() as place:
         base = in_use(torch.device("cpu"))

@@ -82,6 +82,7 @@ def differing(
     asked: Run,  # what would be run now
 ) -> list[str]:  # in words; empty if the two compute the same
     "The settings in which two runs differ, those aside that do not change what is computed."
+    # another method has other settings, and that says enough
     names = setting_names(type(asked)) if saved.method == asked.method else ["method"]
     values = {n: (setting_of(saved, n), setting_of(asked, n)) for n in names if n not in MAY_DIFFER}
     return [
@@ -131,7 +132,7 @@ def start_child(
     command: Callable[[Job], list[str]] = child_command,  # what to run
 ) -> subprocess.Popen:
     "Start a run; its output goes to the end of its log."
-    words, so_far = command(job), read_lines(job.folder.metrics)
+    words, so_far = command(job), read_lines(job.folder.metrics)  # a run may go on from an earlier stop
     job.log.parent.mkdir(parents=True, exist_ok=True)
     step, now = so_far[-1]["step"] if so_far else 0, time.strftime("%Y-%m-%d %H:%M:%S")
     record = dict(run=job.name, step=step, jobs=at_a_time, threads=threads, time=now)
@@ -223,7 +224,7 @@ def run_jobs(
                 job = waiting.pop(0)
                 going[job] = start_child(job, at_a_time, threads, command)
                 say(f"{job.name} starts; log: {job.log}")
-            for job in [j for j, child in going.items() if child.poll() is not None]:
+            for job in [j for j, child in going.items() if child.poll() is not None]:  # those that have ended
                 why = failure_of(job, going.pop(job).returncode)
                 if why:
                     failed[job.name] = why
@@ -232,7 +233,7 @@ def run_jobs(
                 say(f"[{ended}/{total}] {end_line(job, why)}  ({minutes:.1f} min, about {to_go:.0f} to go)")
             time.sleep(0.1)
     finally:
-        stop_children(list(going.values()))
+        stop_children(list(going.values()))  # none is left but after Ctrl-C or an error
     return failed
 
 # %% ../nbs/commands/20_jobs.ipynb #22c874d3

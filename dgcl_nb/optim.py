@@ -86,6 +86,7 @@ def base_rate(
     "The learning rate of a group at the start."
     if group == "head":
         return cfg.lr
+    # "encoder" alone is the last layer, and all others with it
     below = int(group.partition(".")[2] or 0)
     return cfg.lr * (cfg.encoder_lr_scale * cfg.layer_decay**below)
 
@@ -99,6 +100,7 @@ def make_optimizer(
     groups = {name: parameters for name, parameters in groups.items() if parameters}
     rates = {name: base_rate(name, cfg) for name in groups}
     with_rates = [dict(params=p, lr=rates[name], base_lr=rates[name]) for name, p in groups.items()]
+    # None is torch's own choice, a loop over the parameters on a CPU
     on_gpu = all(p.is_cuda for parameters in groups.values() for p in parameters)
     options = dict(weight_decay=cfg.weight_decay, fused=True if on_gpu else None)
     if cfg.optimizer == "sgd":

@@ -209,6 +209,7 @@ def is_dead_line(
     "Whether an error means that another process cannot be reached."
     if isinstance(error, dist.DistError):
         return True
+    # gloo's errors have no class of their own
     said = str(error).lower()
     return type(error) is RuntimeError and any(word in said for word in DEAD_LINE)
 
@@ -231,7 +232,7 @@ class Control:
         self.running.set()
 
     def should_stop(self, device) -> bool:
-        self.running.wait()
+        self.running.wait()  # here a paused run stands still
         if not are_several():
             return self.stopping.is_set()
         flag = torch.tensor(float(self.stopping.is_set()), device=device)
@@ -268,6 +269,7 @@ def launched_by() -> str:  # empty: not by torchrun
         return ""
     import psutil
 
+    # a process id alone may have been another program's before
     parent = psutil.Process(os.getppid())
     return f"{socket.gethostname()} {parent.pid} {parent.create_time()}"
 

@@ -30,8 +30,9 @@ def read_sections(
     origin: str,  # its name, for errors
 ) -> dict[str, dict[str, str]]:  # section -> setting -> text
     "The sections of a settings file."
+    # a % is a per cent sign, and no section is read into all others
     parser = ConfigParser(interpolation=None, default_section="", inline_comment_prefixes=("#",))
-    parser.optionxform = str
+    parser.optionxform = str  # names keep their capitals
     try:
         parser.read_string(text, origin)
     except ConfigParserError as e:
@@ -81,7 +82,7 @@ def section_settings(
         raise InputError(f"presets inherit in a circle: {' → '.join((*seen, name))}")
     settings = {}
     for origin, lines in found:
-        if "inherit" in lines:
+        if "inherit" in lines:  # first, so that own lines win
             settings |= section_settings(lines["inherit"], layers, kind, (*seen, name))
         settings |= {k: (v, f"{origin} [{name}]") for k, v in lines.items() if k != "inherit"}
     return settings
@@ -93,7 +94,7 @@ def parse_flags(
     **options,  # of tyro.cli
 ) -> Settings:
     "Apply flags to settings; tyro explains an error and exits with 2."
-    import tyro
+    import tyro  # late: reading settings from a file needs it, reading a config.json does not
 
     return tyro.cli(
         type(default),
@@ -101,7 +102,7 @@ def parse_flags(
         default=default,
         use_underscores=True,
         prog="python -m dgcl_nb.train",
-        config=(tyro.conf.FlagConversionOff,),
+        config=(tyro.conf.FlagConversionOff,),  # --resume True, as in a file
         **options,
     )
 
@@ -113,6 +114,7 @@ def setting_names(
     "The dotted names of all settings."
     names = []
     for f in dataclasses.fields(cls_or_value):
+        # a group is a dataclass as a field's default
         is_group = dataclasses.is_dataclass(f.default)
         names += setting_names(f.default, f"{prefix}{f.name}.") if is_group else [prefix + f.name]
     return names

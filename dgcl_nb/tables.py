@@ -139,7 +139,7 @@ def collect(
     jobs: Sequence[Job],  # in any state
 ) -> list[RowResult]:  # in the order of the rows; rows without a finished run are left out
     "The finished runs, row by row."
-    found = {row: {} for row in dict.fromkeys(j.row for j in jobs)}
+    found = {row: {} for row in dict.fromkeys(j.row for j in jobs)}  # a row with no result keeps its place
     for j in jobs:
         if j.is_finished:
             result = read_json(j.folder.result)

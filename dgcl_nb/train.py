@@ -86,7 +86,7 @@ def resumed_run(
         raise InputError(
             f"--method {asked.method} differs from the {saved.method} of {folder.config}; {way_out}"
         )
-    run = parse_flags(args, saved)
+    run = parse_flags(args, saved)  # flags on top of the saved settings, presets left out
     if differ := what_differs(run, saved):
         raise InputError(f"{'; '.join(differ)} in {folder.config}; {way_out}")
     return dataclasses.replace(run, out=str(folder.path), resume=True)
@@ -180,6 +180,7 @@ def run_report(
 ) -> str:  # why it failed, in words; empty if it did not
     "Run a child process that sees this same package."
     paths = [str(Path(dgcl_nb.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH")]
+    # also from a checkout that is not installed
     env = os.environ | dict(PYTHONPATH=os.pathsep.join(filter(None, paths)))
     options = dict(capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=patience, env=env)
     try:

@@ -304,7 +304,7 @@ def timing_record(
     t: Training,  # at the end of a step
 ) -> dict:
     "A line of timings.jsonl: speed and memory since the last line."
-    recent = t.seconds[-t.run.loop.log_every :]
+    recent = t.seconds[-t.run.loop.log_every :]  # of this process; those before were another's
     unlabelled = t.run.batch.unlabelled * t.method.needs_unlabelled
     times = t.run.optim.accumulate * t.accelerator.num_processes
     images = (t.run.batch.labelled + unlabelled) * times

@@ -39,14 +39,12 @@ def save_small(png: bytes, path: Path) -> None:
 
 
 def explorer(page: Page) -> bytes:
-    "The last step's features, the denser ones hidden; of the sparse ones one with a wrong label is clicked."
+    "The features of the last step: the denser are hidden, and a sparse one with a wrong label is clicked."
     view = page.locator(".explorer-view")
     upper = view.locator("input[type=range][data-bound=high]").first
     low, high = (float(upper.get_attribute(name)) for name in ("min", "max"))
-    upper.evaluate(
-        "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }",
-        low + 0.7 * (high - low),
-    )
+    change = "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }"
+    upper.evaluate(change, low + 0.7 * (high - low))
     stage, tip = view.locator("canvas.dgcl-over"), view.locator(".dgcl-tip")
     stage.focus()
     for _ in range(PRESSES):
@@ -58,9 +56,7 @@ def explorer(page: Page) -> bytes:
     stage.evaluate("canvas => canvas.blur()")
     page.mouse.move(5, 5)
     page.wait_for_timeout(1000)
-    tip.evaluate(
-        "tip => { tip.hidden = true; }"
-    )  # its values stand at the side as well, and it hides the lines
+    tip.evaluate("tip => { tip.hidden = true; }")  # it hides the lines, and its values stand at the side too
     return view.screenshot()
 
 
@@ -103,4 +99,5 @@ def main(dgcl: Path, baseline: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*(Path(r) for r in (sys.argv[1:3] if len(sys.argv) > 2 else RUNS)))
+    given = sys.argv[1:3] if len(sys.argv) > 2 else RUNS
+    main(*map(Path, given))

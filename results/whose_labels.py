@@ -20,7 +20,7 @@ KINDS = ("truth", "labelled", "agreed")
 
 
 def wrong_cells(kind, cells, own, num_labelled):
-    "Which cells (N,) bool lose their label; `own` (N,): the student's prediction; labelled images come first."
+    "Which cells (N,) bool lose their label; `own` (N,) is what the student predicts; labelled images first."
     unlabelled = torch.arange(len(own)) >= num_labelled
     if kind == "truth":
         return unlabelled & (cells.labels != IGNORE_INDEX) & (cells.truth != cells.labels)

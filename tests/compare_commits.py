@@ -48,12 +48,27 @@ TINY = {
     "dgcl.sampling.negatives": "batch",
 }
 CLEAN = {"dgcl.contrast_view": "clean"}
+# Nothing is drawn but the order of images and their views: no boxes, no dropout.
+NO_DRAWS = {"views.cutmix_prob": 0, "model.dropout": 0}
+# Every cell takes part in everything, so that nothing depends on who was drawn.
+ALL_CELLS = NO_DRAWS | {
+    "dgcl.sampling.overlap": True,
+    "dgcl.sampling.num_anchors": 5000,
+    "dgcl.sampling.num_positives": 5000,
+    "dgcl.sampling.num_bank_positives": 20000,
+    "dgcl.sampling.num_negatives": 5000,
+    "dgcl.bank.size": 20000,
+    "dgcl.bank.max_new_per_class": 2000,
+}
 # name of a comparison -> (method, processes, settings on top of TINY)
 RUNS = {
     "supervised": ("supervised", 1, {}),
     "supervised, OHEM": ("supervised", 1, {"sup.ohem": True, "sup.ohem_min_kept": 500}),
     "self_training": ("self_training", 1, {}),
     "self_training, released": ("self_training", 1, {"variant": "released"}),
+    "self_training, no draws": ("self_training", 1, NO_DRAWS),
+    "dgcl, all cells": ("dgcl", 1, ALL_CELLS),
+    "dgcl, all cells, clean view": ("dgcl", 1, ALL_CELLS | CLEAN),
     "dgcl, mixed view": ("dgcl", 1, {}),
     "dgcl, clean view": ("dgcl", 1, CLEAN),
     "dgcl, negatives bank": ("dgcl", 1, {"dgcl.sampling.negatives": "bank"}),

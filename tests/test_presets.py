@@ -170,7 +170,7 @@ DINOV2 = {
     "dgcl.unsup_weight": 0.5,
     "dgcl.contrast_weight": 0.5,
 }
-"UniMatch V2: configs/pascal.yaml, unimatch_v2.py, dataset/semi.py; layers' decay is BEiT's in mmsegmentation."
+"UniMatch V2: configs/pascal.yaml, unimatch_v2.py, dataset/semi.py; layers decay as BEiT's in mmsegmentation."
 BASE = {"model.encoder": "vit_base_patch14_dinov2", "model.decoder_channels": 128}
 LARGE = {"views.crop": 798, "dgcl.ohem": True, "dgcl.ohem_min_kept": 200_000, "eval.crop": 798}
 

@@ -283,7 +283,7 @@ def test_train__a_killed_process_ends_the_other_and_a_restart_goes_on(ranks, tmp
 
 
 def go_on(out, steps):
-    engine.log.warning("rank %s", os.environ.get("RANK", "-"))
+    processes.log.warning("rank %s", os.environ.get("RANK", "-"))
     fit(tiny_run("toy", out=out, resume=True, steps=steps), callbacks=[])
 
 

@@ -106,6 +106,7 @@ def photo_crop(
     side = int(rng.integers(min(cfg.size, largest), largest + 1))
     top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
     crop = Image.fromarray(photo[top : top + side, left : left + side])
+    # Pillow's filter widens when it shrinks; without that, roof tiles turn into moire
     return np.asarray(crop.resize((cfg.size, cfg.size), Image.Resampling.BICUBIC), dtype=np.float32)
 
 # %% ../../nbs/data/03_digits.ipynb #4425fa43

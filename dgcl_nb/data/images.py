@@ -66,6 +66,7 @@ def read_image(
 ) -> np.ndarray:  # (H, W, 3) uint8, upright
     "A photograph as RGB (H, W, 3), turned upright by its EXIF tag."
     image = _open(path, "image")
+    # I is 16 or 32 bits of grey, F is float: Pillow would cut them to 8 bits without a word
     if image.mode.startswith(("I", "F")):
         kind = "float" if image.mode == "F" else "16- or 32-bit"
         raise InputError(
@@ -77,7 +78,7 @@ def read_image(
 # %% ../../nbs/data/04_images.ipynb #4ec60114
 def _read_sbd(path: Path) -> np.ndarray:
     "The class numbers of a file of SBD's folder cls/."
-    from scipy.io import loadmat
+    from scipy.io import loadmat  # late: only SBD needs it
 
     try:
         stored = loadmat(path)["GTcls"][0]["Segmentation"][0]
@@ -136,6 +137,7 @@ def check_labels(
     path: str | Path,  # for the message
 ) -> None:
     "Raise InputError unless every value of the mask (H, W) is a class number or IGNORE_INDEX."
+    # one pass in vectors: the wrong values are looked up only if there are any
     wrong = ((mask < 0) | (mask >= num_classes)) & (mask != IGNORE_INDEX)
     if not wrong.any():
         return
@@ -177,7 +179,7 @@ def apply_label_map(
 ) -> np.ndarray:  # (H, W) int64 class numbers
     "Translate the stored values of a mask (H, W) into class numbers."
     known = sorted(stored for stored in label_map if stored >= 0)
-    table = np.full(max(256, max(label_map) + 1), -1)
+    table = np.full(max(256, max(label_map) + 1), -1)  # -1: no class is known for this value
     table[known] = [label_map[stored] for stored in known]
     outside = (mask < 0) | (mask >= len(table))
     unknown = outside | (table[np.where(outside, 0, mask)] < 0)

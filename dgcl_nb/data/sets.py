@@ -107,9 +107,10 @@ def _open_pair(cfg: DataConfig) -> SegData:
     "A data set of files with a pair of lists that has a name."
     layout = LAYOUTS[cfg.name]
     lists = find_lists(cfg.root, cfg.lists, layout.lists_inside)
-    if cfg.val is not None:
+    if cfg.val is not None:  # a list that is named goes before the pair's own
         lists["val"] = cfg.val
     data = layout.open(cfg.root, **lists, allow_overlap=cfg.allow_overlap)
+    # lists that `python -m dgcl_nb.data make` wrote are called as the draw that made them
     own = cfg.lists.rpartition("/")[0] if cfg.lists.startswith("own/") else ""
     notes = name_notes(cfg.lists, data.labelled.ids)
     return replace(data, own=own, notes=(*data.notes, *notes))

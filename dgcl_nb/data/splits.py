@@ -37,6 +37,7 @@ def image_id(
     "The id of an image: its file's stem, without Cityscapes' endings; the id of an id is the id."
     last = re.split(r"[/\\]", str(path).strip())[-1]
     name = unicodedata.normalize("NFC", last)
+    # endings may be stacked, as in a.jpg.png
     while (shorter := _ENDING.sub("", name).strip()) != name:
         name = shorter
     return name
@@ -50,7 +51,7 @@ def line_id(
 ) -> str:  # the image's id, "" for a blank line
     "The id that a line of a list names, in any published format."
     first = line.strip().split("\t")[0].strip()
-    pair = _PAIR.match(first)
+    pair = _PAIR.match(first)  # parted by a space: the tab is gone
     return image_id(pair.group(1) if pair else first)
 
 # %% ../../nbs/data/00_splits.ipynb #47eaa3d0
@@ -142,7 +143,7 @@ def balanced_order(
         k = min(waiting, key=num_shown.get)
         while waiting[k] and waiting[k][-1] in order:
             waiting[k].pop()
-        if not waiting[k]:
+        if not waiting[k]:  # all images that show it are chosen: it steers no more
             del waiting[k]
             continue
         chosen = waiting[k].pop()

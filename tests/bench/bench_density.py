@@ -2,10 +2,13 @@
 
     python tests/bench/bench_density.py [--repeats 7] [--quick] [--out results]
 
-All variants of one size are timed in turn, in one process, and the median counts: what disturbs one disturbs all. `product` allocates its output, as
-it must when the matrix is wanted; `prepared` writes into memory that is there. `per scale` is the way of the released code: the full matrix and one
-`topk` for each scale.
-Goal: density at most 1.15 x product at N = M = 10 000, D = 256 on two cores, with at most 64 MB more memory."""
+All variants of one size are timed in turn, in one process, and the median counts: what disturbs one
+disturbs all. `product` allocates its output, as it must when the matrix is wanted; `prepared` writes into
+memory that is there. `per scale` is the way of the released code: the full matrix and one `topk` for each
+scale.
+
+Goal: density at most 1.15 x product at N = M = 10 000, D = 256 on two cores, with at most 64 MB more
+memory."""
 
 import argparse
 import json
@@ -20,8 +23,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from dgcl_nb.run_folder import write_atomic
 from dgcl_nb.density import multi_scale_density
+from dgcl_nb.run_folder import write_atomic
 
 SCALES = (8, 16, 32)
 SIZES = [(n, m, d) for d in (64, 256) for n in (1000, 10_000) for m in (1000, 10_000)]
@@ -29,7 +32,7 @@ GOAL = 1.15
 
 
 def interleaved(variants, repeats):
-    "{name: seconds}, the median of `repeats` rounds in which every variant runs once, after one round to warm up."
+    "{name: seconds}, the median of `repeats` rounds in which each variant runs once, after one to warm up."
     taken = {name: [] for name in variants}
     for i in range(repeats + 1):
         for name, run in variants.items():
@@ -44,11 +47,9 @@ def interleaved(variants, repeats):
 def machine():
     "What the timings depend on."
     lines = open("/proc/cpuinfo").readlines() if sys.platform == "linux" else []
-    cpu = next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return dict(
-        cpu=cpu,
+        cpu=names[0] if names else platform.processor(),
         cores=os.cpu_count(),
         threads=torch.get_num_threads(),
         torch=torch.__version__,
@@ -66,63 +67,67 @@ def per_scale(feats, bank):
 
 
 def time_size(n, m, d, repeats):
+    "A row of the table."
     feats, bank = torch.randn(n, d).relu(), torch.randn(m, d).relu()
     unit_feats, unit_bank, there = F.normalize(feats, dim=1), F.normalize(bank, dim=1).T, torch.empty(n, m)
     if min(n, m) <= 1000:
-        torch.testing.assert_close(
-            multi_scale_density(feats, bank, SCALES), per_scale(feats, bank), atol=1e-5, rtol=0
-        )
-    t = interleaved(
-        {
-            "product": lambda: product(feats, bank),
-            "prepared": lambda: torch.mm(unit_feats, unit_bank, out=there),
-            "density": lambda: multi_scale_density(feats, bank, SCALES),
-            "per scale": lambda: per_scale(feats, bank),
-        },
-        repeats,
-    )
-    return dict(
-        N=n,
-        M=m,
-        D=d,
-        **{f"{k} ms": 1000 * s for k, s in t.items()},
-        ratio=t["density"] / t["product"],
-        ratio_prepared=t["density"] / t["prepared"],
-        ratio_per_scale=t["per scale"] / t["product"],
-    )
+        found, expected = multi_scale_density(feats, bank, SCALES), per_scale(feats, bank)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    variants = {
+        "product": lambda: product(feats, bank),
+        "prepared": lambda: torch.mm(unit_feats, unit_bank, out=there),
+        "density": lambda: multi_scale_density(feats, bank, SCALES),
+        "per scale": lambda: per_scale(feats, bank),
+    }
+    t = interleaved(variants, repeats)
+    row = dict(N=n, M=m, D=d) | {f"{name} ms": 1000 * seconds for name, seconds in t.items()}
+    row |= dict(ratio=t["density"] / t["product"], ratio_prepared=t["density"] / t["prepared"])
+    return row | dict(ratio_per_scale=t["per scale"] / t["product"])
 
 
 MEMORY = """
-import threading, time, psutil, torch
+import threading
+import psutil
+import torch
 from dgcl_nb.density import multi_scale_density
-now = lambda: psutil.Process().memory_info().rss / 2**20
-feats, bank = torch.rand(10_000, 256), torch.rand(10_000, 256)
-multi_scale_density(feats[:9], bank[:99]); (feats[:99] @ bank[:999].T).sum()
-before, seen, over = now(), [], threading.Event()
+
+def now():
+    return psutil.Process().memory_info().rss / 2**20
+
 def watch():
-    while not over.wait(.002): seen.append(now())
-watcher = threading.Thread(target=watch); watcher.start()
-for _ in range(3): multi_scale_density(feats, bank)
-over.set(); watcher.join(); print(max(seen) - before)
+    while not over.wait(.002):
+        seen.append(now())
+
+feats, bank = torch.rand(10_000, 256), torch.rand(10_000, 256)
+multi_scale_density(feats[:9], bank[:99])  # what the first calls take is not of the density
+(feats[:99] @ bank[:999].T).sum()
+before, seen, over = now(), [], threading.Event()
+watcher = threading.Thread(target=watch)
+watcher.start()
+for _ in range(3):
+    multi_scale_density(feats, bank)
+over.set()
+watcher.join()
+print(max(seen) - before)
 """
 
 
 def extra_memory():
-    "MiB that the density of 10 000 queries among 10 000 entries of 256 channels adds to a process, its result included."
-    return float(
-        subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
-    )
+    "MiB that the density of 10 000 queries among 10 000 entries of 256 channels adds, its result included."
+    command = [sys.executable, "-c", MEMORY]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def table(rows, columns):
     "A Markdown table of some columns (name -> format) of the rows."
-    lines = [
-        "| " + " | ".join(columns) + " |",
-        "|" + "|".join("---" if f.endswith("s") else "---:" for f in columns.values()) + "|",
-    ]
-    return "\n".join(
-        lines + ["| " + " | ".join(format(row[c], f) for c, f in columns.items()) + " |" for row in rows]
-    )
+    rules = [
+        "---" if form.endswith("s") else "---:" for form in columns.values()
+    ]  # words left, numbers right
+    lines = ["| " + " | ".join(columns) + " |", "|" + "|".join(rules) + "|"]
+    for row in rows:
+        cells = [format(row[name], form) for name, form in columns.items()]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def save(name, out, title, text, data):
@@ -135,39 +140,43 @@ def save(name, out, title, text, data):
     print(text)
 
 
+def command_line(doc, quick="", **options):
+    "A parser with what timings share: --quick (what it does) and --out."
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0], **options)
+    if quick:
+        parser.add_argument("--quick", action="store_true", help=f"{quick}; does not write results")
+    results = Path(__file__).parents[2] / "results"
+    parser.add_argument("--out", default=results, help="folder of the tables (default: results)")
+    return parser
+
+
+NOTES = """
+Extra memory at N = M = 10000, D = 256: {memory:.0f} MiB (the full matrix takes 381).
+
+Goal there: ratio at most {goal}, 64 MB; measured: {ratio:.2f}.
+
+`ratio` = density / product, which allocates its output; `ratio_prepared` = density / `torch.mm(out=)` of \
+rows that were scaled before; `ratio_per_scale` = full matrix and one `topk` a scale / product."""
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__, quick="the smallest sizes only")
     parser.add_argument("--repeats", type=int, default=7, help="timed rounds of each size (default 7)")
-    parser.add_argument(
-        "--quick", action="store_true", help="the smallest sizes only; does not write results"
-    )
-    parser.add_argument(
-        "--out", default=Path(__file__).parents[2] / "results", help="folder of the tables (default: results)"
-    )
     args = parser.parse_args()
     torch.manual_seed(0)
     found = machine()
     rows = [time_size(*size, args.repeats) for size in (SIZES[:1] if args.quick else SIZES)]
-    columns = {"N": "d", "M": "d", "D": "d"} | {
-        f"{name} ms": ".1f" for name in ("product", "prepared", "density", "per scale")
-    }
-    columns |= {name: ".2f" for name in ("ratio", "ratio_prepared", "ratio_per_scale")}
+    columns = dict.fromkeys(("N", "M", "D"), "d")
+    columns |= dict.fromkeys(("product ms", "prepared ms", "density ms", "per scale ms"), ".1f")
+    columns |= dict.fromkeys(("ratio", "ratio_prepared", "ratio_per_scale"), ".2f")
     text = table(rows, columns)
     if args.quick:
         print(text)
         return
     memory = extra_memory()
-    text += f"\n\nExtra memory at N = M = 10000, D = 256: {memory:.0f} MiB (the full matrix takes 381).\n\n"
-    text += f"Goal there: ratio at most {GOAL}, 64 MB; measured: {rows[-1]['ratio']:.2f}.\n\n"
-    text += "`ratio` = density / product, which allocates its output; `ratio_prepared` = density / `torch.mm(out=)` of rows that were scaled before; "
-    text += "`ratio_per_scale` = full matrix and one `topk` a scale / product."
-    save(
-        "bench_density",
-        args.out,
-        "Density against the matrix product",
-        text,
-        dict(machine=found, rows=rows, extra_memory_mb=memory),
-    )
+    text += "\n" + NOTES.format(memory=memory, goal=GOAL, ratio=rows[-1]["ratio"])
+    data = dict(machine=found, rows=rows, extra_memory_mb=memory)
+    save("bench_density", args.out, "Density against the matrix product", text, data)
 
 
 if __name__ == "__main__":
