@@ -15,7 +15,7 @@ from unittest.mock import patch
 import torch
 from sync_gate import ROOT
 from torch.utils.data import Dataset
-from toys import Pair, Toy
+from toys import Pair, Relay, Toy
 
 from dgcl_nb import config, engine
 from dgcl_nb.config import build_data, parse_run, run_from_dict, run_to_dict
@@ -211,4 +211,4 @@ def equal_states(a, b):
 
 
 def register_toys(methods=config.METHODS):
-    methods.update(toy=Toy, pair=Pair)
+    methods.update(toy=Toy, pair=Pair, relay=Relay)

@@ -223,7 +223,7 @@ def test_faults__are_found(room, source, message):
         ("core", "import torch.nn as nn\nfrom dgcl_nb import __version__"),
         (
             "methods.dgcl",
-            "from .protocol import Method\nfrom ..density import unit_rows\nfrom dgcl_nb.bank import MemoryBank",
+            "from .protocol import Method\nfrom ..density import unit_rows\nfrom dgcl_nb.bank import REFRESH",
         ),
         ("cells", "from .density import multi_scale_density\nfrom .bank import MemoryBank"),
         ("config", "from .methods.dgcl import DGCLConfig\nfrom .snapshots import Snapshot"),

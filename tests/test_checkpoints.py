@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import torch
-from helpers import ROOT, equal_states, few_images, metrics_of, register_toy, state_of, tiny_run
+from helpers import ROOT, equal_states, few_images, metrics_of, register_toys, state_of, tiny_run
 
 from dgcl_nb import checkpoints, config, engine
 from dgcl_nb.checkpoints import checkpoints_of, load_checkpoint, save_checkpoint, start_checkpoint
@@ -21,21 +21,19 @@ from dgcl_nb.views import Views
 OLDER = ROOT / "tests" / "older" / "run-0.1"
 
 
-class Pair(Method):
+class Twins(Method):
     "Two networks, each trained on its own."
 
+    settings = dict(sup=SupConfig)
     needs_unlabelled = False
     views = Views(strong=0, cutmix=False)
 
-    def __init__(self, build_network, num_classes, cfg, view_cfg):
-        super().__init__(build_network, num_classes, cfg, view_cfg)
-        self.one, self.two = build_network(), build_network()
+    def __init__(self, make_network, num_classes, cfg):
+        super().__init__(make_network, num_classes, cfg)
+        self.one, self.two = make_network(), make_network()
 
     def scored(self):
         return {"network 1": self.one, "network 2": self.two}
-
-    def predictor(self):
-        return self.one
 
     def param_groups(self, phase, by_layer=False):
         both = (self.one, self.two)
@@ -44,10 +42,8 @@ class Pair(Method):
 
     def forward(self, batch, progress, phase="main"):
         losses = Losses()
-        add_supervised(losses, self.one(batch.images_l), batch.targets_l, self.cfg)
-        one = losses.terms.pop("loss_sup")[0]
-        add_supervised(losses, self.two(batch.images_l), batch.targets_l, self.cfg)
-        losses.add("loss_one", one)
+        supervised(losses, self.one(batch.images_l), batch.targets_l, self.cfg.sup, "_1")
+        supervised(losses, self.two(batch.images_l), batch.targets_l, self.cfg.sup, "_2")
         return losses
 
 
@@ -56,7 +52,7 @@ def small(monkeypatch):
     "The toy and a pair are methods like any other; val has 12 images."
     monkeypatch.setattr(config, "METHODS", dict(config.METHODS))
     register_toys()
-    config.METHODS["pair"] = (Pair, SupervisedConfig)
+    config.METHODS["twins"] = Twins
     monkeypatch.setattr(engine, "build_data", few_images)
 
 
@@ -334,16 +330,16 @@ def states_of(t):
 def test_init_from__two_trained_networks_start_apart(out, tmp_path):
     train(out, "dgcl", steps=2)
     best = dict(read_torch(out / "checkpoints" / "best.pt")["predictor"])
-    fresh = states_of(start(tmp_path / "fresh", "pair"))
-    begun = states_of(start(tmp_path / "next", "pair", init_from=out))
+    fresh = states_of(start(tmp_path / "fresh", "twins"))
+    begun = states_of(start(tmp_path / "next", "twins", init_from=out))
     assert equal_states(begun["network 1"], best)
     assert equal_states(begun["network 2"], fresh["network 2"]), "it keeps the start of its seed"
 
 
 def test_init_from__two_trained_networks_of_a_run_of_their_kind(out, tmp_path):
-    train(out, "pair", steps=2)
+    train(out, "twins", steps=2)
     best = read_torch(out / "checkpoints" / "best.pt")["networks"]
-    begun = states_of(start(tmp_path / "next", "pair", init_from=out, seed=3))
+    begun = states_of(start(tmp_path / "next", "twins", init_from=out, seed=3))
     assert all(equal_states(begun[name], dict(best[name])) for name in ("network 1", "network 2"))
     assert not equal_states(begun["network 1"], begun["network 2"])
 
@@ -364,7 +360,7 @@ def test_init_from__no_run_there(tmp_path):
 
 
 def test_result__of_two_networks_names_both(out):
-    result = train(out, "pair", steps=2)
+    result = train(out, "twins", steps=2)
     assert list(result["miou"]) == ["network 1", "network 2"] and result["predictor"] == "network 1"
     assert result["miou_student"] is None and result["miou_teacher"] is None
     line = [r for r in metrics_of(out) if r.get("event") == "eval"][-1]

@@ -1,4 +1,4 @@
-"""Multi-scale density against the slow formula, at every size where the search changes its way, within its memory."""
+"""Multi-scale density: against the slow formula, wherever the search changes its way, within its memory."""
 
 import numpy as np
 import pytest

@@ -419,7 +419,7 @@ def test_package__reads_no_pickle_that_could_run():
             name = ast.unparse(call.func)
             options = {k.arg: ast.unparse(k.value) for k in call.keywords}
             # the monitor's own child process is the one place where pickles pass, in a pipe
-            careless = name.startswith(CARELESS) and file.name != "monitor.py"
+            careless = name.startswith(CARELESS) and file.name != "live_layout.py"
             careless |= name == "torch.load" and options.get("weights_only") != "True"
             careless |= name == "np.load" and options.get("allow_pickle") != "False"
             if careless or name.endswith(".load_state"):
@@ -792,18 +792,23 @@ def test_fit__failed_start_leaves_no_used_folder(out):
 # Inputs at the edge
 
 
+def is_finite(state):
+    "Whether all numbers of a method are finite; a density that nobody knows is NaN."
+    return all(v.isfinite().all() for name, v in state.items() if not name.endswith("bank.density"))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_fit__bf16_on_the_cpu(out, method):
     train(out, method, loop__precision="bf16")
     state = state_of(out)["method"]
-    assert all(v.dtype != torch.bfloat16 and v.isfinite().all() for v in state.values())
+    assert all(v.dtype != torch.bfloat16 for v in state.values()) and is_finite(state)
     assert all(v == v for r in metrics_of(out) for k, v in r.items() if k.startswith("loss"))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_fit__batch_of_one(out, method):
     result = train(out, method, batch__labelled=1, batch__unlabelled=1, model__aspp_pool=True)
-    assert result["steps"] == 8 and all(v.isfinite().all() for v in state_of(out)["method"].values())
+    assert result["steps"] == 8 and is_finite(state_of(out)["method"])
 
 
 def test_fit__crop_larger_than_the_image(out):

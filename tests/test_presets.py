@@ -117,11 +117,11 @@ VOC = {
     "optim.poly_power": 0.9,
     "optim.warmup": 0,
     "eval.mode": "whole",
-    "dgcl.ohem": False,
-    "dgcl.unsup_weight": 0.5,
-    "dgcl.ema_decay": 0.999,
-    "dgcl.filter.drop_start": 20,
-    "dgcl.filter.drop_floor": 0,
+    "sup.ohem": False,
+    "semi.unsup_weight": 0.5,
+    "semi.ema_decay": 0.999,
+    "semi.filter.drop_start": 20,
+    "semi.filter.drop_floor": 0,
     "dgcl.contrast_weight": 0.5,
     "dgcl.contrast_filter.drop_start": 80,
     "dgcl.contrast_filter.drop_floor": 10,
@@ -141,10 +141,10 @@ CITYSCAPES = VOC | {
     "model.aspp_rates": (12, 24, 36),
     "model.aux": True,
     "optim.encoder_lr_scale": 1,
-    "dgcl.ohem": True,
-    "dgcl.ohem_thresh": 0.7,
-    "dgcl.ohem_min_kept": 100_000,
-    "dgcl.aux_weight": 0.4,
+    "sup.ohem": True,
+    "sup.ohem_thresh": 0.7,
+    "sup.ohem_min_kept": 100_000,
+    "sup.aux_weight": 0.4,
     "eval.mode": "slide",
     "eval.crop": 769,
     "eval.stride": 2 / 3,
@@ -166,13 +166,13 @@ DINOV2 = {
     "optim.lr": 2e-4,
     "optim.layer_decay": 0.9,
     "optim.weight_decay": 0.01,
-    "dgcl.ema_decay": 0.996,
-    "dgcl.unsup_weight": 0.5,
+    "semi.ema_decay": 0.996,
+    "semi.unsup_weight": 0.5,
     "dgcl.contrast_weight": 0.5,
 }
 "UniMatch V2: configs/pascal.yaml, unimatch_v2.py, dataset/semi.py; layers decay as BEiT's in mmsegmentation."
 BASE = {"model.encoder": "vit_base_patch14_dinov2", "model.decoder_channels": 128}
-LARGE = {"views.crop": 798, "dgcl.ohem": True, "dgcl.ohem_min_kept": 200_000, "eval.crop": 798}
+LARGE = {"views.crop": 798, "sup.ohem": True, "sup.ohem_min_kept": 200_000, "eval.crop": 798}
 
 
 def expected(name):
@@ -279,7 +279,7 @@ def test_share_batch__the_total_stays(name, world):
     assert one.batch.labelled * times == one.batch.unlabelled * times == 16
     assert one.batch.labelled <= run.batch.labelled
     assert one.optim.lr == run.optim.lr and one.steps == run.steps and share_batch(one, world) == one
-    assert one.dgcl.ohem_min_kept == 100_000 * one.batch.labelled // run.batch.labelled
+    assert one.sup.ohem_min_kept == 100_000 * one.batch.labelled // run.batch.labelled
 
 
 def test_share_batch__less_memory_is_more_accumulation():

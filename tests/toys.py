@@ -1,8 +1,8 @@
-"""Two methods that exist for tests: they ask of the protocol what the published ones will.
+"""Three methods that exist for tests: they ask of the protocol what the published ones will.
 
 `Pair` trains two networks in one phase, each with a supervised term and with the other's labels (as in CPS).
-`Toy` has three networks, two phases with an optimiser each - one of another kind -, a weight transfer between
-the phases (as GTA-Seg), a running mean, a bank fed by all processes, and a counter.
+`Toy` has three networks, two phases with an optimiser each, a running mean, a bank fed by all processes, and a
+counter. `Relay` adds an optimiser of another kind and a weight transfer between the phases (as in GTA-Seg).
 """
 
 import dataclasses
@@ -68,7 +68,7 @@ class ToyConfig:
 
 
 class Toy(Method):
-    "Three networks in two phases with two kinds of optimiser, and much to remember."
+    "Three networks in two phases, and much to remember."
 
     settings = dict(sup=SupConfig, toy=ToyConfig)
     phases = ("first", "second")
@@ -88,9 +88,6 @@ class Toy(Method):
     def param_groups(self, phase, by_layer=False):
         network = self.network_of(phase)
         return dict(encoder=[*network.encoder_parameters()], head=[*network.head_parameters()])
-
-    def optim_config(self, phase, default):
-        return default if phase == "first" else dataclasses.replace(default, optimizer="sgd", lr=0.01)
 
     def forward(self, batch, progress, phase="main"):
         losses, network = Losses(), self.network_of(phase)
@@ -112,7 +109,6 @@ class Toy(Method):
     def after_phase(self, phase, batch, progress):
         if phase == "first":
             self.handed_over += 1
-            move_towards(self.two, self.one, decay=0.95, buffers="own", exclude=["classifier"])
 
     def after_step(self, batch, progress):
         rows = gather_rows(torch.cat(self.new_rows))
@@ -123,3 +119,15 @@ class Toy(Method):
 
     def scored(self):
         return dict(teacher=self.mean.network, student=self.one, second=self.two)
+
+
+class Relay(Toy):
+    "The toy with an optimiser of another kind in its second phase, and weights handed over between the phases."
+
+    def optim_config(self, phase, default):
+        return default if phase == "first" else dataclasses.replace(default, optimizer="sgd", lr=0.01)
+
+    def after_phase(self, phase, batch, progress):
+        super().after_phase(phase, batch, progress)
+        if phase == "first":
+            move_towards(self.two, self.one, decay=0.95, buffers="own", exclude=["classifier"])
