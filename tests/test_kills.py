@@ -90,9 +90,12 @@ CLUSTERS = ("silhouette", "calinski_harabasz", "davies_bouldin")
 
 
 def same_values(a, b):
-    "Whether two snapshots hold the same."
-    pairs = zip(vars(a).values(), vars(b).values(), strict=True)
-    return all((x == y).all() if hasattr(x, "all") else x == y for x, y in pairs)
+    "Whether two snapshots hold the same; unknown densities (NaN) are equal to each other."
+
+    def same(x, y):
+        return ((x == y) | (x != x) & (y != y)).all() if hasattr(x, "all") else x == y
+
+    return all(same(x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True))
 
 
 def check_same(whole, parts):

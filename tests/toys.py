@@ -1,7 +1,7 @@
 """Three methods that exist for tests: they ask of the protocol what the published ones will.
 
-`Pair` trains two networks in one phase, each with a supervised term and the other's labels (as CPS).
-`Toy` has three networks, two phases with an optimiser each, a running mean, a bank fed by all processes, and a
+`Pair` trains two networks in one phase, each with a supervised term and the other's labels, as CPS.
+`Toy` has three networks, two phases with an optimiser each, a running mean, a bank of all processes and a
 counter. `Relay` adds an optimiser of another kind and a weight transfer between the phases (as in GTA-Seg).
 """
 
