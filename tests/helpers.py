@@ -210,5 +210,5 @@ def equal_states(a, b):
     return a == b
 
 
-def register_toys(methods=config.METHODS):
-    methods.update(toy=Toy, pair=Pair, relay=Relay)
+def register_toys():
+    config.METHODS.update(toy=Toy, pair=Pair, relay=Relay)

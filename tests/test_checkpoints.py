@@ -301,7 +301,7 @@ def test_save_best__holds_every_scored_network(out):
     best, state = read_torch(out / "checkpoints" / "best.pt"), state_of(out)["method"]
     assert list(best["networks"]) == ["teacher", "student", "second"]
     assert equal_states(dict(best["predictor"]), dict(best["networks"]["teacher"]))
-    for name, inside in dict(teacher="mean.", student="one.", second="two.").items():
+    for name, inside in dict(teacher="mean.network.", student="one.", second="two.").items():
         mine = {k.removeprefix(inside): v for k, v in state.items() if k.startswith(inside)}
         assert equal_states(dict(best["networks"][name]), mine)
 
@@ -310,7 +310,7 @@ def test_init_from__starts_every_network_from_the_best_predictor(out, tmp_path):
     train(out, "supervised", steps=2)
     best = dict(read_torch(out / "checkpoints" / "best.pt")["predictor"])
     t = start(tmp_path / "next", "dgcl", init_from=out)
-    for network in (t.method.student, t.method.teacher):
+    for network in t.method.scored().values():
         assert equal_states(best, dict(network.state_dict()))
 
 

@@ -160,9 +160,9 @@ def test_layout__umap_that_fails_leaves_pca_and_says_why(demo, monkeypatch):
 
 
 DOUBLES = """
-from dgcl_nb.looking import layout, live_layout
+from dgcl_nb.looking import layout, layout_time, live_layout
 layout.warm_umap = lambda: type("Done", (), dict(join=lambda self: print("what UMAP prints")))()
-layout.follow_layout = lambda feats, previous: previous * 2
+layout_time.follow_layout = lambda feats, previous: previous * 2
 live_layout.serve_layouts()
 """
 

@@ -202,7 +202,7 @@ def test_presets__methods_share_what_they_share(name):
     runs = [preset(name, "--method", m) for m in METHODS]
     shared = [{group: getattr(r, group) for group in SHARED} for r in runs]
     assert all(groups == shared[0] for groups in shared)
-    for cfg in (r.method_config for r in runs):
+    for cfg in (r.sup for r in runs):
         ohem = cfg.ohem, cfg.ohem_thresh, cfg.ohem_min_kept
         assert ohem == (name != "voc-732", 0.7, 100_000) and cfg.aux_weight == 0.4
 

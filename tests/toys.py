@@ -1,6 +1,6 @@
 """Three methods that exist for tests: they ask of the protocol what the published ones will.
 
-`Pair` trains two networks in one phase, each with a supervised term and with the other's labels (as in CPS).
+`Pair` trains two networks in one phase, each with a supervised term and the other's labels (as CPS).
 `Toy` has three networks, two phases with an optimiser each, a running mean, a bank fed by all processes, and a
 counter. `Relay` adds an optimiser of another kind and a weight transfer between the phases (as in GTA-Seg).
 """
@@ -122,7 +122,7 @@ class Toy(Method):
 
 
 class Relay(Toy):
-    "The toy with an optimiser of another kind in its second phase, and weights handed over between the phases."
+    "The toy with an optimiser of another kind in its second phase, and weights handed over in between."
 
     def optim_config(self, phase, default):
         return default if phase == "first" else dataclasses.replace(default, optimizer="sgd", lr=0.01)

@@ -45,6 +45,7 @@ def read_static(
     name: str,  # such as "front/colours.js"
 ) -> str:
     "The text of a file; InputError if there is none of that name."
+    # a resource and not a path: the package may be installed anywhere, in an archive, too
     file = resources.files("dgcl_nb").joinpath("static", name)
     if not file.is_file():
         raise unknown_name("static file", name, static_names())
@@ -112,6 +113,7 @@ def module_of(
     source: str,  # the name of a file, or JavaScript
 ) -> Module:
     "A file, or a text whose imports are relative to static/."
+    # no program fits on a line that ends like a file's name
     is_file = source.endswith(".js") and "\n" not in source
     return parse_module(read_static(source), source) if is_file else parse_module(source)
 
@@ -161,6 +163,7 @@ def join_modules(
         visit(module_of(source), order)
     modules = list(order.values())
     check_names(modules, constants)
+    # JSON is JavaScript; ends of scripts in it are front_page's business
     head = [f"const {name} = {json.dumps(value)};" for name, value in constants.items()]
     return "\n\n".join(head + [m.body for m in modules]) + "\n"
 

@@ -55,6 +55,7 @@ def pack(
     if dtype not in PACKED:
         raise InputError(f"cannot send {dtype} to the page; choose one of {', '.join(PACKED)}")
     values = np.asarray(array)
+    # NumPy would wrap around without a word: 300 as uint8 is 44
     if dtype != "float32" and values.size:
         low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
         if values.min() < low or values.max() > high:
@@ -132,7 +133,9 @@ def json_with_bytes(
     value: Any,  # JSON-able, with bytes anywhere inside
 ) -> str:  # bytes are {"$bytes": base64}; `<` is escaped
     "Values as JSON that may stand inside a `<script>`."
-    return json.dumps(value, default=as_json, separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(value, default=as_json, separators=(",", ":"))
+    # a name from outside must not end the script
+    return text.replace("<", "\\u003c")
 
 # %% ../../nbs/looking/20_front.ipynb #09f5c1b2
 PAGE = """<section class="dgcl-page" data-front="{name}">{heading}<style>{css}</style><div></div>\

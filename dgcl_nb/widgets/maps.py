@@ -83,6 +83,7 @@ def common_images(
             "the snapshots share no image; each must hold at least one, and the same one (loop.num_probes)"
         )
     cut = [take_images(snap, ids) for snap in snapshots]
+    # a snapshot that was too large has every other pixel: all are thinned to the coarsest
     shape = min(snap.target.shape[1:] for snap in cut)
     return [snap if snap.target.shape[1:] == shape else thin(snap, shape) for snap in cut]
 

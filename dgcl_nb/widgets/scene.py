@@ -38,7 +38,7 @@ def thumbnails(
         stride = max(1, -(-longest // THUMB_SIDE))  # rounded up
         for name, image in zip(snap.image_id, snap.image):
             small = image[::stride, ::stride]
-            if not found:
+            if not found:  # the newest image decides
                 size = small.shape[:2]
             if small.shape[:2] == size:
                 found.setdefault(name, small)
