@@ -12,7 +12,7 @@ We differ in the cell's pixel (its middle one; released: the upper left one) and
 
 # %% auto #0
 __all__ = ['Cells', 'map_rows', 'make_cells', 'join_cells', 'clean_labels', 'mixed_labels', 'ByClass', 'count_labels',
-           'sort_by_class', 'measure_density', 'few_of_each', 'thin_out', 'density_of_entries', 'remember',
+           'sort_by_class', 'measure_density', 'few_of_each', 'draw_few', 'density_of_entries', 'remember',
            'ShownCells', 'bank_density_maps']
 
 # %% ../nbs/45_cells.ipynb #cell0004
@@ -206,7 +206,7 @@ def few_of_each(
     return torch.cat([feats, keys, labels, confidence, density.masked_fill(of_young[:, None], torch.nan)], 1)
 
 # %% ../nbs/45_cells.ipynb #cell0021
-def thin_out(
+def draw_few(
     labels: Tensor,  # (n,) int64 classes of the rows of several processes or passes
     max_per_class: int,  # rows of a class that stay
     generator: torch.Generator,  # the same on every rank
@@ -259,7 +259,7 @@ def remember(
     rows = gather_rows(torch.cat(new_rows))
     labels = rows[:, -3].long()
     if len(new_rows) * num_processes() > 1:
-        kept = thin_out(labels, cfg.max_new_per_class, generator)
+        kept = draw_few(labels, cfg.max_new_per_class, generator)
         rows, labels = rows.index_select(0, kept), labels.index_select(0, kept)
     widths = [bank.feats.shape[-1], bank.proj.shape[-1], 1, 1, 1]
     feats, keys, _, confidence, density = rows.split(widths, 1)

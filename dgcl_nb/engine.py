@@ -35,6 +35,7 @@ from .data.segdata import SegData
 from .evaluation import EvalResult, evaluate
 from .methods.protocol import Method
 from .optim import make_optimizer
+from .core import peak_gpu_mb
 from dgcl_nb.processes import (
     Control,
     LostProcess,
@@ -45,7 +46,6 @@ from dgcl_nb.processes import (
     first_decides,
     is_dead_line,
     make_accelerator,
-    peak_gpu_mb,
     share_statistics,
 )
 from .look import take_snapshot

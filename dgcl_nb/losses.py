@@ -16,7 +16,6 @@ __all__ = ['logits_at', 'supervised_loss', 'ohem_loss', 'unsupervised_loss']
 import math
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 

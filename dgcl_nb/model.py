@@ -15,7 +15,7 @@ __all__ = ['log', 'conv_block', 'PooledBranch', 'ASPP', 'Decoder', 'TokenDecoder
            'resize_logits', 'to_sync_batchnorm']
 
 # %% ../nbs/31_model.ipynb #1b6731aa
-import copy, logging
+import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 

@@ -8,9 +8,9 @@ Where we differ from the released code: it reduces losses by hand on top of the 
 
 # %% auto #0
 __all__ = ['log', 'DEAD_LINE', 'uses_tf32', 'set_arithmetic', 'arithmetic', 'are_several', 'leave_others', 'meet_again',
-           'make_accelerator', 'peak_gpu_mb', 'compile_networks', 'share_statistics', 'average_running_statistics',
-           'first_decides', 'fail_together', 'RunFailed', 'LostProcess', 'is_dead_line', 'Control', 'catch_signals',
-           'launched_by', 'folder_of_launch', 'pick_folder', 'agree_on_folder']
+           'make_accelerator', 'compile_networks', 'share_statistics', 'average_running_statistics', 'first_decides',
+           'fail_together', 'RunFailed', 'LostProcess', 'is_dead_line', 'Control', 'catch_signals', 'launched_by',
+           'folder_of_launch', 'pick_folder', 'agree_on_folder']
 
 # %% ../nbs/65_processes.ipynb #f421c4f0
 import atexit, logging, os, signal, socket, threading, warnings
@@ -27,6 +27,7 @@ from .methods.protocol import Method
 from .model import SegNetwork
 
 log = logging.getLogger("dgcl_nb.processes")
+from .model import to_sync_batchnorm
 
 # %% ../nbs/65_processes.ipynb #54119c3b
 def uses_tf32(
@@ -101,15 +102,6 @@ def make_accelerator(
     set_arithmetic(run.loop)
     return accelerator
 
-# %% ../nbs/65_processes.ipynb #0914a281
-def peak_gpu_mb(
-    device: str | torch.device,  # where the run computes
-) -> float | None:  # MiB; None where the device is not CUDA
-    "The largest amount of GPU memory that tensors of this process have held so far."
-    if torch.device(device).type != "cuda":
-        return None
-    return torch.cuda.max_memory_allocated(device) / 2**20
-
 # %% ../nbs/65_processes.ipynb #ee060b51
 def compile_networks(
     method: Method,  # changed in place
@@ -137,9 +129,7 @@ def share_statistics(
     "Where SyncBN works - several processes, each on a GPU - let every norm use it."
     if device.type != "cuda" or world == 1:
         return module
-    from timm.layers import convert_sync_batchnorm
-
-    return convert_sync_batchnorm(module)
+    return to_sync_batchnorm(module)
 
 # %% ../nbs/65_processes.ipynb #a162a71c
 @torch.no_grad()

@@ -29,7 +29,8 @@ from .data.segdata import SegData
 from .methods.protocol import Losses, Method, Note, Progress
 from .timing import section
 from .optim import lr_factor, set_lr
-from .processes import Control, RunFailed, average_running_statistics, fail_together, peak_gpu_mb
+from .core import peak_gpu_mb
+from .processes import Control, RunFailed, average_running_statistics, fail_together
 from .writer import BackgroundWriter
 
 # %% ../nbs/66_training.ipynb #d2e543c2
@@ -161,7 +162,6 @@ class Training:
     lost_best: int = 0  # step of a best.pt that is later than the checkpoint gone back to; 0: none
     window: dict = field(default_factory=dict)  # name -> [sum, count] since the last log line
     shares: set = field(default_factory=set)  # names of figures that are shares, shown in per cent
-    shares: set = field(default_factory=set)  # names of figures that are shares, shown in per cent
     seconds: list = field(default_factory=list)  # of each step since the start of this process
     started: float = field(default_factory=time.time)  # when the process, or the fit, began
     writer: BackgroundWriter = field(default_factory=BackgroundWriter)  # of checkpoints
@@ -260,7 +260,6 @@ def training_step(
         for losses, batch in zip(train_phase(t, phase, batches), batches):
             taken.append((losses, batch))
             note_in_window(t.window, losses)
-            t.shares |= {name for name, note in losses.notes.items() if note.is_share}
             t.shares |= {name for name, note in losses.notes.items() if note.is_share}
             shown.terms |= losses.terms
             shown.notes |= losses.notes

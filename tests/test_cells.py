@@ -11,7 +11,7 @@ from dgcl_nb.cells import (
     measure_density,
     remember,
     sort_by_class,
-    thin_out,
+    draw_few,
 )
 from dgcl_nb.contrast import choose, right_choices
 from dgcl_nb.core import IGNORE_INDEX, generator_for
@@ -129,11 +129,11 @@ def test_remember__of_several_passes_no_more_than_the_limit_stays(parts):
     assert bank.filled.tolist() == [20] * K
 
 
-def test_thin_out__each_row_has_the_same_chance():
+def test_draw_few__each_row_has_the_same_chance():
     times = torch.zeros(12)
     labels = torch.arange(12) % 2
     for i in range(1000):
-        times[thin_out(labels, 2, generator_for(i))] += 1
+        times[draw_few(labels, 2, generator_for(i))] += 1
     assert (times - 1000 / 3).abs().max() < 80
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from ..core import InputError
 from .html import Html, tag
 from .runs import RunView
-from .scores import CLUSTER_SCORES, shared_background, open_shown, scores_of
+from .scores import CLUSTER_SCORES, scores_of, shared_background
 from ..snapshots import Snapshot
 
 # %% ../../nbs/looking/33_report_figures.ipynb #6b598541

@@ -6,7 +6,7 @@ from lab import colours, differ, kernel_says, picture, press, run_notebook, wait
 pytest.importorskip("dgcl_nb.widgets.monitor")
 SETUP = """import tempfile
 from helpers import tiny_run
-from dgcl_nb.engine import fit_async
+from dgcl_nb.background import fit_async
 from dgcl_nb.widgets.monitor import watch
 rare = dict(loop__snapshots=250, loop__evaluations=0, loop__checkpoints=1, loop__log_every=5)
 place = tempfile.mkdtemp() + '/live'
