@@ -276,7 +276,8 @@ def windows_of_all(
     t: Training,  # at the end of a step; all processes call this
 ) -> list[dict]:  # one a process: name -> [sum, count] since the last log line
     "The open log windows of all processes."
-    halves = [half.to(t.accelerator.device) for pair in t.window.values() for half in pair]
+    device = t.accelerator.device
+    halves = [torch.as_tensor(half).float().to(device) for pair in t.window.values() for half in pair]
     values = torch.stack(halves).view(-1, 2).tolist() if halves else []  # one wait, not one a name
     mine = dict(zip(t.window, values))
     parts = [mine] * t.accelerator.num_processes
