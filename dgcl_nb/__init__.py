@@ -10,6 +10,7 @@ Modules:
 - `dgcl_nb.checkpoints`: What a run that died needs to go on as if it had not: written whole or not at all, in the background, and checked before it is read.
 - `dgcl_nb.colours`: Hue and blur of an image of bytes: each pixel changes its colour, and none its place.
 - `dgcl_nb.config`: A whole run as one frozen object, and the presets that a researcher edits.
+- `dgcl_nb.consistency`: Two predictions of the same pixels shall agree: how far apart they are, over which pixels the mean is taken, and how the term's weight grows.
 - `dgcl_nb.contrast`: Sparse cells are pulled to the dense middle of their class, and pushed away from other classes: the third term, for all classes of a step at once.
 - `dgcl_nb.core`: The few things that every room needs: the words and letters of the code, errors, seeds, one collective, and what the machine has.
 - `dgcl_nb.data.check`: What is there, what is missing, and which files are bad: every file is read once, before a run meets it.

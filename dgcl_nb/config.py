@@ -216,10 +216,10 @@ def parse_run(
     "The run that a command line means: defaults, preset, ./settings.ini, variant, flags."
     first, layers = first_reading(args), preset_layers(folder)
     preset, variant = first.get("preset", Run.preset), first.get("variant", "")
-    settings = section_settings(preset, layers)
+    method = first.get("method") or section_settings(preset, layers).get("method", (Run.method, ""))[0]
+    settings = section_settings(preset, layers, method=method)
     if variant:
-        settings |= section_settings(f"variant {variant}", layers, "variant")
-    method = first.get("method") or settings.get("method", (Run.method, ""))[0]
+        settings |= section_settings(f"variant {variant}", layers, "variant", method)
     for origin, sections in layers[1:]:
         if preset not in sections:
             log.warning("%s has no section [%s] and is not used", origin, preset)

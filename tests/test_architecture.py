@@ -45,7 +45,9 @@ MAY_IMPORT = dict(
 # Rooms that a family may import one by one: what a viewer reads, and what its demonstration is made of.
 SINGLE_ROOMS = dict(looking="snapshots metrics density data.splits data.digits")
 # In these families no room knows another, but for those that may know all (True) or are known by all (False).
-SEPARATE = dict(parts={"cells": True, "contrast": True}, methods={"methods.protocol": False})
+SEPARATE = dict(
+    parts={"cells": True, "contrast": True, "consistency": True}, methods={"methods.protocol": False}
+)
 
 
 def place_of(notebook):

@@ -16,7 +16,7 @@ from dgcl_nb.core import InputError
 from dgcl_nb.data.sets import open_data
 from dgcl_nb.model import SegNetwork
 from dgcl_nb.optim import OptimConfig, make_optimizer
-from dgcl_nb.settings import preset_layers, setting_of
+from dgcl_nb.settings import FOR, preset_layers, setting_of
 from dgcl_nb.train import main
 
 SHIPPED = preset_layers("/nowhere")[0][1]
@@ -62,6 +62,9 @@ def test_presets__all_that_were_promised():
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", SHIPPED)
 def test_presets__every_one_parses(name, method):
+    name, _, owner = name.partition(FOR)
+    if owner:
+        assert owner in METHODS, f"[{name}{FOR}{owner}] is for no method"
     if name.startswith("variant "):
         assert preset("voc-732", "--method", method, "--variant", name.split()[1]).variant == name.split()[1]
     else:
