@@ -23,7 +23,9 @@ from .core import InputError, seed_everything, unknown_name
 from .data.sets import DataConfig, open_data
 from .data.segdata import SegData
 from .windows import EvalConfig
+from .methods.cps import CPS
 from .methods.dgcl import DGCL
+from .methods.gta_seg import GTASeg
 from .methods.protocol import Method
 from .methods.self_training import SelfTraining
 from .methods.supervised import Supervised
@@ -49,6 +51,8 @@ METHODS: dict[str, type[Method]] = dict(
     supervised=Supervised,
     self_training=SelfTraining,
     dgcl=DGCL,
+    cps=CPS,
+    gta_seg=GTASeg,
 )
 "Every method that can be trained."
 
