@@ -127,7 +127,8 @@ class GTASeg(Method):
     def forward(self, batch, progress, phase="assistant"):
         losses, semi, gta = Losses(), self.cfg.semi, self.cfg.gta_seg
         if phase == "assistant" and progress.is_sup_only:
-            losses.add("loss_unsup", graph_zero(next(self.assistant.encoder_parameters())))
+            # the optimiser wants a gradient: of weights that nothing here depends on, as it lets them decay
+            losses.add("loss_unsup", graph_zero(self.assistant.projection[-1].weight))
             losses.skip("loss_unsup", f"supervised start until step {progress.sup_only_steps}")
             return losses
         mix = batch.mixes[0].mix
