@@ -4,13 +4,13 @@
 |---|---|
 | unsup_* | `drop_unsure` and `confidence_weighted`: filtered targets, kept pixels, loss, gradient |
 | transfer_* | `after_phase` and `after_step`: student and teacher afterwards, whole states |
-| trajectory | `forward`, both phases, `after_phase`, `after_step` over all steps, released variant: losses, states |
+| trajectory | both phases, `after_phase`, `after_step` over all steps, released variant: losses, states |
 | trajectory_unshared | the same without shared memory, from the first of its steps |
 
-Not compared, of `trajectory`: teacher and assistant before the first semi-supervised step. The released code
-lets both run along for nothing but their BatchNorm statistics, ours stand still; those statistics (they are the
-teacher's own afterwards) are put in at the first semi-supervised step, when the assistant's optimiser is made
-anew, too: it has let the unused projection decay, the released one has not stepped yet.
+Not compared, of `trajectory`: teacher and assistant before the first semi-supervised step. The released
+code lets both run along for nothing but their BatchNorm statistics, ours stand still; those statistics (they
+are the teacher's own afterwards) are put in at the first semi-supervised step, when the assistant's optimiser
+is made anew, too: it has let the unused projection decay, the released one has not stepped yet.
 """
 
 from types import SimpleNamespace
@@ -87,7 +87,9 @@ def our_state(values, network, time=None):
 
 
 def released(*flags):
-    run = parse_run(["--preset", "voc-183", "--method", "gta_seg", "--variant", "released", *flags], "/nowhere")
+    run = parse_run(
+        ["--preset", "voc-183", "--method", "gta_seg", "--variant", "released", *flags], "/nowhere"
+    )
     return dict(semi=run.semi, gta_seg=run.gta_seg)
 
 
@@ -95,7 +97,9 @@ def make_method(student, assistant, teacher, groups):
     "GTA-Seg on the tiny network, its three networks in given states."
     num_classes = len(student["classifier.bias"])
     method = GTASeg(lambda: TinyNetwork(student), num_classes, GTASeg.configure(**groups)).train()
-    kept_apart = {k: v for k, v in assistant.items() if not groups["gta_seg"].share_memory or "classifier" not in k}
+    kept_apart = {
+        k: v for k, v in assistant.items() if not groups["gta_seg"].share_memory or "classifier" not in k
+    }
     method.assistant.load_state_dict(kept_apart, strict=False)
     method.teacher.network.load_state_dict(teacher)
     return method
