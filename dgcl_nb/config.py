@@ -243,8 +243,8 @@ def run_to_dict(
 # %% ../nbs/64_config.ipynb #dae9cf91
 CONFIG_VERSION = 2
 "The version of config.json, raised when settings get other names (1: dgcl_nb 0.1, which did not say)."
-BESIDE_SETTINGS = ("config_version", "effective")
-"What stands in config.json beside the settings: its version, and what torch's flags were."
+BESIDE_SETTINGS = ("config_version", "effective", "history")
+"What stands in config.json beside the settings: its version, torch's flags, and what has happened since."
 
 
 def config_record(
