@@ -63,6 +63,7 @@ Modules:
 - `dgcl_nb.model`: From images to four maps: class scores, features, projections and, on request, auxiliary scores; with a door between encoder and decoder, and the teacher that follows.
 - `dgcl_nb.onnx_export`: A network as a file that other programs run, with its normalisation inside and a proof that it says the same.
 - `dgcl_nb.optim`: How parameters are moved: which optimiser, at which rate, and when.
+- `dgcl_nb.perturbations`: Seven ways to disturb a feature map, six of them by chance and one in the worst direction: what a second decoder has to see through.
 - `dgcl_nb.predict`: The network of a run, put to work on pictures of your own: `python -m dgcl_nb.predict RUN FOLDER --out OUT`.
 - `dgcl_nb.prediction`: What the network of a run says of an image, from wherever the image comes: labels, confidence, and four pictures of them.
 - `dgcl_nb.processes`: What differs on a GPU, and with several processes: the device, its arithmetic, what the ranks agree on, and what becomes of one that loses the others.
