@@ -23,6 +23,7 @@ from .core import InputError, seed_everything, unknown_name
 from .data.sets import DataConfig, open_data
 from .data.segdata import SegData
 from .windows import EvalConfig
+from .methods.cct import CCT
 from .methods.dgcl import DGCL
 from .methods.protocol import Method
 from .methods.self_training import SelfTraining
@@ -49,6 +50,7 @@ METHODS: dict[str, type[Method]] = dict(
     supervised=Supervised,
     self_training=SelfTraining,
     dgcl=DGCL,
+    cct=CCT,
 )
 "Every method that can be trained."
 

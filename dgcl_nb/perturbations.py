@@ -167,7 +167,8 @@ def adversarial_direction(
     cfg: VatConfig,  # step, length, iterations
 ) -> Tensor:  # (B, D, h, w) float32, of 2-norm `eps` for each image; no gradient
     "The perturbation of (B, D, h, w) features, of a given length, that changes the decoder's answer most."
-    feats, direction = feats.detach().float(), unit_per_image(draw.float() - 0.5)
+    precision = torch.promote_types(feats.dtype, torch.float32)
+    feats, direction = feats.detach().to(precision), unit_per_image(draw.to(precision) - 0.5)
     with torch.autocast(feats.device.type, enabled=False):
         with torch.no_grad():
             probs = decode(feats).softmax(1)
