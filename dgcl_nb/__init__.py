@@ -57,6 +57,7 @@ Modules:
 - `dgcl_nb.looking.tiles`: Label maps in the colours of a palette, and images with the predictions of several runs side by side.
 - `dgcl_nb.looking.watcher`: All of the monitor but its widgets: each look at a run folder reads what is new and says what is to be shown.
 - `dgcl_nb.losses`: Two terms: learn from labels, and learn from pseudo-labels.
+- `dgcl_nb.methods.cct`: Cross-consistency training: many small decoders see disturbed features and must say what the undisturbed ones say.
 - `dgcl_nb.methods.dgcl`: Density-guided contrastive learning: features that are confident but lie in sparse regions of their class are pulled to where the class is dense.
 - `dgcl_nb.methods.mean_teacher`: Say of a disturbed image what an average over your past says of the image itself: agreement of soft predictions, without a label and without a threshold.
 - `dgcl_nb.methods.protocol`: What the loop asks of a method, and the plain functions that every method's step is made of: supervised, label, joint_pass, unsupervised, note_labels.
@@ -66,6 +67,7 @@ Modules:
 - `dgcl_nb.model`: From images to four maps: class scores, features, projections and, on request, auxiliary scores; with a door between encoder and decoder, and the teacher that follows.
 - `dgcl_nb.onnx_export`: A network as a file that other programs run, with its normalisation inside and a proof that it says the same.
 - `dgcl_nb.optim`: How parameters are moved: which optimiser, at which rate, and when.
+- `dgcl_nb.perturbations`: Seven ways to disturb a feature map, six of them by chance and one in the worst direction: what a second decoder has to see through.
 - `dgcl_nb.predict`: The network of a run, put to work on pictures of your own: `python -m dgcl_nb.predict RUN FOLDER --out OUT`.
 - `dgcl_nb.prediction`: What the network of a run says of an image, from wherever the image comes: labels, confidence, and four pictures of them.
 - `dgcl_nb.processes`: What differs on a GPU, and with several processes: the device, its arithmetic, what the ranks agree on, and what becomes of one that loses the others.

@@ -23,6 +23,7 @@ from .core import InputError, seed_everything, unknown_name
 from .data.sets import DataConfig, open_data
 from .data.segdata import SegData
 from .windows import EvalConfig
+from .methods.cct import CCT
 from .methods.dgcl import DGCL
 from .methods.mean_teacher import MeanTeacher
 from .methods.protocol import Method
@@ -50,6 +51,7 @@ METHODS: dict[str, type[Method]] = dict(
     supervised=Supervised,
     self_training=SelfTraining,
     dgcl=DGCL,
+    cct=CCT,
     mean_teacher=MeanTeacher,
 )
 "Every method that can be trained."
