@@ -31,6 +31,7 @@ Modules:
 - `dgcl_nb.engine`: The loop: fetch, losses, step, after_step; once in a while it evaluates, shows itself and saves.
 - `dgcl_nb.evaluate`: A run scored again, by any protocol and on any data of its classes: `python -m dgcl_nb.evaluate RUN`.
 - `dgcl_nb.evaluation`: A network scored on a data set: every image once, by one process or by many, with the protocol in the output and the network as it was before.
+- `dgcl_nb.flaws`: Where is a prediction wrong, on an image that nobody has labelled? Maps of flaws, the network that learns to draw them, and the trade between two networks that they make possible.
 - `dgcl_nb.jobs`: Many training runs as child processes: what is there already, what is missing, and what went wrong.
 - `dgcl_nb.look`: What a method makes of a few images while it trains: the one question that snapshots, widgets and reports ask of every method.
 - `dgcl_nb.looking.clusters`: Features as points in a plane: coloured by class or by a value, and two runs side by side with their scores.
