@@ -24,6 +24,7 @@ from .data.sets import DataConfig, open_data
 from .data.segdata import SegData
 from .windows import EvalConfig
 from .methods.dgcl import DGCL
+from .methods.gct import GCT
 from .methods.protocol import Method
 from .methods.self_training import SelfTraining
 from .methods.supervised import Supervised
@@ -49,6 +50,7 @@ METHODS: dict[str, type[Method]] = dict(
     supervised=Supervised,
     self_training=SelfTraining,
     dgcl=DGCL,
+    gct=GCT,
 )
 "Every method that can be trained."
 
