@@ -25,6 +25,7 @@ from .data.segdata import SegData
 from .windows import EvalConfig
 from .methods.cct import CCT
 from .methods.dgcl import DGCL
+from .methods.gct import GCT
 from .methods.mean_teacher import MeanTeacher
 from .methods.protocol import Method
 from .methods.self_training import SelfTraining
@@ -51,6 +52,7 @@ METHODS: dict[str, type[Method]] = dict(
     supervised=Supervised,
     self_training=SelfTraining,
     dgcl=DGCL,
+    gct=GCT,
     cct=CCT,
     mean_teacher=MeanTeacher,
 )

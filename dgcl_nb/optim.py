@@ -31,6 +31,8 @@ class OptimConfig:
     layer_decay: float = 1.0
     weight_decay: float = 1e-2  # per step and unit of learning rate (published: 1e-4 with sgd)
     momentum: float = 0.9  # of sgd
+    # of adamw: decay of the means of gradients and of their squares
+    betas: tuple[float, float] = (0.9, 0.999)
     poly_power: float = 0.9  # the learning rate falls as (1 - step/steps) to this power; 0 keeps it constant
     warmup: float = 0.0  # share of the run over which the learning rate rises linearly from 0
     clip_norm: float = 0.0  # gradients are scaled down to this norm; 0 leaves them
@@ -69,6 +71,8 @@ def _check_ranges(cfg):
         raise InputError(f"optim.layer_decay is {cfg.layer_decay}; allowed: above 0 and at most 1")
     if cfg.accumulate < 1:
         raise InputError(f"optim.accumulate is {cfg.accumulate}; allowed: 1 or more")
+    if not all(0 <= beta < 1 for beta in cfg.betas):
+        raise InputError(f"optim.betas is {cfg.betas}; allowed: at least 0 and below 1")
     if not 0 <= cfg.warmup < 1:
         raise InputError(f"optim.warmup is {cfg.warmup}; allowed: a share of the run, at least 0 and below 1")
 
@@ -109,7 +113,7 @@ def make_optimizer(
     options = dict(weight_decay=cfg.weight_decay, fused=True if on_gpu else None)
     if cfg.optimizer == "sgd":
         return torch.optim.SGD(with_rates, momentum=cfg.momentum, **options)
-    return torch.optim.AdamW(with_rates, **options)
+    return torch.optim.AdamW(with_rates, betas=cfg.betas, **options)
 
 # %% ../nbs/34_optim.ipynb #e45ee249
 def set_lr(
