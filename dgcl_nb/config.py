@@ -23,8 +23,10 @@ from .core import InputError, seed_everything, unknown_name
 from .data.sets import DataConfig, open_data
 from .data.segdata import SegData
 from .windows import EvalConfig
+from .methods.cps import CPS
 from .methods.cct import CCT
 from .methods.dgcl import DGCL
+from .methods.gta_seg import GTASeg
 from .methods.gct import GCT
 from .methods.mean_teacher import MeanTeacher
 from .methods.protocol import Method
@@ -52,6 +54,8 @@ METHODS: dict[str, type[Method]] = dict(
     supervised=Supervised,
     self_training=SelfTraining,
     dgcl=DGCL,
+    cps=CPS,
+    gta_seg=GTASeg,
     gct=GCT,
     cct=CCT,
     mean_teacher=MeanTeacher,
