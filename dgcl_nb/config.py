@@ -27,6 +27,7 @@ from .methods.dgcl import DGCL
 from .methods.protocol import Method
 from .methods.self_training import SelfTraining
 from .methods.supervised import Supervised
+from .methods.u2pl import U2PL
 from .encoders import ModelConfig
 from .weights import build_network
 from .optim import OptimConfig
@@ -49,6 +50,7 @@ METHODS: dict[str, type[Method]] = dict(
     supervised=Supervised,
     self_training=SelfTraining,
     dgcl=DGCL,
+    u2pl=U2PL,
 )
 "Every method that can be trained."
 
