@@ -67,8 +67,11 @@ Modules:
 - `dgcl_nb.methods.protocol`: What the loop asks of a method, and the plain functions that every method's step is made of: supervised, label, joint_pass, unsupervised, note_labels.
 - `dgcl_nb.methods.self_training`: A teacher's filtered labels on mixed images, and nothing else: the step to read first, and the baseline inside DGCL.
 - `dgcl_nb.methods.supervised`: The baseline that every other method must beat: labelled images, nothing else.
+- `dgcl_nb.methods.u2pl`: Pixels whose pseudo-label cannot be trusted are used as negatives of the classes that they surely are not.
 - `dgcl_nb.metrics`: What a run is judged by: mIoU over the whole set, how tight the classes lie in feature space, and how good the pseudo-labels are.
+- `dgcl_nb.mixes`: Two other ways to make a strong view of two images: paste whole classes instead of a box, or cut a box out.
 - `dgcl_nb.model`: From images to four maps: class scores, features, projections and, on request, auxiliary scores; with a door between encoder and decoder, and the teacher that follows.
+- `dgcl_nb.negatives`: Unreliable pixels as negatives: which cells pull, which are pulled, and which tell a class what it is not.
 - `dgcl_nb.onnx_export`: A network as a file that other programs run, with its normalisation inside and a proof that it says the same.
 - `dgcl_nb.optim`: How parameters are moved: which optimiser, at which rate, and when.
 - `dgcl_nb.perturbations`: Seven ways to disturb a feature map, six of them by chance and one in the worst direction: what a second decoder has to see through.

@@ -32,6 +32,7 @@ from .methods.mean_teacher import MeanTeacher
 from .methods.protocol import Method
 from .methods.self_training import SelfTraining
 from .methods.supervised import Supervised
+from .methods.u2pl import U2PL
 from .encoders import ModelConfig
 from .weights import build_network
 from .optim import OptimConfig
@@ -54,6 +55,7 @@ METHODS: dict[str, type[Method]] = dict(
     supervised=Supervised,
     self_training=SelfTraining,
     dgcl=DGCL,
+    u2pl=U2PL,
     cps=CPS,
     gta_seg=GTASeg,
     gct=GCT,

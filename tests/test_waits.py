@@ -19,7 +19,7 @@ from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.training import Training, training_step
 
 NUM_CLASSES, CROP = 20, 96
-MOST = dict(supervised=2, self_training=3, dgcl=4, mean_teacher=2, cct=5)
+MOST = dict(supervised=2, self_training=3, dgcl=4, mean_teacher=2, cct=5, u2pl=4)
 "Waits of one step, logging aside."
 
 
@@ -119,3 +119,14 @@ def test_step__waits_no_more_under_other_settings(settings):
     run = tiny_run("dgcl", steps=10, views__crop=CROP, loop__sup_only_fraction=0.1, **settings)
     seen, _ = waits_of_last_step(run, steps=6)
     assert sum(seen.waits.values()) <= MOST["dgcl"], seen.table()
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, dict(filter_view="mixed", keys_mode="train", mix="classmix"), dict(negatives="released")]
+)
+def test_step__of_u2pl_compares_and_waits_no_more(settings):
+    settings = {f"u2pl__{name}": value for name, value in (settings | dict(conf_thresh=0.0)).items()}
+    run = tiny_run("u2pl", steps=10, views__crop=CROP, loop__sup_only_fraction=0.1, **settings)
+    seen, losses = waits_of_last_step(run, steps=6)
+    assert sum(seen.waits.values()) <= MOST["u2pl"] + 1, seen.table()
+    assert float(losses.notes["contrast_classes"].total) > 1
