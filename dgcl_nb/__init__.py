@@ -6,6 +6,7 @@ Modules:
 - `dgcl_nb.bank`: One ring of remembered pixels per class: what density is measured against, and where positives from other images come from.
 - `dgcl_nb.batches`: Which images a step sees, and what it holds of them: a pure function of the seed and the step, so that nothing has to be remembered.
 - `dgcl_nb.bench`: One command trains every method with every seed and writes one table: `python -m dgcl_nb.bench`.
+- `dgcl_nb.boxes`: How the methods of the field cut and paste: five rules for the boxes of CutMix, each drawn first and turned into masks afterwards.
 - `dgcl_nb.cells`: A batch as rows: one for each cell of the feature maps, sorted by class, with everything that a method with a memory bank asks of it.
 - `dgcl_nb.checkpoints`: What a run that died needs to go on as if it had not: written whole or not at all, in the background, and checked before it is read.
 - `dgcl_nb.colours`: Hue and blur of an image of bytes: each pixel changes its colour, and none its place.

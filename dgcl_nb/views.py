@@ -12,11 +12,12 @@ against the image, we do not; it puts a small image into the upper left corner o
 
 # %% auto #0
 __all__ = ['BoxRule', 'ViewConfig', 'draw_scale', 'Crop', 'draw_crop', 'nearest_places', 'read_crop', 'WeakView', 'weak_view',
-           'jitter', 'blur', 'strong_view', 'normalize', 'CutMix', 'draw_box', 'cutmix_boxes', 'Views']
+           'jitter', 'blur', 'strong_view', 'normalize', 'CutMix', 'draw_box', 'box_at', 'why_unmixed', 'next_image',
+           'cutmix_boxes', 'Views']
 
 # %% ../nbs/21_views.ipynb #fd86b8e4
 import logging, math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from typing import NamedTuple
@@ -50,7 +51,9 @@ class ViewConfig:
     # strong view: standard deviation of the blur in pixels lies between these two
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     strong_labelled: bool = False  # show labelled images, too, in the colours of a strong view
-    cutmix_prob: float = 0.5  # probability that the unlabelled images of a batch are cut and mixed
+    # probability that the unlabelled images of a batch are cut and mixed, for a method whose rule tosses
+    # that coin (U2PL, DGCL and kin); 0 turns the mixing off for every method
+    cutmix_prob: float = 0.5
     cutmix_area: float = 0.5  # part of the image that the pasted box covers
     # channel means that are subtracted, for colours in [0, 1] (ImageNet's)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -258,7 +261,7 @@ class CutMix:
     "Boxes to paste: inside its box, image i shows image `partner[i]`, and so does all that belongs to it."
 
     inside: Tensor  # (B, H, W) bool, True where the partner shows
-    partner: Tensor  # (B,) int64, the image that is pasted
+    partner: Tensor  # int64, the image that is pasted: (B,), or (B, H, W) where each pixel has its own
     inactive: str = ""  # why nothing is mixed; empty when something is
 
     @property
@@ -285,7 +288,11 @@ class CutMix:
         assert (len(x), *x.shape[-2:]) == own, f"boxes {own} do not fit {tuple(x.shape)}"
         if x.dim() == 4:
             inside = inside[:, None]
-        return torch.where(inside, x[partner], x)
+        if partner.dim() == 1:
+            return torch.where(inside, x[partner], x)
+        if x.dim() == 4:
+            partner = partner[:, None]
+        return torch.where(inside, x.gather(0, partner.expand_as(x)), x)
 
 # %% ../nbs/21_views.ipynb #c8276755
 def draw_box(
@@ -295,7 +302,17 @@ def draw_box(
     generator: torch.Generator,  # where the box is drawn from
 ) -> tuple[slice, slice]:  # rows and columns of the box
     "A box of a fixed area and a random shape: its width is uniform between `area` and 1 of the image's."
-    w, y, x = torch.rand(3, generator=generator).tolist()
+    return box_at(torch.rand(3, generator=generator).tolist(), height, width, area)
+
+
+def box_at(
+    drawn: Sequence[float],  # three numbers in [0, 1): how wide the box is, how far down, how far right
+    height: int,  # of the image, in pixels
+    width: int,  # of the image, in pixels
+    area: float,  # part of the image that the box covers
+) -> tuple[slice, slice]:  # rows and columns of the box
+    "The box of a fixed area that three drawn numbers mean."
+    w, y, x = drawn
     narrowest = math.ceil(area * width)
     box_width = narrowest + int(w * (width - narrowest + 1))
     box_height = min(height, round(area * height * width / box_width))
@@ -308,6 +325,28 @@ def draw_box(
 def _say_once(text):
     logging.getLogger("dgcl_nb.views").warning(text)
 
+
+def why_unmixed(
+    num_images: int,  # B
+    cfg: ViewConfig,  # `cutmix_prob`
+) -> str:  # empty if it can be mixed
+    "Why a batch cannot be mixed, whatever the rule of its boxes."
+    if cfg.cutmix_prob == 0:
+        return "turned off by views.cutmix_prob 0"
+    if num_images >= 2:
+        return ""
+    why = f"CutMix needs two unlabelled images in a batch, this one has {num_images}"
+    if num_images:  # a batch without any was asked for
+        _say_once(f"{why}: nothing is mixed")
+    return why
+
+
+def next_image(
+    num_images: int,  # B
+) -> Tensor:  # (B,) int64
+    "The next image as the partner of each; of the last the first."
+    return torch.arange(1, num_images + 1) % max(1, num_images)
+
 # %% ../nbs/21_views.ipynb #44f89bcb
 def cutmix_boxes(
     num_images: int,  # B
@@ -318,11 +357,8 @@ def cutmix_boxes(
 ) -> CutMix:  # (B, H, W) boxes and (B,) partners
     "For a whole batch, with `cutmix_prob`, a box per image with the next image in it; otherwise nothing."
     inside = torch.zeros(num_images, height, width, dtype=torch.bool)
-    partner = torch.arange(1, num_images + 1) % max(1, num_images)
-    if num_images < 2:
-        why = f"CutMix needs two unlabelled images in a batch, this one has {num_images}"
-        if num_images:  # a batch without any was asked for
-            _say_once(f"{why}: nothing is mixed")
+    partner, why = next_image(num_images), why_unmixed(num_images, cfg)
+    if why:
         return CutMix(inside, partner, why)
     if torch.rand((), generator=generator).item() >= cfg.cutmix_prob:
         return CutMix(inside, partner, "not drawn for this batch")
