@@ -57,9 +57,12 @@ Modules:
 - `dgcl_nb.looking.watcher`: All of the monitor but its widgets: each look at a run folder reads what is new and says what is to be shown.
 - `dgcl_nb.losses`: Two terms: learn from labels, and learn from pseudo-labels.
 - `dgcl_nb.methods.dgcl`: Density-guided contrastive learning: features that are confident but lie in sparse regions of their class are pulled to where the class is dense.
+- `dgcl_nb.methods.fixmatch`: A network's certain labels on weak views, learnt on strong views of the same images: no teacher, one threshold.
+- `dgcl_nb.methods.pcr`: Two classifiers on the same features, one trained and one seen: each pixel shall be found by the linear head and by its class's prototypes.
 - `dgcl_nb.methods.protocol`: What the loop asks of a method, and the plain functions that every method's step is made of: supervised, label, joint_pass, unsupervised, note_labels.
 - `dgcl_nb.methods.self_training`: A teacher's filtered labels on mixed images, and nothing else: the step to read first, and the baseline inside DGCL.
 - `dgcl_nb.methods.supervised`: The baseline that every other method must beat: labelled images, nothing else.
+- `dgcl_nb.methods.unimatch`: FixMatch with more to survive: two strong views at once, and a stream in which features, not colours, are taken away.
 - `dgcl_nb.metrics`: What a run is judged by: mIoU over the whole set, how tight the classes lie in feature space, and how good the pseudo-labels are.
 - `dgcl_nb.model`: From images to four maps: class scores, features, projections and, on request, auxiliary scores; with a door between encoder and decoder, and the teacher that follows.
 - `dgcl_nb.onnx_export`: A network as a file that other programs run, with its normalisation inside and a proof that it says the same.

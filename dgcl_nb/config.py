@@ -24,9 +24,12 @@ from .data.sets import DataConfig, open_data
 from .data.segdata import SegData
 from .windows import EvalConfig
 from .methods.dgcl import DGCL
+from .methods.fixmatch import FixMatch
+from .methods.pcr import PCR
 from .methods.protocol import Method
 from .methods.self_training import SelfTraining
 from .methods.supervised import Supervised
+from .methods.unimatch import UniMatch
 from .encoders import ModelConfig
 from .weights import build_network
 from .optim import OptimConfig
@@ -49,6 +52,9 @@ METHODS: dict[str, type[Method]] = dict(
     supervised=Supervised,
     self_training=SelfTraining,
     dgcl=DGCL,
+    pcr=PCR,
+    fixmatch=FixMatch,
+    unimatch=UniMatch,
 )
 "Every method that can be trained."
 

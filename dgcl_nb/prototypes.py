@@ -254,7 +254,9 @@ class Prototypes(nn.Module):
         for c, held in enumerate(waiting):
             if held < min_rows:
                 continue
-            centres = cluster_centres(self.ring[c, :held].cpu(), self.rows.shape[1], seed).to(self.rows.device)
+            centres = cluster_centres(self.ring[c, :held].cpu(), self.rows.shape[1], seed).to(
+                self.rows.device
+            )
             # every process could find them; that they are the same must not depend on its machine
             self.rows[c] = self.as_stored(gather_rows(centres[None])[0])
             self.is_ready[c] = True
