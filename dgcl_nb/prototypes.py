@@ -128,10 +128,11 @@ def few_of_each_class(
     labels: Tensor,  # (n,) int64, IGNORE_INDEX where nobody knows
     num_classes: int,  # K
     few: int,  # rows of a class at most
-    generator: torch.Generator,  # on the rows' device
+    generator: torch.Generator,  # where the chance comes from
 ) -> Tensor:  # (K, few or n, D + 1) float32: rows, and 1 where there is one, else 0
     "A random few rows of each class, padded to the same number; nothing waits for the device."
     order = torch.rand(len(rows), generator=generator, device=generator.device)
+    order = order.to(rows.device, non_blocking=True)
     is_own = labels == torch.arange(num_classes, device=labels.device)[:, None]
     first = order.where(is_own, -1.0).topk(min(few, len(rows)), dim=1)
     picked = rows.float()[first.indices]

@@ -70,7 +70,7 @@ class PCRConfig:
 
 # %% ../../nbs/methods/11_pcr.ipynb #pcrm0011
 class PCR(Method):
-    "A linear head and prototypes on the same features, both taught by labels and by a teacher's certain labels."
+    "A linear head and prototypes on the same features, taught by labels and a teacher's certain labels."
 
     settings = dict(sup=SupConfig, semi=SemiConfig, pcr=PCRConfig)
 
@@ -131,7 +131,7 @@ class PCR(Method):
         "Sum up what moves prototypes: features, labels and scores of the step's pixels, one row each."
         draw = progress.generator("pixels", device=targets.device)
         size = targets.shape[-2:]
-        pixels = draw_pixels(*size, self.cfg.pcr.granularity, draw)
+        pixels = draw_pixels(*size, self.cfg.pcr.granularity, draw).to(targets.device, non_blocking=True)
         feats = feats_at(out.feats.detach(), pixels, size)
         found = self.scores(feats)
         rows, logits, nearest = (m.permute(0, 2, 3, 1).flatten(0, 2) for m in (feats, *found))
@@ -141,7 +141,7 @@ class PCR(Method):
         return rows, labels, logits
 
     def collect(self, out, targets, progress):
-        "The same of labelled images, and a few rows for first prototypes; how many prototypes got right, of how many."
+        "The same of labelled images, and rows for first prototypes; how many were scored right, of how many."
         rows, labels, logits = self.follow_prototypes(out, targets, progress)
         draw = progress.generator("ring", device=rows.device)
         few = few_of_each_class(rows, labels, self.num_classes, self.cfg.pcr.ring_per_step, draw)

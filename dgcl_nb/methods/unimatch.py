@@ -30,11 +30,12 @@ def draw_channels(
     maps: list[Tensor],  # (B, C, h, w) each
     num_images: int,  # b, the last images, which get a dropped copy
     drop_rate: float,  # probability that a channel is dropped, [0, 1)
-    generator: torch.Generator,  # on the device of the maps
+    generator: torch.Generator,  # where the chance comes from
 ) -> list[Tensor]:  # (b, C) bool each
     "Which channels of the last images' maps stay."
     sizes = [(num_images, m.shape[1]) for m in maps]
-    return [torch.rand(s, generator=generator, device=generator.device) >= drop_rate for s in sizes]
+    drawn = [torch.rand(size, generator=generator, device=generator.device) for size in sizes]
+    return [x.to(maps[0].device, non_blocking=True) >= drop_rate for x in drawn]
 
 
 def stack_dropped(
