@@ -26,12 +26,15 @@ from .windows import EvalConfig
 from .methods.cps import CPS
 from .methods.cct import CCT
 from .methods.dgcl import DGCL
+from .methods.fixmatch import FixMatch
+from .methods.pcr import PCR
 from .methods.gta_seg import GTASeg
 from .methods.gct import GCT
 from .methods.mean_teacher import MeanTeacher
 from .methods.protocol import Method
 from .methods.self_training import SelfTraining
 from .methods.supervised import Supervised
+from .methods.unimatch import UniMatch
 from .methods.u2pl import U2PL
 from .encoders import ModelConfig
 from .weights import build_network
@@ -55,6 +58,9 @@ METHODS: dict[str, type[Method]] = dict(
     supervised=Supervised,
     self_training=SelfTraining,
     dgcl=DGCL,
+    pcr=PCR,
+    fixmatch=FixMatch,
+    unimatch=UniMatch,
     u2pl=U2PL,
     cps=CPS,
     gta_seg=GTASeg,
