@@ -28,7 +28,8 @@ from dgcl_nb.checkpoints import (
     save_best,
     start_checkpoint,
 )
-from .config import Run, build_data, build_method, config_record, environment, share_batch
+from .config import NUMBERS_VERSION, Run, build_data, build_method
+from .config import config_record, environment, share_batch
 from .core import InputError, peak_rss_mb
 from .run_folder import RunFolder, append_line, read_lines, write_whole
 from .data.segdata import SegData
@@ -234,6 +235,7 @@ def make_result(
         processes=t.accelerator.num_processes,
         threads=torch.get_num_threads(),
         **arithmetic(),
+        numbers_version=NUMBERS_VERSION,
         environment=environment(),
     )
 
