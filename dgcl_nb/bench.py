@@ -281,7 +281,9 @@ def read_timings(
     are_rows = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
     pairs = [(row.get("row"), row.get("seconds_step")) for row in rows] if are_rows else [(None, None)]
     if not all(isinstance(name, str) and isinstance(s, float) and 0 < s < 1e6 for name, s in pairs):
-        raise InputError(f"{path} has no 'rows' with 'row' and 'seconds_step' each; make it anew, or remove it")
+        raise InputError(
+            f"{path} has no 'rows' with 'row' and 'seconds_step' each; make it anew, or remove it"
+        )
     return dict(pairs)
 
 # %% ../nbs/commands/27_bench.ipynb #27cx03

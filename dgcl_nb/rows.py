@@ -123,7 +123,9 @@ def read_tries(
     "The rows of a search."
     files = {path.stem: path for path in sorted(Path(folder).glob("*.txt"))}
     if not files:
-        raise InputError(f"--tries {folder} holds no METHOD.txt; write {NUM_TRIES} lines 'LABEL: METHOD FLAGS' there")
+        raise InputError(
+            f"--tries {folder} holds no METHOD.txt; write {NUM_TRIES} lines 'LABEL: METHOD FLAGS' there"
+        )
     for name in files:
         if name not in METHODS:
             raise InputError(f"--tries {files[name]}: {unknown_name('method', name, METHODS)}")

@@ -239,12 +239,21 @@ def _is_forwards(value):
     if not isinstance(value, Mapping) or set(value) != names:
         return False
     start = value["start"]
-    return (start is None or _is_passes(start)) and _is_passes(value["later"]) and _is_count(value["sup_only_steps"])
+    return (
+        (start is None or _is_passes(start))
+        and _is_passes(value["later"])
+        and _is_count(value["sup_only_steps"])
+    )
 
 
 def _is_evaluation(value):
     names = {"step", "miou"}
-    return isinstance(value, Mapping) and set(value) == names and _is_count(value["step"]) and _scores(value["miou"])
+    return (
+        isinstance(value, Mapping)
+        and set(value) == names
+        and _is_count(value["step"])
+        and _scores(value["miou"])
+    )
 
 
 WHOLE = dict(
@@ -301,7 +310,11 @@ def check_record(
         steps=(result["steps"], run.steps),
         predictor=(result["predictor"], next(iter(result["miou"]))),
     )
-    found = [f"{name} is {there} instead of {should}" for name, (there, should) in expected.items() if there != should]
+    found = [
+        f"{name} is {there} instead of {should}"
+        for name, (there, should) in expected.items()
+        if there != should
+    ]
     return "; ".join(found)
 
 # %% ../nbs/commands/19_store.ipynb #5f4372f0

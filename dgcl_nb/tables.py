@@ -236,7 +236,9 @@ def main_lines(
         cells += [row.networks.get(name, Spread(())).show() for name in others]
         for c in columns:
             is_time = c.key == "seconds_per_step"
-            cells.append(_step_time(row, c, crowded) if is_time else row.spread(c.key).show(c.digits, c.scale))
+            cells.append(
+                _step_time(row, c, crowded) if is_time else row.spread(c.key).show(c.digits, c.scale)
+            )
         if are_counted:
             cells.append(row.forwards or "–")
         lines.append(cells)
