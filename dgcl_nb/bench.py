@@ -357,8 +357,8 @@ def order_lines(
     return ["published on", "labelled", "methods", "Spearman's ρ"], lines
 
 
-LEGEND_ORDERS = """Rank correlation of the last mIoU with each published column (CVPR 2023 poster of DGCL), over the methods
-that both have: 1 is the same order, 0 none."""
+LEGEND_ORDERS = """Rank correlation of the last mIoU with each published column (CVPR 2023 poster of DGCL), over
+the methods that both have: 1 is the same order, 0 none."""
 
 
 def way_lines(

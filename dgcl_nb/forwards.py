@@ -44,9 +44,9 @@ class Passes(NamedTuple):
         return self.grad + self.no_grad
 
     def show(self) -> str:
-        "As text, e.g. 16 / 8, or 16 (+24 decoded again) / 0."
+        "As text, e.g. 16 / 8, or 16 (+24) / 0 where 24 are decoded again."
         halves = ((self.grad, self.again_grad), (self.no_grad, self.again_no_grad))
-        return " / ".join(f"{n} (+{again} decoded again)" if again else str(n) for n, again in halves)
+        return " / ".join(f"{n} (+{again})" if again else str(n) for n, again in halves)
 
 # %% ../nbs/commands/18_forwards.ipynb #821ac60a
 def parts_of(

@@ -276,7 +276,7 @@ def wrong_in(
     optional: Mapping[str, Callable],  # the same, for what may be missing
 ) -> str:  # empty if all is well
     "What is wrong with some values, in words."
-    for name, is_good in required.items():
+    for name in required:
         if name not in values:
             return f"'{name}' is missing"
     for name, value in values.items():

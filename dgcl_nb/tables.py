@@ -235,10 +235,10 @@ def main_lines(
         cells.append(row.spread("miou").show())
         cells += [row.networks.get(name, Spread(())).show() for name in others]
         for c in columns:
-            is_time = c.key == "seconds_per_step"
-            cells.append(
-                _step_time(row, c, crowded) if is_time else row.spread(c.key).show(c.digits, c.scale)
-            )
+            if c.key == "seconds_per_step":
+                cells.append(_step_time(row, c, crowded))
+            else:
+                cells.append(row.spread(c.key).show(c.digits, c.scale))
         if are_counted:
             cells.append(row.forwards or "–")
         lines.append(cells)
@@ -296,8 +296,8 @@ step: of the predictor, and of every other network that was scored; *best* is th
 selected on val and so an upper bound. Silhouette, CH and DB (Calinski-Harabasz, Davies-Bouldin) are of the
 predictor's features: higher, higher, lower is better. ms/step is the median step, peak MiB the memory of
 process and workers, GPU MiB that of the device."""
-LEGEND_FORWARDS = """Images a step: those of one step after the supervised start that go through an encoder, with a
-gradient / without (`dgcl_nb.forwards`)."""
+LEGEND_FORWARDS = """Images a step: those of one step after the supervised start that go through an encoder,
+with a gradient / without; in brackets those that are decoded again, or seen by a module beside the networks."""
 LEGEND_DIFFERENCES = """Paired differences: mean ± standard deviation over the seeds that both have, and how
 many of them agree in sign. mIoU is the predictor's."""
 CROWDED = "\\* timed with several runs at a time: not the speed on an idle machine."

@@ -3,11 +3,11 @@
     python tests/bench/bench_methods.py [--rows dgcl cps] [--preset digits] [--warmup 20] [--settle 10]
                                         [--repeats 15] [--out results]
 
-What a method adds - labels, filters, mixes, losses, EMA, banks - is what its step takes more than the calls of
-its networks alone. These calls are recorded in one step: every call of an encoder, a decoder, a head, or
-another module with weights, with its inputs, their need of a gradient, the mode of the module. The *bare* step
-repeats them on a copy of the method, with the sum of the outputs as loss, phase by phase. So no bare version
-is written by hand. Loader and optimiser are in neither; s/step is that of a whole step with both.
+What a method adds - labels, filters, mixes, losses, EMA, banks - is what its step takes more than the calls
+of its networks alone. These calls are recorded in one step: every call of an encoder, a decoder, a head, or
+another module with weights, with its inputs, their need of a gradient, the mode of the module. The *bare*
+step repeats them on a copy of the method, with the sum of the outputs as loss, phase by phase. So no bare
+version is written by hand. Loader and optimiser are in neither; s/step is that of a whole step with both.
 
 All rows are timed in turn, in one process on one thread, and medians count: what disturbs one disturbs all.
 Own part and bare step are taken by the clock of the process, on which others' work does not count; s/step is
