@@ -34,6 +34,7 @@ Modules:
 - `dgcl_nb.evaluation`: A network scored on a data set: every image once, by one process or by many, with the protocol in the output and the network as it was before.
 - `dgcl_nb.finite`: A run whose numbers have left the real ones stops before anything is written of them, and says from where it can go on.
 - `dgcl_nb.flaws`: Where is a prediction wrong, on an image that nobody has labelled? Maps of flaws, the network that learns to draw them, and the trade between two networks that they make possible.
+- `dgcl_nb.forwards`: How many images does one step of a method send through an encoder, with a gradient and without?
 - `dgcl_nb.jobs`: Many training runs as child processes: what is there already, what is missing, and what went wrong.
 - `dgcl_nb.look`: What a method makes of a few images while it trains: the one question that snapshots, widgets and reports ask of every method.
 - `dgcl_nb.looking.clusters`: Features as points in a plane: coloured by class or by a value, and two runs side by side with their scores.
@@ -77,7 +78,9 @@ Modules:
 - `dgcl_nb.negatives`: Unreliable pixels as negatives: which cells pull, which are pulled, and which tell a class what it is not.
 - `dgcl_nb.onnx_export`: A network as a file that other programs run, with its normalisation inside and a proof that it says the same.
 - `dgcl_nb.optim`: How parameters are moved: which optimiser, at which rate, and when.
+- `dgcl_nb.page`: A comparison as one HTML page: tables and plots, nothing fetched, every text escaped.
 - `dgcl_nb.perturbations`: Seven ways to disturb a feature map, six of them by chance and one in the worst direction: what a second decoder has to see through.
+- `dgcl_nb.plots`: A comparison in three pictures: scores with their spread, scores against compute, clusters.
 - `dgcl_nb.predict`: The network of a run, put to work on pictures of your own: `python -m dgcl_nb.predict RUN FOLDER --out OUT`.
 - `dgcl_nb.prediction`: What the network of a run says of an image, from wherever the image comes: labels, confidence, and four pictures of them.
 - `dgcl_nb.processes`: What differs on a GPU, and with several processes: the device, its arithmetic, what the ranks agree on, and what becomes of one that loses the others.
@@ -86,11 +89,15 @@ Modules:
 - `dgcl_nb.report`: A run on one page that needs no network, no kernel and no Python: `python -m dgcl_nb.report runs/x`.
 - `dgcl_nb.result`: What a finished run claims: reading `result.json`, whatever version wrote it.
 - `dgcl_nb.resuming`: What a run may change when it goes on, and where every change is written down.
+- `dgcl_nb.rows`: What a table compares: methods by name, all of them, an ablation, a search, or rows of one's own.
 - `dgcl_nb.run_folder`: Files that are whole or absent, sealed with a checksum, and the folder in which a run keeps them.
 - `dgcl_nb.sampling`: Which pixels pull and which are pulled: anchors, positives and negatives of the contrastive loss, chosen by density, by confidence or by chance.
+- `dgcl_nb.search`: One small search of equal budget for every method, reported whole.
 - `dgcl_nb.settings`: From lines of text to a frozen object: sections of `settings.ini`, flags, and the way back from `config.json`.
 - `dgcl_nb.snapshots`: What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
+- `dgcl_nb.store`: Finished runs, small enough to be committed: a run that some machine has made is not made again.
 - `dgcl_nb.tables`: From the results of many runs to one table: mean and spread over seeds, and paired differences to the best baseline.
+- `dgcl_nb.targets`: What the authors published, and whether methods come in the same order here.
 - `dgcl_nb.teacher`: A copy of the network that follows it slowly: an average over its past, which labels what the network has to learn.
 - `dgcl_nb.timing`: Named parts of a step, timed where they happen, and free where nobody asks.
 - `dgcl_nb.train`: One command trains a method and leaves a run folder: `python -m dgcl_nb.train`.

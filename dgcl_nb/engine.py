@@ -50,6 +50,8 @@ from dgcl_nb.processes import (
     make_accelerator,
     share_statistics,
 )
+from .config import NUMBERS_VERSION, Run, build_data, build_method
+from .config import config_record, environment, share_batch
 from .look import take_snapshot
 from .snapshots import save_snapshot
 from .training import Bar, Callback, TensorBoard, Training, batches_of, is_due, next_step, write_log
@@ -236,6 +238,7 @@ def make_result(
         processes=t.accelerator.num_processes,
         threads=torch.get_num_threads(),
         **arithmetic(),
+        numbers_version=NUMBERS_VERSION,
         environment=environment(),
     )
 
