@@ -28,7 +28,7 @@ from dgcl_nb.checkpoints import (
     save_best,
     start_checkpoint,
 )
-from .config import Run, build_data, build_method, environment, share_batch
+from .config import NUMBERS_VERSION, Run, build_data, build_method, environment, share_batch
 from .core import InputError, peak_rss_mb
 from .run_folder import RunFolder, append_line, read_lines, write_whole
 from .data.segdata import SegData
@@ -50,8 +50,6 @@ from dgcl_nb.processes import (
     make_accelerator,
     share_statistics,
 )
-from .config import NUMBERS_VERSION, Run, build_data, build_method
-from .config import config_record, environment, share_batch
 from .look import take_snapshot
 from .snapshots import save_snapshot
 from .training import Bar, Callback, TensorBoard, Training, batches_of, is_due, next_step, write_log

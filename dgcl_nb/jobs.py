@@ -27,7 +27,6 @@ from .run_folder import RunFolder, append_line, read_lines
 from .result import miou_by_network
 from .settings import setting_of
 from .store import read_json
-from .train import MAY_DIFFER
 from .resuming import MAY_DIFFER
 
 # %% ../nbs/commands/20_jobs.ipynb #6f4fdd1f

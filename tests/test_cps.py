@@ -39,7 +39,15 @@ def made_up(method, num_l=2, num_u=2, num_classes=4):
     mixes = draw_mixes(num_u, views, method.views, 0, 0)
     ids = [[""] * n for n in (num_l, num_u)]
     return Batch(
-        images[:num_l], targets[:num_l], ids[0], images[num_l:], strong, inside, targets[num_l:], ids[1], mixes
+        images[:num_l],
+        targets[:num_l],
+        ids[0],
+        images[num_l:],
+        strong,
+        inside,
+        targets[num_l:],
+        ids[1],
+        mixes,
     )
 
 
@@ -98,7 +106,9 @@ def test_padding__takes_part_only_if_asked_for():
 
 
 @BOTH
-@pytest.mark.parametrize("num_l, num_u, num_classes, background", [(1, 3, 2, None), (3, 1, 4, 0), (2, 2, 30, 0)])
+@pytest.mark.parametrize(
+    "num_l, num_u, num_classes, background", [(1, 3, 2, None), (3, 1, 4, 0), (2, 2, 30, 0)]
+)
 def test_batches__of_odd_sizes_with_few_or_absent_classes(cutmix, num_l, num_u, num_classes, background):
     method = make_method(num_classes, background, cutmix=cutmix)
     losses = method(made_up(method, num_l, num_u, min(num_classes, 4)), LATER)

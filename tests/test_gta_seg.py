@@ -61,7 +61,9 @@ def reached(method, phase, progress, batch=None):
     "The networks that a phase gives a gradient that is not 0."
     method.zero_grad()
     method(batch or made_up(), progress, phase).total().backward()
-    grads = {n: [p.grad for p in net.parameters() if p.grad is not None] for n, net in networks_of(method).items()}
+    grads = {
+        n: [p.grad for p in net.parameters() if p.grad is not None] for n, net in networks_of(method).items()
+    }
     return {n for n, found in grads.items() if any(g.abs().max() > 0 for g in found)}
 
 
@@ -141,7 +143,9 @@ def test_share_memory__one_classifier_for_good_and_one_network_for_an_epoch():
         torch.testing.assert_close(p, dict(method.assistant.named_parameters())[name])
 
 
-@pytest.mark.parametrize("num_l, num_u, num_classes, background", [(1, 3, 2, None), (3, 1, 4, 0), (2, 2, 30, 0)])
+@pytest.mark.parametrize(
+    "num_l, num_u, num_classes, background", [(1, 3, 2, None), (3, 1, 4, 0), (2, 2, 30, 0)]
+)
 def test_batches__of_odd_sizes_with_few_or_absent_classes(num_l, num_u, num_classes, background):
     method = make_method(num_classes, background)
     batch = made_up(num_l, num_u, min(num_classes, 4))

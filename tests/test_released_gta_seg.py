@@ -87,7 +87,9 @@ def our_state(values, network, time=None):
 
 
 def released(*flags):
-    run = parse_run(["--preset", "voc-183", "--method", "gta_seg", "--variant", "released", *flags], "/nowhere")
+    run = parse_run(
+        ["--preset", "voc-183", "--method", "gta_seg", "--variant", "released", *flags], "/nowhere"
+    )
     return dict(semi=run.semi, gta_seg=run.gta_seg)
 
 
@@ -95,7 +97,9 @@ def make_method(student, assistant, teacher, groups):
     "GTA-Seg on the tiny network, its three networks in given states."
     num_classes = len(student["classifier.bias"])
     method = GTASeg(lambda: TinyNetwork(student), num_classes, GTASeg.configure(**groups)).train()
-    kept_apart = {k: v for k, v in assistant.items() if not groups["gta_seg"].share_memory or "classifier" not in k}
+    kept_apart = {
+        k: v for k, v in assistant.items() if not groups["gta_seg"].share_memory or "classifier" not in k
+    }
     method.assistant.load_state_dict(kept_apart, strict=False)
     method.teacher.network.load_state_dict(teacher)
     return method

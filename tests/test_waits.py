@@ -19,7 +19,9 @@ from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.training import Training, training_step
 
 NUM_CLASSES, CROP = 20, 96
-MOST = dict(supervised=2, self_training=3, dgcl=4, mean_teacher=2, cct=5, u2pl=4, pcr=4, fixmatch=3, unimatch=3)
+MOST = dict(
+    supervised=2, self_training=3, dgcl=4, mean_teacher=2, cct=5, u2pl=4, pcr=4, fixmatch=3, unimatch=3
+)
 "Waits of one step, logging aside."
 MOST_OF_OTHERS = 6
 "Those of a method that is not listed."
