@@ -47,10 +47,14 @@ def _pixel_loss(logits, targets):
 def supervised_loss(
     logits: Tensor,  # (B, K, h, w) float, of the targets' size or coarser
     targets: Tensor,  # (B, H, W) int64, with IGNORE_INDEX
+    over_all: bool = False,  # whether pixels without a label count as well, as 0 (PixelSSL)
 ) -> Tensor:  # () float32, nats; 0 with a graph if all is ignored
     "Mean cross-entropy () of logits (B, K, h, w) over the pixels that have a label."
+    losses = _pixel_loss(logits, targets)
+    if over_all:
+        return losses.sum() / max(1, targets.numel())
     num_known = (targets != IGNORE_INDEX).sum()
-    return _pixel_loss(logits, targets).sum() / num_known.clamp(min=1)
+    return losses.sum() / num_known.clamp(min=1)
 
 # %% ../nbs/44_losses.ipynb #93ea96e9
 def _kth_smallest(values, k):

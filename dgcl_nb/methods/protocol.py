@@ -129,6 +129,7 @@ class Method(nn.Module):
     phases: tuple[str, ...] = ("main",)  # one optimiser and one backward pass each, in this order
     views: Views = Views(strong=1, cutmix=True)  # what the loader prepares of an unlabelled image
     needs_unlabelled: bool = True  # a fully supervised method does not
+    may_be_nan: tuple[str, ...] = ()  # names in its state_dict of tensors in which NaN means "unknown"
 
     def __init__(
         self,
@@ -211,6 +212,12 @@ class SupConfig:
     ohem_thresh: float = 0.7  # OHEM keeps pixels whose true-class probability is at most this, in [0, 1]
     ohem_min_kept: int = 100_000  # OHEM keeps at least this many pixels of a batch
     aux_weight: float = 0.4  # weight of the auxiliary head's loss, if the model has one
+    # divide by all pixels, those without a label included (all methods of PixelSSL); not with ohem
+    over_all: bool = False
+
+    def __post_init__(self):
+        if self.ohem and self.over_all:
+            raise InputError("sup.over_all has no effect with sup.ohem; leave one of them False")
 
 # %% ../../nbs/methods/00_protocol.ipynb #31944657
 def supervised(
@@ -225,7 +232,7 @@ def supervised(
     def loss_of(logits):
         if cfg.ohem:
             return ohem_loss(logits, targets, cfg.ohem_thresh, cfg.ohem_min_kept)
-        return supervised_loss(logits, targets)
+        return supervised_loss(logits, targets, cfg.over_all)
 
     losses.add(f"loss_sup{suffix}", loss_of(out.logits))
     if out.aux is not None:
