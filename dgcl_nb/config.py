@@ -264,10 +264,8 @@ CONFIG_VERSION = 2
 "The version of config.json, raised when settings get other names (1: dgcl_nb 0.1, which did not say)."
 NUMBERS_VERSION = 1
 "The version of what seeded runs compute, raised whenever the result of any of them changes."
-BESIDE_SETTINGS = ("config_version", "numbers_version", "effective")
-"What stands in config.json beside the settings: versions, and what torch's flags were."
-BESIDE_SETTINGS = ("config_version", "effective", "history")
-"What stands in config.json beside the settings: its version, torch's flags, and what has happened since."
+BESIDE_SETTINGS = ("config_version", "numbers_version", "effective", "history")
+"What stands in config.json beside the settings: versions, torch's flags, and what has happened since."
 
 
 def config_record(

@@ -24,7 +24,7 @@ from .forwards import Forwards, Passes
 from .result import miou_by_network
 from .run_folder import RunFolder, read_lines, write_whole
 from .settings import setting_names, setting_of
-from .train import MAY_DIFFER
+from .resuming import MAY_DIFFER
 
 # %% ../nbs/commands/19_store.ipynb #77d85574
 ELSEWHERE = ("preset", "variant", "data.root")
