@@ -20,7 +20,17 @@ from dgcl_nb.training import Training, training_step
 
 NUM_CLASSES, CROP = 20, 96
 MOST = dict(
-    supervised=2, self_training=3, dgcl=4, mean_teacher=2, cct=5, u2pl=4, pcr=4, fixmatch=3, unimatch=3
+    supervised=2,
+    self_training=3,
+    dgcl=4,
+    mean_teacher=2,
+    cct=5,
+    cps=2,
+    u2pl=4,
+    pcr=4,
+    gta_seg=3,
+    fixmatch=3,
+    unimatch=3,
 )
 "Waits of one step, logging aside."
 MOST_OF_OTHERS = 6
