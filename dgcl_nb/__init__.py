@@ -56,6 +56,7 @@ Modules:
 - `dgcl_nb.looking.tiles`: Label maps in the colours of a palette, and images with the predictions of several runs side by side.
 - `dgcl_nb.looking.watcher`: All of the monitor but its widgets: each look at a run folder reads what is new and says what is to be shown.
 - `dgcl_nb.losses`: Two terms: learn from labels, and learn from pseudo-labels.
+- `dgcl_nb.methods.cutmix`: Where a pixel's surroundings give its class away, take them away: a box of one image in another, and the teacher's soft answers cut along the same lines.
 - `dgcl_nb.methods.dgcl`: Density-guided contrastive learning: features that are confident but lie in sparse regions of their class are pulled to where the class is dense.
 - `dgcl_nb.methods.mean_teacher`: Say of a disturbed image what an average over your past says of the image itself: agreement of soft predictions, without a label and without a threshold.
 - `dgcl_nb.methods.protocol`: What the loop asks of a method, and the plain functions that every method's step is made of: supervised, label, joint_pass, unsupervised, note_labels.

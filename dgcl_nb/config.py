@@ -25,6 +25,7 @@ from .data.segdata import SegData
 from .windows import EvalConfig
 from .methods.dgcl import DGCL
 from .methods.mean_teacher import MeanTeacher
+from .methods.cutmix import CutMixSeg
 from .methods.protocol import Method
 from .methods.self_training import SelfTraining
 from .methods.supervised import Supervised
@@ -51,6 +52,7 @@ METHODS: dict[str, type[Method]] = dict(
     self_training=SelfTraining,
     dgcl=DGCL,
     mean_teacher=MeanTeacher,
+    cutmix=CutMixSeg,
 )
 "Every method that can be trained."
 
