@@ -28,10 +28,12 @@ from dgcl_nb.checkpoints import (
     save_best,
     start_checkpoint,
 )
-from .config import Run, build_data, build_method, config_record, environment, share_batch
+from .config import NUMBERS_VERSION, Run, build_data, build_method, environment, share_batch
 from .core import InputError, peak_rss_mb
 from .run_folder import RunFolder, append_line, read_lines, write_whole
 from .data.segdata import SegData
+from .resuming import note_divergence, write_config
+from .finite import NonFiniteLoss, NonFiniteWeights, check_weights
 from .evaluation import EvalResult, evaluate
 from .methods.protocol import Method
 from .optim import make_optimizer
@@ -234,6 +236,7 @@ def make_result(
         processes=t.accelerator.num_processes,
         threads=torch.get_num_threads(),
         **arithmetic(),
+        numbers_version=NUMBERS_VERSION,
         environment=environment(),
     )
 
@@ -258,12 +261,17 @@ def run_loop(
         losses = next_step(t, loader)
         if t.step % loop.log_every == 0 or t.step in (1, steps):
             write_log(t, losses)
-        if is_due(t.step, steps, loop.evaluations):
-            scores = evaluate_scored(t)
-        if is_due(t.step, steps, loop.snapshots):
-            write_snapshot(t)
         stop = t.control.should_stop(t.accelerator.device)
-        if stop or is_due(t.step, steps, loop.checkpoints):
+        evaluates, shows, saves = (
+            is_due(t.step, steps, times) for times in (loop.evaluations, loop.snapshots, loop.checkpoints)
+        )
+        if evaluates or shows or saves or stop:
+            check_weights(t)  # nothing is written of a run that has diverged
+        if evaluates:
+            scores = evaluate_scored(t)
+        if shows:
+            write_snapshot(t)
+        if saves or stop:
             start_checkpoint(t)
         if stop and t.step < steps:
             t.writer.wait()
@@ -297,7 +305,12 @@ def finished_result(
     if not folder.result.exists():
         return None
     result = json.loads(folder.result.read_text())
-    return result | dict(folder=str(folder.path)) if result["steps"] >= steps else None
+    if result["steps"] != steps:
+        raise InputError(
+            f"{folder.path} is finished with {result['steps']} steps, and {steps} are asked for: every "
+            f"schedule stretches over all steps; start a new run from its weights: --init_from {folder.path}"
+        )
+    return result | dict(folder=str(folder.path))
 
 
 def begin_training(
@@ -333,8 +346,7 @@ def fit(
     )  # what earlier processes spent counts
     t.started = (started or t.started) - earlier
     if t.is_main:
-        record = config_record(run) | dict(effective=arithmetic())
-        write_whole(folder.config, json.dumps(record, indent=1))
+        write_config(folder, run, arithmetic(), t.step)
     t.tell("on_start")
     result = None
     try:
@@ -343,6 +355,10 @@ def fit(
         if t.is_main:
             write_whole(folder.result, json.dumps(result, indent=1))
         t.accelerator.wait_for_everyone()  # it is written when anyone returns
+    except (NonFiniteLoss, NonFiniteWeights) as e:
+        if t.is_main:
+            note_divergence(folder, t.step, str(e))
+        raise
     except Exception as e:
         t.writer.end()
         if t.accelerator.num_processes > 1 and is_dead_line(e):

@@ -11,8 +11,8 @@ Where we differ: pixels that are exactly as uncertain as the percentile are kept
 
 # %% auto #0
 __all__ = ['NO_CLASS', 'FILTERS', 'RELEASED_LABELS', 'RELEASED_CONTRAST', 'PseudoLabels', 'pseudo_label', 'percentile',
-           'class_percentiles', 'keep_most_certain', 'keep_confident', 'linear_ramp', 'drop_for_labels',
-           'drop_for_contrast', 'FilterConfig', 'keep_mask', 'drop_labels', 'shrink_targets']
+           'class_percentiles', 'keep_most_certain', 'keep_most_uncertain', 'keep_confident', 'linear_ramp',
+           'drop_for_labels', 'drop_for_contrast', 'FilterConfig', 'keep_mask', 'drop_labels', 'shrink_targets']
 
 # %% ../nbs/43_pseudo_labels.ipynb #01d86e9f
 import math
@@ -131,6 +131,14 @@ def _class_thresholds(entropy, valid, labels, q, gather):
     thresholds = _percentiles_of_keys(gather_rows(keys) if gather else keys, q)
     return thresholds.index_select(0, labels.flatten()).view_as(labels)
 
+
+def _thresholds(entropy, valid, labels, q, gather):
+    "The q-th percentile of the entropy: one for all pixels, or for each pixel that of its class."
+    if labels is None and entropy.device.type == "cpu":
+        return _certainty_threshold(entropy, valid, q, gather)
+    classes = torch.zeros_like(valid, dtype=torch.int64) if labels is None else labels
+    return _class_thresholds(entropy, valid, classes, q, gather)
+
 # %% ../nbs/43_pseudo_labels.ipynb #235301bd
 @torch.no_grad()
 def keep_most_certain(
@@ -146,13 +154,21 @@ def keep_most_certain(
         raise unknown_name("rule for ties", ties, ("keep", "drop"))
     if keep <= 0:
         return torch.zeros_like(valid)
-    q = 100 * min(keep, 1.0)
-    if labels is None and entropy.device.type == "cpu":
-        threshold = _certainty_threshold(entropy, valid, q, gather)
-    else:
-        classes = torch.zeros_like(valid, dtype=torch.int64) if labels is None else labels
-        threshold = _class_thresholds(entropy, valid, classes, q, gather)
+    threshold = _thresholds(entropy, valid, labels, 100 * min(keep, 1.0), gather)
     return valid & ((entropy <= threshold) if ties == "keep" else (entropy < threshold))
+
+# %% ../nbs/43_pseudo_labels.ipynb #uncert02
+@torch.no_grad()
+def keep_most_uncertain(
+    entropy: Tensor,  # (B, H, W) float, nats
+    valid: Tensor,  # (B, H, W) bool, True where the pixel counts
+    keep: float,  # fraction of the valid pixels to keep, [0, 1]
+    gather: bool = False,  # whether the percentile is taken over the pixels of all processes
+) -> Tensor:  # (B, H, W) bool, a subset of `valid`
+    "The `keep` fraction (B, H, W) of valid pixels with the highest entropy."
+    if keep <= 0:
+        return torch.zeros_like(valid)
+    return valid & (entropy >= _thresholds(entropy, valid, None, 100 * max(1 - keep, 0.0), gather))
 
 # %% ../nbs/43_pseudo_labels.ipynb #42cf273b
 def keep_confident(

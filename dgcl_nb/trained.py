@@ -28,6 +28,7 @@ from .core import InputError, pick_device, unknown_name
 from .run_folder import RunFolder, read_torch
 from .data.segdata import voc_palette
 from .checkpoints import checkpoints_of
+from .finite import check_saved
 from .snapshots import list_snapshots, load_snapshot
 
 log = logging.getLogger("dgcl_nb.trained")
@@ -186,6 +187,7 @@ def open_trained(
     if kind == "best":
         networks = {predictor: networks[predictor]}
     fill(networks[predictor] if kind == "best" else method, state, path)
+    check_saved(state, path, method.may_be_nan)
     method.to(place).eval().requires_grad_(False)
     for network in networks.values():
         network.eval()  # one that a method puts together when asked has a mode of its own

@@ -11,12 +11,15 @@ import pytest
 from helpers import DGCL, TINY, flags
 from sync_gate import ROOT
 
-from dgcl_nb.bench import ABLATION, PROPOSED, Bench, bench_all, main, make_tables, parse_rows, plan_jobs
-from dgcl_nb.config import run_to_dict
+from dgcl_nb.bench import Bench, bench_all, check_different, compare, main, make_tables, parse_rows
+from dgcl_nb.bench import plan_jobs, write_page
+from dgcl_nb.config import NUMBERS_VERSION, config_record
 from dgcl_nb.core import InputError
-from dgcl_nb.run_folder import RunFolder, read_lines
+from dgcl_nb.run_folder import RunFolder, append_line, read_lines
 from dgcl_nb.jobs import Job, Row, check_folder, child_env, run_jobs
+from dgcl_nb.rows import ABLATION, ALL, NUM_TRIES, PROPOSED, read_tries
 from dgcl_nb.tables import RowResult, best_baseline, collect, difference_table, main_table, table_figures
+from dgcl_nb.targets import TARGETS, rank_correlations
 
 SETTINGS = flags({k: v for k, v in (TINY | DGCL).items() if k != "steps"})  # of real runs, behind the --
 
@@ -54,12 +57,13 @@ def result(job: Job, **more):
         processes=1,
         threads=1,
         environment=dict(torch="2", commit="abc"),
+        numbers_version=NUMBERS_VERSION,
     )
     return written | more
 
 
 def finish(job, **more):
-    job.folder.create().config.write_text(json.dumps(run_to_dict(job.asked)))
+    job.folder.create().config.write_text(json.dumps(config_record(job.asked)))
     job.folder.result.write_text(json.dumps(result(job, **more)))
 
 
@@ -209,7 +213,8 @@ def rows_from(content):
     rows = []
     for row in content["rows"]:
         results = {seed: result_from(row, i) for i, seed in enumerate(row["seeds"])}
-        rows.append(RowResult(Row(row["label"], row["method"]), results))
+        more = row.get("forwards", ""), row.get("seconds_alone")
+        rows.append(RowResult(Row(row["label"], row["method"]), results, *more))
     return rows
 
 
@@ -238,9 +243,120 @@ def test_bench__command_writes_the_table_and_repeats_nothing(tmp_path, planned, 
     args = flags(options | dict(runs=tmp_path / "runs", out=tmp_path / "out"))
     assert bench_all(args, command=None) == {}  # nothing is started
     assert "2 finished, 0 interrupted, 0 new" in capsys.readouterr().out
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"mine.md", "mine.json"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"mine.md", "mine.json", "digits"}
     with pytest.raises(InputError, match="steps is 4 there, 5 is asked for"):
         bench_all([*args, "--steps", "5"], command=None)
+
+
+def test_store__another_machine_repeats_nothing(tmp_path, planned, capsys):
+    "What one machine has made and committed is a row of the table of another, whose folders are empty."
+    for j in jobs_in(tmp_path / "runs", planned):
+        finish(j)
+    options = dict(seeds=2, steps=4, out=tmp_path / "out")
+    assert bench_all(flags(options | dict(runs=tmp_path / "runs")), command=None) == {}
+    records = sorted((tmp_path / "out" / "digits").iterdir())
+    assert len(records) == 6 and all(p.stat().st_size < 8000 for p in records)
+    first = json.loads((tmp_path / "out" / "bench-digits.json").read_text())
+    assert bench_all(flags(options | dict(runs=tmp_path / "elsewhere")), command=None) == {}
+    assert "6 runs in" in (said := capsys.readouterr().out) and "6 stored, 0 finished" in said
+    second = json.loads((tmp_path / "out" / "bench-digits.json").read_text())
+    assert second["rows"] == first["rows"] and second["numbers_version"] == str(NUMBERS_VERSION)
+    for j in jobs_in(tmp_path / "runs", planned):
+        j.folder.result.unlink()  # nothing is asked of a folder whose run is in the store
+    assert bench_all(flags(options | dict(runs=tmp_path / "runs")), command=None) == {}
+
+
+def test_store__a_record_that_is_not_believed(tmp_path, planned):
+    jobs = jobs_in(tmp_path / "runs", planned)[:1]
+    finish(jobs[0])
+    args = flags(dict(methods="supervised", seeds=1, steps=4, out=tmp_path / "out", runs=tmp_path / "runs"))
+    bench_all(args, command=None)
+    (path,) = (tmp_path / "out" / "digits").iterdir()
+    record = json.loads(path.read_text())
+    record["result"]["miou"]["student"] = "</td>"
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match="is no record of that run: 'miou' is .*git checkout"):
+        bench_all(args, command=None)
+
+
+def test_store__none_and_other_numbers(tmp_path, planned):
+    (job,) = jobs_in(tmp_path / "runs", planned)[:1]
+    finish(job)
+    options = dict(methods="supervised", seeds=1, steps=4, out=tmp_path / "out", runs=tmp_path / "runs")
+    bench_all(flags(options | dict(store="none")), command=None)
+    assert not (tmp_path / "out" / "digits").exists()
+    finish(job, numbers_version=NUMBERS_VERSION + 1)
+    with pytest.raises(InputError, match=f"numbers of version {NUMBERS_VERSION + 1}"):
+        bench_all(flags(options), command=None)
+
+
+def test_all__rows_seeds_and_page(tmp_path, capsys):
+    bench = Bench(methods=("all",), steps=4, runs=str(tmp_path / "runs"), out=str(tmp_path / "out"))
+    rows = [r for r in parse_rows(bench) if r.method in ("supervised", "self_training", "dgcl")]
+    jobs = [j for j in plan_jobs(bench, rows)]
+    assert [sum(j.row is r for j in jobs) for r in rows] == [5, 5, 5]
+    scores = dict(step=2, epoch=0, event="eval", miou_student=40.0, miou_teacher=41.0)
+    for j in jobs:
+        finish(j)
+        append_line(j.folder.metrics, scores)
+    c = compare(jobs, bench)
+    assert c.base.row.label == "self_training"
+    assert [way.miou for way in c.ways] == [[40.0], [41.0], [41.0]]
+    assert [r.forwards for r in c.rows] == ["8 / 0", "16 / 8", "16 / 8"]
+    (tmp_path / "out").mkdir()
+    files = write_page(c, tmp_path / "out" / "all")
+    assert [p.name for p in files] == ["all-miou.svg", "all-compute.svg", "all-clusters.svg", "all.html"]
+    assert all(p.stat().st_size < 200_000 for p in files)
+
+
+def test_all__order_against_the_published(tmp_path):
+    assert {name for table in TARGETS for name in table.rows} <= {r.name for r in ALL}
+    ours = {name: figures[1] for name, figures in TARGETS[0].rows.items()}
+    assert [o.n for o in rank_correlations(ours)] == [9, 9, 9, 9, 8, 9, 9, 9]
+
+
+def test_timings__of_an_idle_machine(tmp_path, planned):
+    jobs = jobs_in(tmp_path / "runs", planned)
+    for j in jobs:
+        finish(j)
+    bench = Bench(runs=str(tmp_path / "runs"), out=str(tmp_path))
+    rows = [dict(row="dgcl", seconds_step=0.25)]
+    path = tmp_path / "bench_methods.json"
+    path.write_text(json.dumps(dict(preset="digits", device="cpu", rows=rows)))
+    text, content = make_tables(jobs, bench)
+    assert content["rows"][2]["seconds_alone"] == 0.25
+    assert [c[-3] for c in cells_of(text)[2:5]] == ["100 ± 0", "100 ± 0", "250"]
+
+
+def test_search__tries_and_chosen(tmp_path, capsys):
+    folder = tmp_path / "tries"
+    folder.mkdir()
+    for method in ("supervised", "self_training"):
+        lines = [f"{method}: {method}"]
+        lines += [f"{method}, rate {i}: {method} --optim.lr 0.00{i}" for i in range(4, 9)]
+        (folder / f"{method}.txt").write_text("\n".join(lines))
+    options = dict(preset="digits-tune", steps=4, runs=tmp_path / "runs", out=tmp_path / "out")
+    bench = Bench(tries=str(folder), **{k: str(v) if k in ("runs", "out") else v for k, v in options.items()})
+    jobs = plan_jobs(bench, parse_rows(bench))
+    assert len(jobs) == 12
+    for i, j in enumerate(jobs):
+        finish(j, miou_student=50.0 + i % 5, miou_teacher=None, predictor="student")
+    assert bench_all(flags(options | dict(tries=folder)), command=None) == {}
+    content = json.loads((tmp_path / "out/digits-tune/tries.json").read_text())
+    assert content["chosen"] == dict(supervised="supervised, rate 7", self_training="self_training, rate 6")
+    text = (tmp_path / "out/digits-tune/tries.md").read_text()
+    assert text.count("| chosen") == 2
+    assert len(list((tmp_path / "out/digits-tune").iterdir())) == 12 + 2  # records beside their table
+    with pytest.raises(SystemExit):
+        bench_all(flags(dict(tries=folder, methods="dgcl")), command=None)
+    assert "brings its own rows" in capsys.readouterr().err
+
+
+def test_search__the_committed_tries_can_be_read():
+    rows = read_tries(ROOT / "results" / "tries")
+    jobs = plan_jobs(Bench(seeds=1, preset="digits-tune", steps=500), rows)
+    check_different(jobs)
+    assert len(jobs) % NUM_TRIES == 0
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ from dgcl_nb.optim import OptimConfig
 from dgcl_nb.trained import open_trained
 from dgcl_nb.processes import Control
 from dgcl_nb.snapshots import list_snapshots, load_snapshot
-from dgcl_nb.training import Callback, NonFiniteLoss, batches_of, next_step
+from dgcl_nb.finite import NonFiniteLoss
+from dgcl_nb.training import Callback, batches_of, next_step
 from dgcl_nb.views import Views
 
 METHODS = ["supervised", "self_training", "dgcl", "toy"]

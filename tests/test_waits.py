@@ -11,7 +11,7 @@ from fakecuda import CUDA, fake_cuda, move
 from helpers import tiny_run
 
 from dgcl_nb.batches import Batch, draw_mixes
-from dgcl_nb.config import build_method
+from dgcl_nb.config import METHODS, build_method
 from dgcl_nb.core import generator_for
 from dgcl_nb.optim import make_optimizer
 from dgcl_nb.processes import Control
@@ -19,8 +19,21 @@ from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.training import Training, training_step
 
 NUM_CLASSES, CROP = 20, 96
-MOST = dict(supervised=2, self_training=3, dgcl=4, mean_teacher=2, cutmix=2)
+MOST = dict(
+    supervised=2,
+    self_training=3,
+    dgcl=4,
+    mean_teacher=2,
+    cutmix=2,
+    cct=5,
+    u2pl=4,
+    pcr=4,
+    fixmatch=3,
+    unimatch=3,
+)
 "Waits of one step, logging aside."
+MOST_OF_OTHERS = 6
+"Those of a method that is not listed."
 
 
 class OneProcess:
@@ -95,11 +108,11 @@ def waits_of_last_step(run, steps):
     return seen, losses
 
 
-@pytest.mark.parametrize("method", list(MOST))
+@pytest.mark.parametrize("method", METHODS)
 def test_step__waits_for_the_device_a_few_times_whatever_the_number_of_classes(method):
     more = {"views__crop": CROP, "loop__sup_only_fraction": 0.1, "optim__clip_norm": 1.0}
     seen, losses = waits_of_last_step(tiny_run(method, steps=10, **more), steps=8)
-    assert sum(seen.waits.values()) <= MOST[method], seen.table()
+    assert sum(seen.waits.values()) <= MOST.get(method, MOST_OF_OTHERS), seen.table()
     if method == "dgcl":
         assert float(losses.notes["contrast_classes"].total) == NUM_CLASSES - 1  # all of them were compared
 
@@ -119,3 +132,14 @@ def test_step__waits_no_more_under_other_settings(settings):
     run = tiny_run("dgcl", steps=10, views__crop=CROP, loop__sup_only_fraction=0.1, **settings)
     seen, _ = waits_of_last_step(run, steps=6)
     assert sum(seen.waits.values()) <= MOST["dgcl"], seen.table()
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, dict(filter_view="mixed", keys_mode="train", mix="classmix"), dict(negatives="released")]
+)
+def test_step__of_u2pl_compares_and_waits_no_more(settings):
+    settings = {f"u2pl__{name}": value for name, value in (settings | dict(conf_thresh=0.0)).items()}
+    run = tiny_run("u2pl", steps=10, views__crop=CROP, loop__sup_only_fraction=0.1, **settings)
+    seen, losses = waits_of_last_step(run, steps=6)
+    assert sum(seen.waits.values()) <= MOST["u2pl"] + 1, seen.table()
+    assert float(losses.notes["contrast_classes"].total) > 1

@@ -32,6 +32,7 @@ class DGCL(Method):
     "Self-training with density-guided contrast; the memory bank is part of the state."
 
     settings = dict(sup=SupConfig, semi=SemiConfig, dgcl=ContrastConfig)
+    may_be_nan = ("bank.density",)  # of an entry whose density nobody has computed yet
 
     def __init__(self, make_network, num_classes, cfg):
         super().__init__(make_network, num_classes, cfg)

@@ -1,0 +1,279 @@
+"""Each method's own part of a step against the bare forwards and backwards that it must do.
+
+    python tests/bench/bench_methods.py [--rows dgcl cps] [--preset digits] [--warmup 20] [--settle 10]
+                                        [--repeats 15] [--out results]
+
+What a method adds - labels, filters, mixes, losses, EMA, banks - is what its step takes more than the calls
+of its networks alone. These calls are recorded in one step: every call of an encoder, a decoder, a head, or
+another module with weights, with its inputs, their need of a gradient, the mode of the module. The *bare*
+step repeats them on a copy of the method, with the sum of the outputs as loss, phase by phase. So no bare
+version is written by hand. Loader and optimiser are in neither; s/step is that of a whole step with both.
+
+All rows are timed in turn, in one process on one thread, and medians count: what disturbs one disturbs all.
+Own part and bare step are taken by the clock of the process, on which others' work does not count; s/step is
+real time and counts only from an idle machine.
+
+Goal: the own part at most 15 % of the bare step, for dgcl and u2pl 25 %."""
+
+import copy
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from bench_density import command_line, machine, save, table
+from torch import Tensor
+
+from dgcl_nb.batches import make_batch, make_loader
+from dgcl_nb.config import environment, parse_run
+from dgcl_nb.core import seed_everything
+from dgcl_nb.engine import start_training
+from dgcl_nb.forwards import count_forwards, parts_of
+from dgcl_nb.processes import Control
+from dgcl_nb.rows import all_rows
+from dgcl_nb.run_folder import RunFolder
+from dgcl_nb.training import training_step
+
+GOALS, GOAL = dict(dgcl=25.0, u2pl=25.0), 15.0
+
+
+@dataclass
+class Call:
+    "One call of a module, as it was made."
+
+    module: str  # its name in the method
+    inputs: tuple  # its arguments
+    is_training: bool  # its mode
+    grad: bool  # whether its outputs carry a gradient
+
+
+@dataclass
+class Recorder:
+    "Notes the calls of some modules; a call within another is a part of it."
+
+    calls: list[Call] = field(default_factory=list)
+    depth: int = 0
+
+    def before(self, name):
+        def hook(module, inputs):
+            self.depth += 1
+
+        return hook
+
+    def after(self, name):
+        def hook(module, inputs, output):
+            self.depth -= 1
+            if self.depth == 0:
+                grad = any(x.requires_grad for x in tensors_of(output))
+                kept = change(inputs, lambda x: x.detach().clone().requires_grad_(x.requires_grad))
+                self.calls.append(Call(name, kept, module.training, grad))
+
+        return hook
+
+
+def change(value, how: Callable[[Tensor], Tensor]):
+    "Arguments with every tensor changed."
+    if isinstance(value, Tensor):
+        return how(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(change(v, how) for v in value)
+    return value
+
+
+def tensors_of(value):
+    "The floating-point tensors of outputs."
+    if isinstance(value, Tensor):
+        return [value] if value.is_floating_point() else []
+    return [x for v in value for x in tensors_of(v)] if isinstance(value, (list, tuple)) else []
+
+
+def watched(method):
+    "The modules whose calls are the bare step: the halves and heads of networks, and what stands beside."
+    networks, beside = parts_of(method)
+    parts = dict(beside)
+    for name, network in networks.items():
+        parts |= {f"{name}.{child}": module for child, module in network.named_children()}
+    return parts
+
+
+def recorded(method, one_phase):
+    "The calls of each phase."
+    found = []
+    for phase in method.phases:
+        recorder, handles = Recorder(), []
+        for name, module in watched(method).items():
+            handles.append(module.register_forward_pre_hook(recorder.before(name)))
+            handles.append(module.register_forward_hook(recorder.after(name)))
+        try:
+            one_phase(phase)
+        finally:
+            for handle in handles:
+                handle.remove()
+        found.append(recorder.calls)
+    return found
+
+
+def bare_step(modules, phases):
+    "The recorded calls and nothing else; the loss of a phase is the sum of what carries a gradient."
+    for calls in phases:
+        outputs = []
+        for call in calls:
+            module = modules[call.module]
+            if module.training != call.is_training:
+                module.train(call.is_training)
+            with torch.set_grad_enabled(call.grad):
+                made = tensors_of(module(*call.inputs))
+            outputs += [x for x in made if x.requires_grad]
+        if outputs:
+            sum(x.sum() for x in outputs).backward()
+
+
+class Row:
+    "A method under way, with its bare copy."
+
+    def __init__(self, row, args):
+        steps = 4 * (args.warmup + args.settle + 2 * args.repeats)
+        words = ["--preset", args.preset, "--method", row.method, "--steps", str(steps), "--device", "cpu"]
+        share = args.warmup / steps
+        self.run = parse_run([*words, "--loop.sup_only_fraction", str(share), *row.flags])
+        self.name, self.t = (
+            row.name,
+            start_training(self.run, RunFolder(tempfile.mkdtemp()).create(), Control()),
+        )
+        settings = self.run.views, self.t.method.views, self.run.batch, self.run.seed
+        self.loader = iter(make_loader(self.t.data, *settings, 0, steps))
+        self.make = lambda step: make_batch(self.t.data, *settings, step)
+        for _ in range(args.warmup + args.settle):
+            self.whole()
+        self.prepare()
+        self.phases = recorded(self.t.method, self.forward)
+        self.copy = copy.deepcopy(self.t.method)
+        self.modules = dict(self.copy.named_modules())
+        self.end()
+
+    def whole(self):
+        "A step as the engine takes it, loader and optimiser included."
+        training_step(self.t, [next(self.loader)])
+
+    def prepare(self):
+        "The batch of the next step, and the generators as the engine sets them."
+        self.batch = self.make(self.t.step)
+        seed_everything(self.run.seed, "step", self.t.step, 0)
+        self.t.method.zero_grad(set_to_none=True)
+
+    def forward(self, phase):
+        "Losses and gradients of a phase."
+        losses = self.t.method(self.batch, self.t.progress, phase)
+        losses.total().backward()
+        self.t.method.after_phase(phase, self.batch, self.t.progress)
+
+    def end(self):
+        self.t.method.after_step(self.batch, self.t.progress)
+
+    def own(self):
+        "A step without loader and optimiser."
+        for phase in self.t.method.phases:
+            self.t.method.zero_grad(set_to_none=True)
+            self.forward(phase)
+        self.end()
+
+    def bare(self):
+        self.copy.zero_grad(set_to_none=True)
+        for calls in self.phases:
+            for x in tensors_of([call.inputs for call in calls]):
+                x.grad = None
+        bare_step(self.modules, self.phases)
+
+    def seconds(self):
+        "Of a step without loader and optimiser, of the bare one, and of a whole one."
+        self.prepare()
+        step, bare = (taken(work, time.process_time) for work in (self.own, self.bare))
+        return dict(step=step, bare=bare, whole=taken(self.whole, time.perf_counter))
+
+
+def taken(work, clock):
+    "Seconds by a clock."
+    start = clock()
+    work()
+    return clock() - start
+
+
+def measure(args):
+    "The figures of each row."
+    rows = [r for r in all_rows() if not args.rows or r.name in args.rows]
+    assert rows, f"--rows {' '.join(args.rows)}: there are {', '.join(r.name for r in all_rows())}"
+    runs = [Row(row, args) for row in rows]
+    found = {run.name: [] for run in runs}
+    for i in range(args.repeats + 1):
+        for run in runs:
+            seconds = run.seconds()
+            if i:  # the first round warms up
+                found[run.name].append(seconds)
+    return [figures_of(run, found[run.name]) for run in runs]
+
+
+def figures_of(run, seconds):
+    "Medians of a row, the own part in per cent of the bare step."
+    step, bare, whole = (statistics.median(s[key] for s in seconds) for key in ("step", "bare", "whole"))
+    # of each round, as both were timed one after the other
+    own = 100 * statistics.median(s["step"] / s["bare"] - 1 for s in seconds)
+    goal = GOALS.get(run.name, GOAL)
+    return dict(
+        row=run.name,
+        images=count_forwards(run.run).later.show(),
+        calls=sum(map(len, run.phases)),
+        seconds_own_step=step,
+        seconds_bare=bare,
+        own_percent=own,
+        goal_percent=goal,
+        is_met=own <= goal,
+        seconds_step=whole,
+    )
+
+
+NOTES = """
+
+*Step* is forward, backward and what follows, without loader and optimiser; *bare* the calls of its networks
+alone, with the sum of the outputs as loss; *own* the median of step / bare - 1 over the rounds. *Whole* is a
+step with loader and optimiser, as a run takes it. Images: through encoders, with gradient / without.
+
+Goal: own part at most {goal:.0f} %, of dgcl and u2pl 25 %: {met} of {num} rows{missed}."""
+
+
+def report(rows):
+    "The table as text."
+    shown = []
+    for r in rows:
+        ms = {f"{name}, ms": 1e3 * r[key] for name, key in TIMES.items()}
+        percent = {"own, %": r["own_percent"], "goal, %": r["goal_percent"]}
+        shown.append({"row": r["row"], "images a step": r["images"]} | ms | percent)
+    columns = {"row": "s", "images a step": "s"} | {f"{name}, ms": ".1f" for name in TIMES}
+    text = table(shown, columns | {"own, %": ".1f", "goal, %": ".0f"})
+    missed = [r["row"] for r in rows if not r["is_met"]]
+    words = f"; not {', '.join(missed)}" if missed else ""
+    return text + NOTES.format(goal=GOAL, met=len(rows) - len(missed), num=len(rows), missed=words)
+
+
+TIMES = {"step": "seconds_own_step", "bare": "seconds_bare", "whole": "seconds_step"}
+
+
+def main():
+    parser = command_line(__doc__)
+    parser.add_argument("--preset", default="digits", help="preset of the runs (default: digits)")
+    parser.add_argument("--rows", nargs="*", default=(), help="rows to time (default: all)")
+    parser.add_argument("--warmup", type=int, default=20, help="supervised steps before (default 20)")
+    parser.add_argument("--settle", type=int, default=10, help="later steps before (default 10)")
+    parser.add_argument("--repeats", type=int, default=15, help="timed rounds (default 15)")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    here = machine() | environment()
+    rows = measure(args)
+    text = report(rows) + f"\n\nPreset {args.preset}, {args.repeats} rounds, one thread."
+    data = dict(machine=here, preset=args.preset, device="cpu", repeats=args.repeats, rows=rows)
+    save("bench_methods", args.out, "A method's own part of a step", text, data)
+
+
+if __name__ == "__main__":
+    main()
