@@ -61,6 +61,7 @@ Modules:
 - `dgcl_nb.losses`: Two terms: learn from labels, and learn from pseudo-labels.
 - `dgcl_nb.methods.cct`: Cross-consistency training: many small decoders see disturbed features and must say what the undisturbed ones say.
 - `dgcl_nb.methods.cps`: Two networks that begin apart, and each learns what the other says.
+- `dgcl_nb.methods.cutmix`: Where a pixel's surroundings give its class away, take them away: a box of one image in another, and the teacher's soft answers cut along the same lines.
 - `dgcl_nb.methods.dgcl`: Density-guided contrastive learning: features that are confident but lie in sparse regions of their class are pulled to where the class is dense.
 - `dgcl_nb.methods.fixmatch`: A network's certain labels on weak views, learnt on strong views of the same images: no teacher, one threshold.
 - `dgcl_nb.methods.gct`: Two networks and a detector of flaws: each network learns from the other where the detector finds the other better, and both mend what it finds bad in both.

@@ -26,6 +26,7 @@ from .data.segdata import SegData
 from .windows import EvalConfig
 from .methods.cps import CPS
 from .methods.cct import CCT
+from .methods.cutmix import CutMixSeg
 from .methods.dgcl import DGCL
 from .methods.fixmatch import FixMatch
 from .methods.pcr import PCR
@@ -59,6 +60,7 @@ METHODS: dict[str, type[Method]] = dict(
     supervised=Supervised,
     self_training=SelfTraining,
     mean_teacher=MeanTeacher,
+    cutmix=CutMixSeg,
     cct=CCT,
     gct=GCT,
     cps=CPS,

@@ -24,11 +24,18 @@ MOST = dict(
     self_training=3,
     dgcl=4,
     mean_teacher=2,
+<<<<<<< HEAD
     cct=5,
     cps=2,
     u2pl=4,
     pcr=4,
     gta_seg=3,
+=======
+    cutmix=2,
+    cct=5,
+    u2pl=4,
+    pcr=4,
+>>>>>>> m-boxes
     fixmatch=3,
     unimatch=3,
 )
