@@ -7,7 +7,7 @@
 | dc_target | targets, mask, cut-off flaws |
 | fd_target, fd_target_absent | with `ignored_flaw` 0.5; the default where every pixel has a label |
 | detector | output and gradients in train mode, buffers, output in eval mode |
-| step | the pieces; and the whole `forward` of both phases, each loss and gradient, with released settings |
+| step | the pieces; the whole `forward` of both phases, each loss and gradient, with released settings |
 | ramp | all of it |
 
 Not compared: `handler/flawmap_left_behind` as such (ours changes nothing in place; its effect on the

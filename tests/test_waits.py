@@ -19,7 +19,7 @@ from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.training import Training, training_step
 
 NUM_CLASSES, CROP = 20, 96
-MOST = dict(supervised=2, self_training=3, dgcl=4)
+MOST = dict(supervised=2, self_training=3, dgcl=4, gct=3)
 "Waits of one step, logging aside."
 
 
