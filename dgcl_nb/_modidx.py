@@ -1205,6 +1205,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'dgcl_nb.methods.gct.GCTConfig': ('methods/gct.html#gctconfig', 'dgcl_nb/methods/gct.py'),
                                      'dgcl_nb.methods.gct.GCTConfig.__post_init__': ( 'methods/gct.html#gctconfig.__post_init__',
                                                                                       'dgcl_nb/methods/gct.py'),
+                                     'dgcl_nb.methods.gct.longer_side': ('methods/gct.html#longer_side', 'dgcl_nb/methods/gct.py'),
                                      'dgcl_nb.methods.gct.probs_at': ('methods/gct.html#probs_at', 'dgcl_nb/methods/gct.py')},
             'dgcl_nb.methods.protocol': { 'dgcl_nb.methods.protocol.Labels': ( 'methods/protocol.html#labels',
                                                                                'dgcl_nb/methods/protocol.py'),

@@ -127,6 +127,16 @@ def test_step__without_dropout_a_second_look_says_the_same(settings):
     assert is_same == ("straight_through" not in settings)
 
 
+def test_step__under_autocast():
+    method, batch = make(), made_up()
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = step(method, batch)
+    whole = step(make(), batch)
+    for name, (value, _) in terms.items():
+        assert value.dtype == torch.float32
+        assert value.item() == pytest.approx(whole[name][0].item(), rel=0.2, abs=1e-3), name
+
+
 def test_step__the_default_looks_once():
     method, looks = make(), []
     for network in (method.network1, method.network2):
