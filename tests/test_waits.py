@@ -19,13 +19,21 @@ from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.training import Training, training_step
 
 NUM_CLASSES, CROP = 20, 96
-MOST = dict(supervised=2, self_training=3, dgcl=4, mean_teacher=2, cct=5, cps=2, u2pl=4, pcr=4, gta_seg=3, cutmix=2)
+MOST = dict(
+    supervised=2,
+    self_training=3,
+    mean_teacher=2,
+    cutmix=2,
+    cct=5,
+    gct=3,
+    cps=2,
+    u2pl=4,
+    pcr=4,
+    gta_seg=3,
     fixmatch=3,
     unimatch=3,
+    dgcl=4,
 )
-=======
-MOST = dict(supervised=2, self_training=3, dgcl=4, gct=3)
->>>>>>> m-gct
 "Waits of one step, logging aside."
 MOST_OF_OTHERS = 6
 "Those of a method that is not listed."
