@@ -26,6 +26,7 @@ from .windows import EvalConfig
 from .methods.cct import CCT
 from .methods.dgcl import DGCL
 from .methods.protocol import Method
+from .methods.ps_mt import PSMT
 from .methods.self_training import SelfTraining
 from .methods.supervised import Supervised
 from .encoders import ModelConfig
@@ -51,6 +52,7 @@ METHODS: dict[str, type[Method]] = dict(
     self_training=SelfTraining,
     dgcl=DGCL,
     cct=CCT,
+    ps_mt=PSMT,
 )
 "Every method that can be trained."
 

@@ -130,7 +130,9 @@ def test_released__parses():
     tries = (ROOT / "results" / "tries" / "cct.txt").read_text().splitlines()
     for line in tries:
         name, *words = line.split(": ", 1)[1].split()
-        assert name == "cct" and parse_run(["--preset", "digits-tune", "--method", name, *words], ROOT / "tests")
+        assert name == "cct" and parse_run(
+            ["--preset", "digits-tune", "--method", name, *words], ROOT / "tests"
+        )
     assert len(tries) == 6 and flags({}) == []
 
 

@@ -19,7 +19,7 @@ from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.training import Training, training_step
 
 NUM_CLASSES, CROP = 20, 96
-MOST = dict(supervised=2, self_training=3, dgcl=4, cct=5)
+MOST = dict(supervised=2, self_training=3, dgcl=4, cct=3, ps_mt=2)
 "Waits of one step, logging aside."
 
 
