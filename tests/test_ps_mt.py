@@ -9,6 +9,7 @@ from sync_gate import ROOT
 
 from dgcl_nb import engine
 from dgcl_nb.batches import Batch, draw_mixes
+from dgcl_nb.checkpoints import init_from_run
 from dgcl_nb.config import build_method, parse_run
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.methods.protocol import Progress
@@ -167,3 +168,10 @@ def test_run__trains_scores_and_its_best_weights_open_again(tmp_path, monkeypatc
         assert list(trained.networks) == names
         torch.testing.assert_close(out.logits, (pair[0].logits + pair[1].logits) / 2)
         assert torch.equal(out.feats, pair[0].feats)
+    for name in ("ps_mt", "self_training"):  # another run may start from it, of this method or of another
+        method = build_method(tiny_run(name), 11, 0)
+        init_from_run(method, tmp_path / "run")
+        saved = torch.load(tmp_path / "run" / "checkpoints" / "best.pt", weights_only=True)["networks"]
+        assert torch.equal(method.student.classifier.weight, saved["student"]["classifier.weight"])
+        for key, value in saved["ensemble"].items() if name == "ps_mt" else ():
+            assert torch.equal(method.ensemble.state_dict()[key], value)
