@@ -69,6 +69,7 @@ Modules:
 - `dgcl_nb.methods.mean_teacher`: Say of a disturbed image what an average over your past says of the image itself: agreement of soft predictions, without a label and without a threshold.
 - `dgcl_nb.methods.pcr`: Two classifiers on the same features, one trained and one seen: each pixel shall be found by the linear head and by its class's prototypes.
 - `dgcl_nb.methods.protocol`: What the loop asks of a method, and the plain functions that every method's step is made of: supervised, label, joint_pass, unsupervised, note_labels.
+- `dgcl_nb.methods.ps_mt`: Two teachers that began differently and move in turn label; the student learns from them with its features pushed to where they are weakest.
 - `dgcl_nb.methods.self_training`: A teacher's filtered labels on mixed images, and nothing else: the step to read first, and the baseline inside DGCL.
 - `dgcl_nb.methods.supervised`: The baseline that every other method must beat: labelled images, nothing else.
 - `dgcl_nb.methods.u2pl`: Pixels whose pseudo-label cannot be trusted are used as negatives of the classes that they surely are not.

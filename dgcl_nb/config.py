@@ -34,6 +34,7 @@ from .methods.gta_seg import GTASeg
 from .methods.gct import GCT
 from .methods.mean_teacher import MeanTeacher
 from .methods.protocol import Method
+from .methods.ps_mt import PSMT
 from .methods.self_training import SelfTraining
 from .methods.supervised import Supervised
 from .methods.unimatch import UniMatch
@@ -62,6 +63,7 @@ METHODS: dict[str, type[Method]] = dict(
     mean_teacher=MeanTeacher,
     cutmix=CutMixSeg,
     cct=CCT,
+    ps_mt=PSMT,
     gct=GCT,
     cps=CPS,
     u2pl=U2PL,
