@@ -82,6 +82,7 @@ Modules:
 - `dgcl_nb.optim`: How parameters are moved: which optimiser, at which rate, and when.
 - `dgcl_nb.page`: A comparison as one HTML page: tables and plots, nothing fetched, every text escaped.
 - `dgcl_nb.perturbations`: Seven ways to disturb a feature map, six of them by chance and one in the worst direction: what a second decoder has to see through.
+- `dgcl_nb.plan`: From a command line to jobs: which rows, how many seeds, and what each run's own command line is.
 - `dgcl_nb.plots`: A comparison in three pictures: scores with their spread, scores against compute, clusters.
 - `dgcl_nb.predict`: The network of a run, put to work on pictures of your own: `python -m dgcl_nb.predict RUN FOLDER --out OUT`.
 - `dgcl_nb.prediction`: What the network of a run says of an image, from wherever the image comes: labels, confidence, and four pictures of them.
