@@ -61,6 +61,7 @@ Modules:
 - `dgcl_nb.losses`: Two terms: learn from labels, and learn from pseudo-labels.
 - `dgcl_nb.methods.cct`: Cross-consistency training: many small decoders see disturbed features and must say what the undisturbed ones say.
 - `dgcl_nb.methods.cps`: Two networks that begin apart, and each learns what the other says.
+- `dgcl_nb.methods.cutmix`: Where a pixel's surroundings give its class away, take them away: a box of one image in another, and the teacher's soft answers cut along the same lines.
 - `dgcl_nb.methods.dgcl`: Density-guided contrastive learning: features that are confident but lie in sparse regions of their class are pulled to where the class is dense.
 - `dgcl_nb.methods.fixmatch`: A network's certain labels on weak views, learnt on strong views of the same images: no teacher, one threshold.
 - `dgcl_nb.methods.gct`: Two networks and a detector of flaws: each network learns from the other where the detector finds the other better, and both mend what it finds bad in both.
@@ -68,6 +69,7 @@ Modules:
 - `dgcl_nb.methods.mean_teacher`: Say of a disturbed image what an average over your past says of the image itself: agreement of soft predictions, without a label and without a threshold.
 - `dgcl_nb.methods.pcr`: Two classifiers on the same features, one trained and one seen: each pixel shall be found by the linear head and by its class's prototypes.
 - `dgcl_nb.methods.protocol`: What the loop asks of a method, and the plain functions that every method's step is made of: supervised, label, joint_pass, unsupervised, note_labels.
+- `dgcl_nb.methods.ps_mt`: Two teachers that began differently and move in turn label; the student learns from them with its features pushed to where they are weakest.
 - `dgcl_nb.methods.self_training`: A teacher's filtered labels on mixed images, and nothing else: the step to read first, and the baseline inside DGCL.
 - `dgcl_nb.methods.supervised`: The baseline that every other method must beat: labelled images, nothing else.
 - `dgcl_nb.methods.u2pl`: Pixels whose pseudo-label cannot be trusted are used as negatives of the classes that they surely are not.
@@ -80,6 +82,7 @@ Modules:
 - `dgcl_nb.optim`: How parameters are moved: which optimiser, at which rate, and when.
 - `dgcl_nb.page`: A comparison as one HTML page: tables and plots, nothing fetched, every text escaped.
 - `dgcl_nb.perturbations`: Seven ways to disturb a feature map, six of them by chance and one in the worst direction: what a second decoder has to see through.
+- `dgcl_nb.plan`: From a command line to jobs: which rows, how many seeds, and what each run's own command line is.
 - `dgcl_nb.plots`: A comparison in three pictures: scores with their spread, scores against compute, clusters.
 - `dgcl_nb.predict`: The network of a run, put to work on pictures of your own: `python -m dgcl_nb.predict RUN FOLDER --out OUT`.
 - `dgcl_nb.prediction`: What the network of a run says of an image, from wherever the image comes: labels, confidence, and four pictures of them.

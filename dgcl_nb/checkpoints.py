@@ -377,7 +377,9 @@ def init_from_run(
     best = read_torch(path)
     saved = best.get("networks") or dict(predictor=best["predictor"])  # older runs saved the predictor alone
     networks = method.scored()
-    for name, source in choose_sources(list(networks), trained_networks(method), list(saved)).items():
+    # a mean of networks (PS-MT) fits its namesake only, so it stands behind those that fit any network
+    there = sorted(saved, key=lambda name: "classifier.weight" not in saved[name])
+    for name, source in choose_sources(list(networks), trained_networks(method), there).items():
         has_weights = name in saved or isinstance(networks[name], SegNetwork)
         if source is None:
             log.info("--init_from %s: %s keeps its own start, apart from the others", folder, name)

@@ -26,6 +26,7 @@ from .data.segdata import SegData
 from .windows import EvalConfig
 from .methods.cps import CPS
 from .methods.cct import CCT
+from .methods.cutmix import CutMixSeg
 from .methods.dgcl import DGCL
 from .methods.fixmatch import FixMatch
 from .methods.pcr import PCR
@@ -33,6 +34,7 @@ from .methods.gta_seg import GTASeg
 from .methods.gct import GCT
 from .methods.mean_teacher import MeanTeacher
 from .methods.protocol import Method
+from .methods.ps_mt import PSMT
 from .methods.self_training import SelfTraining
 from .methods.supervised import Supervised
 from .methods.unimatch import UniMatch
@@ -59,7 +61,9 @@ METHODS: dict[str, type[Method]] = dict(
     supervised=Supervised,
     self_training=SelfTraining,
     mean_teacher=MeanTeacher,
+    cutmix=CutMixSeg,
     cct=CCT,
+    ps_mt=PSMT,
     gct=GCT,
     cps=CPS,
     u2pl=U2PL,

@@ -138,13 +138,14 @@ class VatConfig:
     "Settings of the search for the worst direction."
 
     xi: float = 1.0  # length of the probing step (released: 1e-6, which finds rounding noise)
-    eps: float = 2.0  # length of the perturbation of an image's whole feature map
+    eps: float = 2.0  # length of the perturbation of an image's whole feature map; 0: none
     iterations: int = 1  # steps of the power iteration
 
     def __post_init__(self):
-        for name in ("xi", "eps"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"vat.{name} is {getattr(self, name)}; it is a length, above 0")
+        if self.xi <= 0:
+            raise InputError(f"vat.xi is {self.xi}; it is a length, above 0")
+        if self.eps < 0:
+            raise InputError(f"vat.eps is {self.eps}; it is a length, 0 or more")
         if self.iterations < 1:
             raise InputError(f"vat.iterations is {self.iterations}; allowed: 1 or more")
 
@@ -169,6 +170,8 @@ def adversarial_direction(
     "The perturbation of (B, D, h, w) features, of a given length, that changes the decoder's answer most."
     precision = torch.promote_types(feats.dtype, torch.float32)
     feats, direction = feats.detach().to(precision), unit_per_image(draw.to(precision) - 0.5)
+    if cfg.eps == 0:
+        return torch.zeros_like(feats)
     with torch.autocast(feats.device.type, enabled=False):
         with torch.no_grad():
             probs = decode(feats).softmax(1)

@@ -297,7 +297,8 @@ selected on val and so an upper bound. Silhouette, CH and DB (Calinski-Harabasz,
 predictor's features: higher, higher, lower is better. ms/step is the median step, peak MiB the memory of
 process and workers, GPU MiB that of the device."""
 LEGEND_FORWARDS = """Images a step: those of one step after the supervised start that go through an encoder,
-with a gradient / without; in brackets those that are decoded again, or seen by a module beside the networks."""
+with a gradient / without; in brackets those that are decoded again, or seen by a module beside the
+networks."""
 LEGEND_DIFFERENCES = """Paired differences: mean ± standard deviation over the seeds that both have, and how
 many of them agree in sign. mIoU is the predictor's."""
 CROWDED = "\\* timed with several runs at a time: not the speed on an idle machine."

@@ -46,7 +46,8 @@ MAY_IMPORT = dict(
 SINGLE_ROOMS = dict(looking="snapshots metrics density data.splits data.digits")
 # In these families no room knows another, but for those that may know all (True) or are known by all (False).
 SEPARATE = dict(
-    parts={"cells": True, "contrast": True, "consistency": True}, methods={"methods.protocol": False}
+    parts={"cells": True, "contrast": True, "consistency": True, "negatives": True},
+    methods={"methods.protocol": False},
 )
 
 

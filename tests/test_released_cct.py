@@ -2,7 +2,7 @@
 
 | not compared | why |
 |---|---|
-| cutout: the contours themselves | they are OpenCV's compressed contours; regions here are connected components |
+| cutout: the contours themselves | OpenCV's compressed ones; regions here are connected components |
 | vat_released_float32: the direction | rounding noise, there as here; its length is compared |
 """
 

@@ -3,7 +3,7 @@
 | case | compared |
 |---|---|
 | plain_* | whole `forward` with networks that answer with the case's logits: both losses, all gradients |
-| cutmix_* | the same, with the two unmixed batches as one; pseudo-labels; the mixed image where there is one |
+| cutmix_* | the same, the two unmixed batches as one; pseudo-labels; the mixed image where it is given |
 | ohem, ohem_min_kept | `supervised` with `sup.ohem` |
 | box | no: the draws and the masks belong to `23_boxes` and are compared there |
 """
@@ -111,7 +111,7 @@ def test_plain__without_ignored_pixels_the_default_is_the_same(name):
 
 
 def both_halves(mask):
-    "Boxes for [u0, u1] as one batch: the first half shows u1 inside M, the second u0 outside: the same images."
+    "Boxes for [u0, u1] as one batch: the first half shows u1 inside M, the second u0 outside."
     num = len(mask)
     inside = mask[:, 0].bool()
     partner = (torch.arange(2 * num) + num) % (2 * num)

@@ -52,9 +52,9 @@ def step_of(found, cfg):
 def test_fixmatch__losses_and_gradients(name, variant):
     found = case("unimatch", name)
     losses, _, network, _ = step_of(found, settings_of(variant, found["conf_thresh"]))
-    assert_loss(losses.terms["loss_sup"][0], found["loss_x"])
-    assert_loss(losses.terms["loss_unsup"][0], found["loss_u"])
-    assert_loss(losses.total(), found["loss"])
+    assert_loss(losses.terms["loss_sup"][0].item(), found["loss_x"])
+    assert_loss(losses.terms["loss_unsup"][0].item(), found["loss_u"])
+    assert_loss(losses.total().item(), found["loss"])
     losses.total().backward()
     assert network.said == len(network.logits)
     for logits in ("logits_x", "logits_u_strong"):

@@ -7,12 +7,12 @@
 | dc_target | targets, mask, cut-off flaws |
 | fd_target, fd_target_absent | with `ignored_flaw` 0.5; the default where every pixel has a label |
 | detector | output and gradients in train mode, buffers, output in eval mode |
-| step | the pieces; and the whole `forward` of both phases, each loss and gradient, with released settings |
+| step | the pieces; `forward` of both phases, each loss and gradient, with released settings |
 | ramp | all of it |
 
 Not compared: `handler/flawmap_left_behind` as such (ours changes nothing in place; its effect on the
-detector's loss is compared in `step`), and `mu`, which cancels when the map is stretched. PixelSSL's task loss
-divides by all pixels, ours by those with a label: compared after taking the other denominator.
+detector's loss is compared in `step`), and `mu`, which cancels when the map is stretched. PixelSSL's task
+loss divides by all pixels, ours by those with a label: compared after taking the other denominator.
 """
 
 import pytest
@@ -36,6 +36,7 @@ from dgcl_nb.flaws import (
     flaw_targets,
     odd_side,
 )
+from dgcl_nb.methods import gct
 from dgcl_nb.methods.gct import GCT, GCTConfig
 from dgcl_nb.methods.protocol import Progress
 from dgcl_nb.model import SegOutput
@@ -172,6 +173,12 @@ class Told(nn.Module):
 
     def forward(self, images, with_proj=False):
         return SegOutput(self.learning if torch.is_grad_enabled() else self.looking, None, None, None)
+
+
+@pytest.fixture(autouse=True)
+def released_size(monkeypatch):
+    "PixelSSL is told its crop's side, for us it is the images' longer one."
+    monkeypatch.setattr(gct, "longer_side", lambda images: case("gct", "step")["im_size"])
 
 
 def released_step(**changes):

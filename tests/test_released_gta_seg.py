@@ -4,13 +4,13 @@
 |---|---|
 | unsup_* | `drop_unsure` and `confidence_weighted`: filtered targets, kept pixels, loss, gradient |
 | transfer_* | `after_phase` and `after_step`: student and teacher afterwards, whole states |
-| trajectory | `forward`, both phases, `after_phase`, `after_step` over all steps, released variant: losses, states |
+| trajectory | both phases, `after_phase`, `after_step` over all steps, released variant: losses, states |
 | trajectory_unshared | the same without shared memory, from the first of its steps |
 
-Not compared, of `trajectory`: teacher and assistant before the first semi-supervised step. The released code
-lets both run along for nothing but their BatchNorm statistics, ours stand still; those statistics (they are the
-teacher's own afterwards) are put in at the first semi-supervised step, when the assistant's optimiser is made
-anew, too: it has let the unused projection decay, the released one has not stepped yet.
+Not compared, of `trajectory`: teacher and assistant before the first semi-supervised step. The released
+code lets both run along for nothing but their BatchNorm statistics, ours stand still; those statistics (they
+are the teacher's own afterwards) are put in at the first semi-supervised step, when the assistant's optimiser
+is made anew, too: it has let the unused projection decay, the released one has not stepped yet.
 """
 
 from types import SimpleNamespace

@@ -74,7 +74,7 @@ def test_update__raw_means_as_released(name):
 def test_update__pixels_are_those_of_the_nearest_prototype(name):
     found = case("pcr", name)
     pixels = found["select"].nonzero()
-    rows = feats_at(found["feats"], pixels, found["labels"].shape[-2:])
+    rows = found["feats"][:, :, None, pixels[:, 0], pixels[:, 1]]
     nearest = begun(found["prototypes_before"]).scores(rows, 0.1).nearest
     assert torch.equal(as_rows(nearest), found["nearest_selected"])
 

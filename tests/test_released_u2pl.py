@@ -25,10 +25,11 @@ from dgcl_nb.cells import map_rows
 from dgcl_nb.core import IGNORE_INDEX, generator_for
 from dgcl_nb.losses import unsupervised_loss
 from dgcl_nb.methods.protocol import Losses, Progress, SemiConfig, SupConfig, supervised
-from dgcl_nb.methods.u2pl import U2PL, Choice, U2PLConfig, contrast_of_choice, entropy_masks
+from dgcl_nb.methods.u2pl import U2PL, U2PLConfig
 from dgcl_nb.mixes import CutOut, class_mix
 from dgcl_nb.model import SegOutput
-from dgcl_nb.negatives import choose_keys, find_pools, live_pairs, members, one_hot, released_one_hot
+from dgcl_nb.negatives import Choice, choose_keys, contrast_of_choice, entropy_masks, find_pools
+from dgcl_nb.negatives import live_pairs, members, one_hot, released_one_hot
 from dgcl_nb.pseudo_labels import (
     FilterConfig,
     drop_labels,

@@ -75,9 +75,9 @@ def test_unimatch__losses_and_gradients(name, variant):
     terms = mixed.terms | dict(loss_features=whole.terms["loss_features"])
     names = dict(loss_sup="loss_x", loss_strong_1="loss_u_s1", loss_strong_2="loss_u_s2")
     for ours, theirs in (names | dict(loss_features="loss_u_fp")).items():
-        assert_loss(terms[ours][0], found[theirs])
+        assert_loss(terms[ours][0].item(), found[theirs])
     total = sum(weight * value for value, weight in terms.values())
-    assert_loss(total, found["loss"])
+    assert_loss(total.item(), found["loss"])
     total.backward()
     for leaf in ("logits_x", "logits_u_fp", "logits_u_strong1", "logits_u_strong2"):
         assert_gradient(found[leaf].grad, found[f"grad_{leaf}"])

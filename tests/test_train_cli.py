@@ -113,7 +113,7 @@ NO_ENCODER = "unknown encoder 'tf_efficientnet_lit0'; did you mean tf_efficientn
 BANK_TOO_SMALL = "bank.min_fill is 2000.* bank.size = 1000; lower the one or raise the other"
 WRONG = [
     (["--preset", "digit"], "unknown preset 'digit'; did you mean digits"),
-    (["--method", "dgcll"], "unknown method 'dgcll'; did you mean dgcl?"),
+    (["--method", "dgcll"], "unknown method 'dgcll'; did you mean dgcl"),
     (["--variant", "releasd"], "unknown variant 'releasd'"),
     (["--model.encoder", "tf_efficientnet_lit0"], NO_ENCODER),
     (["--data.name", "digts"], "unknown data set 'digts'; did you mean digits"),

@@ -15,8 +15,9 @@ from dgcl_nb.config import build_method, parse_run
 from dgcl_nb.core import IGNORE_INDEX, InputError, generator_for
 from dgcl_nb.engine import fit
 from dgcl_nb.methods.protocol import Progress
-from dgcl_nb.methods.u2pl import U2PL, Choice, U2PLConfig, choose, contrast_of_choice, entropy_masks
-from dgcl_nb.negatives import Pools, choose_keys, find_pools, members, one_hot, rank_range
+from dgcl_nb.methods.u2pl import U2PL, U2PLConfig
+from dgcl_nb.negatives import Choice, Pools, choose, choose_keys, contrast_of_choice, entropy_masks
+from dgcl_nb.negatives import find_pools, members, one_hot, rank_range
 from dgcl_nb.views import ViewConfig
 
 SMALL = dict(

@@ -20,18 +20,8 @@ from torch import Tensor
 from ..consistency import mean_over, sigmoid_ramp, squared_gap
 from ..core import EPS, InputError, check_choices
 from ..losses import logits_at
-from dgcl_nb.methods.protocol import (
-    Labels,
-    Losses,
-    Method,
-    SemiConfig,
-    SupConfig,
-    follow,
-    joint_pass,
-    make_teacher_of,
-    note_labels,
-    supervised,
-)
+from .protocol import Labels, Losses, Method, SemiConfig, SupConfig, follow, joint_pass
+from .protocol import make_teacher_of, note_labels, supervised
 from ..pseudo_labels import pseudo_label
 from ..timing import section
 from ..views import Views

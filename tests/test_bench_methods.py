@@ -1,0 +1,56 @@
+"""The bare step of tests/bench/bench_methods.py: the recorded calls of a method's networks, and no others."""
+
+import copy
+import sys
+
+import pytest
+import torch
+from sync_gate import ROOT
+from toys import Pair, Toy
+
+from dgcl_nb.config import METHODS, build_method, parse_run
+from dgcl_nb.forwards import NUM_CLASSES, SMALL, counting, noise_batch, passes_of
+from dgcl_nb.methods.protocol import Progress
+
+
+@pytest.fixture(scope="module")
+def bench():
+    sys.path.insert(0, str(ROOT / "tests" / "bench"))
+    import bench_methods
+
+    yield bench_methods
+    sys.path.remove(str(ROOT / "tests" / "bench"))
+
+
+def small(name):
+    "A method of one step, with a small network."
+    words = f"--method {name} --batch.labelled 2 --batch.unlabelled 2 --steps 8 --device cpu".split()
+    run = parse_run(words)
+    run = type(run)(**{f: getattr(run, f) for f in run.__dataclass_fields__} | dict(model=SMALL))
+    method = build_method(run, NUM_CLASSES, background=0)
+    batch, progress = noise_batch(run, method, 6), Progress(step=6, steps=8, sup_only_steps=2)
+
+    def one_phase(phase):
+        method(batch, progress, phase).total().backward()
+
+    return method, one_phase
+
+
+@pytest.mark.parametrize("name, toy", [("self_training", None), ("bare_pair", Pair), ("bare_toy", Toy)])
+def test_bare__the_same_images_and_the_same_weights(bench, monkeypatch, name, toy):
+    if toy:
+        monkeypatch.setitem(METHODS, name, toy)
+    method, one_phase = small(name)
+    with counting(method) as counts:
+        phases = bench.recorded(method, one_phase)
+    reached = {n for n, p in method.named_parameters() if p.grad is not None}
+    clone = copy.deepcopy(method)
+    clone.zero_grad(set_to_none=True)
+    with counting(clone) as again:
+        bench.bare_step(dict(clone.named_modules()), phases)
+    assert passes_of(again) == passes_of(counts)
+    assert {n for n, p in clone.named_parameters() if p.grad is not None} >= reached
+    assert len(phases) == len(method.phases)
+    modes = {call.module.split(".")[0]: call.is_training for call in phases[0]}
+    assert modes.get("teacher", False) is False
+    assert not any(torch.is_tensor(x) and x.grad_fn for call in phases[0] for x in call.inputs)
