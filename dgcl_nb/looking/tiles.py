@@ -19,7 +19,16 @@ import torch
 from PIL import Image
 
 from ..core import IGNORE_INDEX, InputError
-from .figures import FONT_SIZE, OUTLINE, class_label, css, go, make_subplots, set_theme
+from dgcl_nb.looking.figures import (
+    BAR_HEIGHT,
+    FONT_SIZE,
+    OUTLINE,
+    class_label,
+    css,
+    go,
+    make_subplots,
+    set_theme,
+)
 from ..metrics import score_of
 
 # %% ../../nbs/looking/03_tiles.ipynb #900edc3a
@@ -143,8 +152,10 @@ def _show_columns(columns, titles, longest, side):
     first = columns[0]
     height = side * first.height / first.width
     width = len(columns) * side / (1 - SPACING * len(columns))
-    fig.update_layout(margin=dict(l=35, r=115, t=55, b=15))  # names at the left, the legend at the right
-    fig.update_layout(width=int(width + 150), height=int(height + 70), uirevision="tiles")
+    fig.update_layout(
+        margin=dict(l=35, r=115, t=55 + BAR_HEIGHT, b=15)
+    )  # names at the left, the legend at the right
+    fig.update_layout(width=int(width + 150), height=int(height + 70 + BAR_HEIGHT), uirevision="tiles")
     return fig
 
 # %% ../../nbs/looking/03_tiles.ipynb #65765db7

@@ -27,6 +27,7 @@ import traitlets
 
 from ..core import InputError
 from ..looking.curves import curves, update_curves
+from ..looking.figures import live_figure
 from ..looking.static import read_styles
 from ..looking.watcher import Update, Watcher, told
 from .explorer import Explorer, running_loop
@@ -36,10 +37,9 @@ from .overlay import Overlay, overlay_values
 # %% ../../nbs/looking/29_monitor.ipynb #88577e4f
 try:
     import ipywidgets
-    import plotly.graph_objects as go
 except ImportError as e:
     raise InputError(
-        "the monitor needs ipywidgets and plotly, which are not installed: "
+        "the monitor needs ipywidgets, which is not installed: "
         "pip install 'dgcl_nb[looking]', then restart the kernel"
     ) from e
 
@@ -127,7 +127,7 @@ class MonitorView(ipywidgets.VBox):
         if not new.records:
             return
         if self.figure is None:
-            self.figure = go.FigureWidget(curves(new.records, **new.scale))
+            self.figure = live_figure(curves(new.records, **new.scale))
         else:
             update_curves(self.figure, new.records, **new.scale)
         self.places[0].children = [self.figure]
