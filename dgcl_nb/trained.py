@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from .config import Run, build_method, run_from_dict
 from .core import InputError, pick_device, unknown_name
 from .run_folder import RunFolder, read_torch
-from .data.segdata import voc_palette
+from .data.segdata import background_class, distinct_palette, named_background
 from .checkpoints import checkpoints_of
 from .finite import check_saved
 from .snapshots import list_snapshots, load_snapshot
@@ -107,7 +107,7 @@ def classes_of(
     folder: str | Path,  # of a run
     num_classes: int,  # K
 ) -> tuple[tuple[str, ...], np.ndarray]:  # K names; (K, 3) uint8 colours
-    "Names and colours of a run's classes; numbers and VOC's colours for a run without a snapshot."
+    "Names and colours of a run's classes; numbers and colours of our own for a run without a snapshot."
     for path in list_snapshots(folder, allow_empty=True)[-1:]:
         try:
             snap = load_snapshot(path)
@@ -116,7 +116,7 @@ def classes_of(
             continue
         if len(snap.class_names) == num_classes:
             return tuple(snap.class_names), np.asarray(snap.palette)
-    return tuple(map(str, range(num_classes))), voc_palette(num_classes)
+    return tuple(map(str, range(num_classes))), distinct_palette(num_classes)
 
 # %% ../nbs/commands/10_trained.ipynb #4d351b9b
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +136,13 @@ class Trained:
     @property
     def network(self) -> nn.Module:
         return self.networks[self.predictor]
+
+    @property
+    def background(self) -> int | None:
+        "The class that is background: what data.background says, or the first one where it is called so."
+        return background_class(
+            self.run.data.background, named_background(self.class_names), self.class_names
+        )
 
     @property
     def precision(self) -> str:
