@@ -64,12 +64,12 @@ def _count_unknown(moments):
 # %% ../../nbs/looking/07_density_figures.ipynb #913205ec
 def _heading_of(moments, names):
     "What the histograms show, and how many pixels they leave out; names of the two moments."
-    said = "share of a class' pixels; number = median density"
+    said = "share of a class' cells; number = median density"
     if len(moments) == 2:
         said += f", {names[0]} → {names[1]}; outline = {names[0]}"
     unknown = _count_unknown(moments)
     if any(unknown):
-        said += f"<br>left out, as their density is unknown: {' → '.join(f'{n:,}' for n in unknown)} pixels"
+        said += f"<br>left out, as their density is unknown: {' → '.join(f'{n:,}' for n in unknown)} cells"
     return said
 
 # %% ../../nbs/looking/07_density_figures.ipynb #d8607866
@@ -187,7 +187,7 @@ def cell_traces(
     share[counts < LEAST] = np.nan  # of a handful of pixels a share says nothing
     x, y = ((e[1:] + e[:-1]) / 2 for e in edges)
     some = dict(x=x, y=y, customdata=counts, colorscale=SCALE, zmin=0)
-    hover = "confidence %{x:.2f}, density %{y:.2f}: %{customdata} pixels"
+    hover = "confidence %{x:.2f}, density %{y:.2f}: %{customdata} cells"
     return (
         go.Heatmap(z=magnitude, hovertemplate=f"{hover}<extra></extra>", **some),
         go.Heatmap(z=share, zmax=1, hovertemplate=f"{hover}, %{{z:.0%}} wrong<extra></extra>", **some),
@@ -289,8 +289,8 @@ def confidence_density(
     num_unknown = np.count_nonzero(~known)
     left_out = f" ({num_unknown:,} unknown left out)" if num_unknown else ""
     heads = [
-        f"number of pixels{left_out}",
-        f"share of wrong labels (cells of {LEAST} or more)",
+        f"number of cells{left_out}",
+        f"share of wrong labels (of {LEAST} cells or more)",
         "   ".join(f'<span style="color:{colour}">■</span> {name}' for name, colour in HALF_COLOURS.items()),
     ]
     room = dict(column_widths=[0.35, 0.35, 0.3], horizontal_spacing=0.11)

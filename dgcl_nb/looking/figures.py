@@ -9,8 +9,8 @@ One convention holds in all of them. Classes have the colours of the data set's 
 # %% auto #0
 __all__ = ['THEMES', 'FONT_SIZE', 'CURVE_COLOURS', 'SCALE', 'UNKNOWN', 'OUTLINE', 'HOLLOW', 'MARGIN', 'BAR_HEIGHT', 'TOOLS',
            'BROWSERS', 'IDLE_SECONDS', 'RENDER_SECONDS', 'CLOSE_SECONDS', 'RENDERER', 'PICTURE_FORMATS',
-           'PICTURE_SCALE', 'DEFAULT_SIZE', 'theme_template', 'set_theme', 'css', 'class_label', 'axis_suffix',
-           'live_figure', 'find_browser', 'Renderer', 'draw_twice', 'picture_of', 'save_figure', 'show']
+           'PICTURE_SCALE', 'DEFAULT_SIZE', 'theme_template', 'set_theme', 'css', 'class_label', 'shortened',
+           'axis_suffix', 'live_figure', 'find_browser', 'Renderer', 'draw_twice', 'picture_of', 'save_figure', 'show']
 
 # %% ../../nbs/looking/00_figures.ipynb #42b5b5b0
 import asyncio, atexit, importlib.util, os, shutil, threading
@@ -103,6 +103,17 @@ def class_label(
         return "unknown"
     is_named = class_names is not None and c < len(class_names)
     return str(class_names[c]) if is_named else f"class {c}"
+
+# %% ../../nbs/looking/00_figures.ipynb #384a5dcd
+def shortened(
+    text: str,  # any
+    letters: int,  # at most, 3 or more
+) -> str:
+    "A text of at most so many letters: of a longer one the beginning and the end."
+    if len(text) <= letters:
+        return text
+    end = (letters - 1) // 2
+    return f"{text[: letters - 1 - end]}…{text[len(text) - end :]}"
 
 # %% ../../nbs/looking/00_figures.ipynb #a3ed964b
 def axis_suffix(

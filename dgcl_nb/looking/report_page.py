@@ -11,7 +11,8 @@ Reference: contrast and keyboard follow WCAG 2.1 (AA). Where we differ: the rele
 # %% auto #0
 __all__ = ['PAGE_STYLES', 'DOCUMENT', 'LEADS', 'plotly_packed', 'figure_look', 'Section', 'navigation', 'page_scripts',
            'page_html', 'headline_scores', 'tiles', 'page_head', 'results_of_one', 'result_sections', 'named',
-           'shown_views', 'curve_parts', 'density_parts', 'view_sections', 'settings_section', 'runs_page']
+           'shown_views', 'curve_parts', 'image_parts', 'density_parts', 'view_sections', 'settings_section',
+           'runs_page']
 
 # %% ../../nbs/looking/36_report_page.ipynb #af60c5af
 import base64
@@ -268,6 +269,16 @@ def curve_parts(
     return [figure_html(figures["curves"]), *(evaluation_table(r) for r in runs)]
 
 
+def image_parts(
+    runs: Sequence[RunView],  # one or two
+    figures: Mapping[str, Figure],  # by name
+    views: Mapping[tuple[str, str], Html],  # (overlay or explorer, run) -> fragment
+) -> list[Html]:  # empty without an image
+    "The images with all their maps, and sorted by error."
+    sheets = [figures[f"errors-{r.name}"] for r in runs if f"errors-{r.name}" in figures]
+    return [*shown_views(runs, views, "overlay"), *map(figure_html, sheets)]
+
+
 def density_parts(
     runs: Sequence[RunView],  # one or two
     figures: Mapping[str, Figure],  # by name
@@ -292,7 +303,7 @@ def view_sections(
     "What each run has to show of itself."
     parts = dict(
         curves=curve_parts(runs, figures),
-        images=shown_views(runs, views, "overlay"),
+        images=image_parts(runs, figures, views),
         features=shown_views(runs, views, "explorer"),
         density=density_parts(runs, figures),
     )

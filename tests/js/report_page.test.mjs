@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { gzipSync } from "node:zlib";
 import { drawFigures, fitted, sayWhyNot } from "../../dgcl_nb/static/report/figures.js";
-import { fitToPaper, paperScale, unfit } from "../../dgcl_nb/static/report/paper.js";
+import { fitToPaper, paperScale } from "../../dgcl_nb/static/report/paper.js";
 import { unpack } from "../../dgcl_nb/static/report/unpack.js";
 
 // A figure of a page: its description, and the place where it is drawn.
@@ -56,11 +56,10 @@ test("sayWhyNot: a sentence in place of each figure", () => {
   }
 });
 
-test("fitToPaper: what is too wide is made smaller, and as it was afterwards", () => {
-  const boxes = [1400, 500].map((width) => ({ scrollWidth: width, offsetWidth: 300, style: {} }));
-  fitToPaper(boxes);
-  assert.deepEqual(boxes.map((box) => box.style.zoom), [0.5, 1]);
+test("fitToPaper: what is too wide gets the scale at which it fits", () => {
+  const scales = [];
+  const style = { setProperty: (name, value) => scales.push([name, value]) };
+  fitToPaper([1400, 500].map((width) => ({ scrollWidth: width, offsetWidth: 300, style })));
+  assert.deepEqual(scales, [["--paper-scale", 0.5], ["--paper-scale", 1]]);
   assert.equal(paperScale(700), 1);
-  unfit(boxes);
-  assert.deepEqual(boxes.map((box) => box.style.zoom), ["", ""]);
 });

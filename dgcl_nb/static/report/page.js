@@ -1,6 +1,6 @@
 // What a report does by itself: it unpacks plotly, draws, follows the system's theme, and unfolds for paper.
 import { drawFigures, sayWhyNot } from "./figures.js";
-import { fitToPaper, unfit } from "./paper.js";
+import { fitToPaper } from "./paper.js";
 import { unpack } from "./unpack.js";
 
 const WIDE = ".canvas, .view, .wide > table"; // what may be wider than paper
@@ -33,7 +33,6 @@ function preparePaper() {
 }
 
 function leavePaper(dark) {
-  unfit(document.querySelectorAll(WIDE));
   delete document.documentElement.dataset.paper;
   document.body.dataset.jpThemeName = dark.matches ? "dark" : "light"; // the fronts draw anew
 }

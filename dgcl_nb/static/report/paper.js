@@ -8,12 +8,10 @@ export function paperScale(width) {
   return width > PAPER ? PAPER / width : 1;
 }
 
+// media.css takes the scale on paper only, so the page on the screen stays as it is.
 export function fitToPaper(boxes) {
-  // all are measured before any is changed
-  const scales = [...boxes].map((box) => [box, paperScale(Math.max(box.scrollWidth, box.offsetWidth))]);
-  for (const [box, scale] of scales) box.style.zoom = scale;
-}
-
-export function unfit(boxes) {
-  for (const box of boxes) box.style.zoom = "";
+  for (const box of boxes) {
+    const width = Math.max(box.scrollWidth, box.offsetWidth);
+    box.style.setProperty("--paper-scale", paperScale(width));
+  }
 }
