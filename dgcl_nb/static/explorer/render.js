@@ -48,7 +48,7 @@ function fitSize(app) {
   app.draw();
 }
 
-// Redraws when the place or JupyterLab's theme changes, and for paper; returns what ends that.
+// Redraws when the place or JupyterLab's theme changes; returns what ends that.
 function watchPlace(app) {
   const place = new ResizeObserver(throttle(() => fitSize(app)));
   const theme = new MutationObserver(() => {
@@ -58,10 +58,7 @@ function watchPlace(app) {
   place.observe(app.stage.parentElement);
   const attributeFilter = ["data-jp-theme-name", "data-jp-theme-light", "class"];
   theme.observe(document.body, { attributes: true, attributeFilter });
-  const print = () => paintAll(app); // paper does not wait for a frame
-  window.addEventListener("beforeprint", print);
   return () => {
-    window.removeEventListener("beforeprint", print);
     place.disconnect();
     theme.disconnect();
   };

@@ -41,7 +41,7 @@ function leavePaper(dark) {
 export async function startPage(look) {
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const figures = [...document.querySelectorAll("figure.plot")];
-  window.addEventListener("beforeprint", preparePaper, true); // before any front draws
+  window.addEventListener("beforeprint", preparePaper);
   window.addEventListener("afterprint", () => leavePaper(dark));
   // the fronts draw anew when this attribute changes, as they do when JupyterLab changes its theme
   dark.addEventListener("change", () => {
