@@ -886,7 +886,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'dgcl_nb.looking.panels._is_share': ('looking/panels.html#_is_share', 'dgcl_nb/looking/panels.py'),
                                         'dgcl_nb.looking.panels.bank_panels': ( 'looking/panels.html#bank_panels',
                                                                                 'dgcl_nb/looking/panels.py'),
-                                        'dgcl_nb.looking.panels.label_of': ('looking/panels.html#label_of', 'dgcl_nb/looking/panels.py'),
+                                        'dgcl_nb.looking.panels.key_label': ('looking/panels.html#key_label', 'dgcl_nb/looking/panels.py'),
                                         'dgcl_nb.looking.panels.logged_names': ( 'looking/panels.html#logged_names',
                                                                                  'dgcl_nb/looking/panels.py'),
                                         'dgcl_nb.looking.panels.loss_panels': ( 'looking/panels.html#loss_panels',

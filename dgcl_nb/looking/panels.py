@@ -8,7 +8,7 @@ Nothing here knows a method. What there is to draw is read off the names in the 
 
 # %% auto #0
 __all__ = ['LOSS', 'SCORE', 'FILL', 'FILL_PER_CLASS', 'LOSSES', 'SHARES', 'OTHERS', 'QUANTITIES', 'FIRST_SHARES', 'NEEDS_TRUTH',
-           'NOT_SHARES', 'FURTHER', 'Quantity', 'quantity_of', 'label_of', 'Panel', 'logged_names', 'waiting_losses',
+           'NOT_SHARES', 'FURTHER', 'Quantity', 'quantity_of', 'key_label', 'Panel', 'logged_names', 'waiting_losses',
            'loss_panels', 'share_panel', 'other_panels', 'bank_panels', 'score_panel', 'split_panel', 'panels_of']
 
 # %% ../../nbs/looking/00_panels.ipynb #08799a1e
@@ -96,7 +96,7 @@ NEEDS_TRUTH = ("anchor_accuracy", "positive_accuracy")
 "Shares over labelled and unlabelled cells, as far as their true class is known."
 
 
-def label_of(
+def key_label(
     name: str,  # as logged
     knows_truth: bool = True,  # whether the true class of some unlabelled pixel is known
 ) -> str:
@@ -176,7 +176,7 @@ def other_panels(
             values.setdefault(name, []).append(value)
     is_other = {n: not n.startswith((LOSS, SCORE, FILL)) and n not in (*SHARES, *NOT_SHARES) for n in values}
     names = [n for n, found in values.items() if is_other[n] and all(map(_is_share, found))]
-    lines = {n: label_of(n, knows_truth="pseudo_accuracy" in values) for n in names}
+    lines = {n: key_label(n, knows_truth="pseudo_accuracy" in values) for n in names}
     if len(lines) > 1:
         return [Panel(FURTHER, lines, 1.0, meaning="what else the method notes of its steps")]
     return [Panel(label, {n: label}, 1.0, meaning=quantity_of(n).meaning) for n, label in lines.items()]
