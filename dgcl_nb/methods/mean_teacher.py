@@ -22,7 +22,7 @@ from ..core import EPS, InputError, check_choices
 from ..losses import logits_at
 from .protocol import Labels, Losses, Method, SemiConfig, SupConfig, follow, joint_pass
 from .protocol import make_teacher_of, note_labels, supervised
-from ..pseudo_labels import pseudo_label
+from ..pseudo_labels import most_probable
 from ..timing import section
 from ..views import Views
 
@@ -135,7 +135,7 @@ class MeanTeacher(Method):
     def note_teacher(self, losses, out_t, batch) -> None:
         "Note how sure and how right the teacher is; every pixel inside its image is learnt from."
         logits_u = out_t.logits[-len(batch.images_u_w) :]
-        pseudo = pseudo_label(logits_at(logits_u, batch.valid_u.shape[-2:]))
+        pseudo = most_probable(logits_at(logits_u, batch.valid_u.shape[-2:]).softmax(1))
         labels = Labels(out_t, pseudo, batch.valid_u, pseudo.labels)
         note_labels(losses, labels, batch, self.cfg.background)
 
