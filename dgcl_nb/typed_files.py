@@ -129,10 +129,11 @@ def shortly(
     most: int = 60,  # letters
 ) -> str:
     "A value as a message shows it: cut, and with nothing that a terminal would obey."
-    shown = value if isinstance(value, (str, int, float, bool, type(None))) else f"a {type(value).__name__}"
-    if isinstance(shown, int) and abs(shown) > LARGEST:
+    if not isinstance(value, (str, int, float, bool, type(None))):
+        return f"a {type(value).__name__}"
+    if isinstance(value, int) and abs(value) > LARGEST:
         return "a whole number of too many digits"
-    return as_text(repr(shown[:most] if isinstance(shown, str) else shown))
+    return as_text(repr(value[:most] if isinstance(value, str) else value))
 
 
 def wrong_in(
