@@ -213,10 +213,12 @@ def first_reading(
 MAX_PATH = 4096
 "The longest text that a setting may be: a path."
 _WORDS = Kind(f"a text of at most {MAX_PATH} letters", lambda v: isinstance(v, str) and len(v) <= MAX_PATH)
+# NaN and infinity are refused by a setting's own range, which says more
+_REAL = Kind("a number", lambda v: NUMBER.fits(v) or isinstance(v, float))
 _PLAIN_KINDS = {
     bool: FLAG,
     int: whole_in(-(2**63), 2**63),
-    float: NUMBER,
+    float: _REAL,
     str: _WORDS,
     type(None): maybe(_WORDS),
 }

@@ -6,7 +6,7 @@
 
 Trains a tiny run, changes one of its files at a time - bits, cuts, huge numbers, deep nesting, other types,
 other content under a new checksum - and opens the folder as resuming, predicting, evaluating, the report and
-the explorer do, in one process with a limit on memory and a clock. The seed of a mutation is its number plus --seed.
+the explorer do, in one process with a limit on memory and a clock. Its number plus --seed seeds a mutation.
 """
 
 import argparse

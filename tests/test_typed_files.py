@@ -1,4 +1,4 @@
-"""What is read back of a run: each file that is damaged, hostile or of other types is one sentence, or left out."""
+"""What is read back of a run: a file that is damaged, hostile or of wrong types is a sentence or left out."""
 
 import hashlib
 import json
