@@ -32,7 +32,8 @@ from .plots import Way, cluster_figure, compute_figure, miou_figure, svg_of, way
 from .plan import Bench, check_different, parse_rows, plan_jobs, threads_of
 from .rows import PROPOSED
 from .search import chosen_tries, search_text
-from .store import Store, make_record, read_json
+from .store import Store, make_record
+from .typed_files import read_json
 from .tables import LEGEND, LEGEND_DIFFERENCES, LEGEND_FORWARDS, RowResult, all_of, best_baseline
 from .tables import collect, difference_lines, differences_of, main_lines, markdown_table, table_text
 from .targets import RankCorrelation, rank_correlations
@@ -131,7 +132,7 @@ def read_timings(
     "The times of steps that were taken alone."
     if not path.is_file():
         return {}
-    found = read_json(path, "make it anew (python tests/bench/bench_methods.py), or remove it")
+    found = read_json(path, remedy="make it anew (python tests/bench/bench_methods.py), or remove it")
     if (found.get("preset"), found.get("device")) != (preset, device):
         return {}
     rows = found.get("rows")

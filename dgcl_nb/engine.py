@@ -12,7 +12,7 @@ __all__ = ['log', 'CLUSTER_PIXELS', 'place_method', 'start_training', 'score', '
            'finished_result', 'begin_training', 'fit']
 
 # %% ../nbs/68_engine.ipynb #3f98b487
-import json, logging, math, time
+import logging, math, time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +30,9 @@ from dgcl_nb.checkpoints import (
 )
 from .config import NUMBERS_VERSION, Run, build_data, build_method, environment, share_batch
 from .core import InputError, peak_rss_mb
+from .result import RESULT
 from .run_folder import RunFolder, append_line, read_lines, write_whole
+from .typed_files import COUNT, read_json, to_json
 from .data.segdata import SegData
 from .resuming import note_divergence, write_config
 from .finite import NonFiniteLoss, NonFiniteWeights, check_weights
@@ -304,7 +306,8 @@ def finished_result(
     "What a run that is finished claims, with its folder."
     if not folder.result.exists():
         return None
-    result = json.loads(folder.result.read_text())
+    remedy = "restore it from a copy, or remove it: --resume makes it anew from the last checkpoint"
+    result = read_json(folder.result, dict(steps=COUNT), RESULT, remedy)
     if result["steps"] != steps:
         raise InputError(
             f"{folder.path} is finished with {result['steps']} steps, and {steps} are asked for: every "
@@ -341,9 +344,8 @@ def fit(
     if old := finished_result(folder, run.steps):
         return old
     t = begin_training(run, folder, control or Control(), [Bar()] if callbacks is None else callbacks)
-    earlier = sum(
-        r["seconds"] for r in read_lines(folder.timings)[-1:]
-    )  # what earlier processes spent counts
+    # what earlier processes spent counts
+    earlier = sum(r.get("seconds", 0) for r in read_lines(folder.timings)[-1:])
     t.started = (started or t.started) - earlier
     if t.is_main:
         write_config(folder, run, arithmetic(), t.step)
@@ -353,7 +355,7 @@ def fit(
         with catch_signals(t.control):
             result = run_loop(t)
         if t.is_main:
-            write_whole(folder.result, json.dumps(result, indent=1))
+            write_whole(folder.result, to_json(result))
         t.accelerator.wait_for_everyone()  # it is written when anyone returns
     except (NonFiniteLoss, NonFiniteWeights) as e:
         if t.is_main:

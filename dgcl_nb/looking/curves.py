@@ -212,7 +212,7 @@ def bank_trace(
 ) -> go.Heatmap:
     "How full each class of the bank is, over the steps."
     num_classes = fill.shape[-1] if fill.ndim > 1 else 0
-    names = [class_label(c, class_names)[:LONGEST] for c in range(num_classes)]
+    names = [class_label(c, class_names, LONGEST) for c in range(num_classes)]
     hover = "%{y}, step %{x}: %{z:.0%}<extra></extra>"
     look = dict(zmin=0, zmax=1, colorscale=SCALE, name="bank", hovertemplate=hover)
     return go.Heatmap(x=steps, y=names, z=fill.T, **look)
