@@ -25,13 +25,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from .core import InputError
 from .data.images import read_image
 from .data.splits import IMAGE_SUFFIXES
 from .evaluation import equal_sized_batches, to_network
 from .trained import Trained
+from .workers import Loader
 from .windows import RESIZE_BUDGET, EvalConfig, mean_of_passes
 
 # %% ../nbs/commands/11_prediction.ipynb #67060a1a
@@ -172,10 +173,6 @@ class _Reader(Dataset):
             return dict(id=name, error=str(e))
 
 
-def _as_is(sample):
-    return sample
-
-
 OnError = Callable[[str, str], object]
 "Told name and reason of an image that cannot be done."
 
@@ -186,8 +183,7 @@ def read_images(
     on_error: OnError | None = None,  # told of an image that cannot be read; None: an InputError
 ) -> Iterator[dict]:  # id, image (3, H, W) uint8
     "The images that can be read, in order, a few at a time."
-    how = dict(batch_size=None, num_workers=workers, collate_fn=_as_is)
-    for sample in DataLoader(_Reader(named), generator=torch.Generator(), **how):
+    for sample in Loader(_Reader(named), workers, generator=torch.Generator()):
         if "error" not in sample:
             yield sample
         elif on_error:
