@@ -9,9 +9,8 @@ and a run that is killed while it saves has no checkpoint at all."""
 # %% auto #0
 __all__ = ['log', 'CHECKPOINT_VERSION', 'STATE_KEYS', 'SHARED_OUT', 'made_with', 'state_of_run', 'checkpoints_of',
            'write_checkpoint', 'start_checkpoint', 'save_checkpoint', 'check_version', 'check_settings', 'check_state',
-           'what_is_not_exact', 'cut_after', 'step_of_best', 'later_best', 'find_best', 'load_optimizers',
-           'load_checkpoint', 'load_together', 'last_whole', 'go_back', 'predictor_name', 'save_best', 'choose_sources',
-           'trained_networks', 'init_from_run']
+           'what_is_not_exact', 'cut_after', 'load_optimizers', 'load_checkpoint', 'load_together', 'last_whole',
+           'go_back', 'predictor_name', 'save_best', 'choose_sources', 'trained_networks', 'init_from_run']
 
 # %% ../nbs/67_checkpoints.ipynb #0b3fba01
 import dataclasses, functools, logging
@@ -22,15 +21,8 @@ import torch
 
 from .config import run_from_dict, run_to_dict
 from .core import InputError
-from dgcl_nb.run_folder import (
-    DamagedFile,
-    RunFolder,
-    cut_lines_after,
-    is_whole,
-    read_torch,
-    sync_file,
-    write_torch,
-)
+from .best import check_best, set_best_aside
+from .run_folder import RunFolder, cut_lines_after, is_whole, read_torch, sync_file, write_torch
 from .methods.protocol import Method
 from .model import SegNetwork
 from .weights import load_weights
@@ -234,51 +226,6 @@ def cut_after(
         if int(path.stem.removeprefix("step_")) > step:
             path.unlink()
 
-# %% ../nbs/67_checkpoints.ipynb #51f0bc4e
-def step_of_best(
-    folder: RunFolder,  # of a run
-) -> int:  # 0: there is none
-    "At which step best.pt was saved; InputError if it is damaged."
-    path = folder.checkpoints / "best.pt"
-    if not path.is_file():
-        return 0
-    step = read_torch(path).get("step")
-    if type(step) is not int or step < 1:
-        raise DamagedFile(f"{path} does not say of which step it is")
-    return step
-
-
-def later_best(
-    folder: RunFolder,  # of a run
-    step: int,  # that it goes back to
-) -> int:  # 0: none
-    "The step of a best.pt that was saved after `step`."
-    saved = step_of_best(folder)
-    return saved if saved > step else 0
-
-
-def find_best(
-    t: Training,  # at the step that it goes back to; its best is changed
-) -> None:
-    "Compare best.pt with what the checkpoint says of it, and begin a new best where they disagree."
-    path, step = t.folder.checkpoints / "best.pt", t.best["step"]
-    try:
-        saved, why = step_of_best(t.folder), ""
-        if saved <= t.step and saved != step:
-            why = (
-                f"it is of step {saved}, and the checkpoint's best of step {step}" if saved else "it is gone"
-            )
-    except InputError as e:
-        saved, why = 0, str(e)
-    t.lost_best = saved if saved > t.step else 0
-    if not why:
-        return
-    t.best = dict(miou=-1.0, step=0)
-    if t.is_main:
-        log.warning("%s cannot be used (%s): the best evaluation from here on takes its place", path, why)
-        if path.exists():
-            path.rename(f"{path}.damaged")
-
 # %% ../nbs/67_checkpoints.ipynb #b9d6a468
 def load_optimizers(
     optimizers: dict,  # phase -> optimiser, filled in place
@@ -308,10 +255,11 @@ def load_checkpoint(
     rank, windows = t.accelerator.process_index, state["windows"]
     window = windows[rank] if rank < len(windows) else {}
     t.window = {name: [torch.tensor(total), count] for name, (total, count) in window.items()}
-    t.step, t.best = state["step"], state["best"]
-    find_best(t)
+    t.step = state["step"]
+    t.best, t.lost_best, why = check_best(t.folder, t.step, state["best"])
     if not t.is_main:
         return
+    set_best_aside(t.folder, why)
     cut_after(t.folder, t.step)
     if said := what_is_not_exact(state["made_with"], made_with(t)):
         log.warning("%s %s", path, said)
