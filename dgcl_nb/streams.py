@@ -43,9 +43,11 @@ def steady_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))
+            setattr(sys, name, open(os.devnull, "w", errors="backslashreplace"))
         elif stream is getattr(sys, f"__{name}__"):
             stream.flush()
             how = dict(encoding=stream.encoding, line_buffering=stream.line_buffering)
             how["write_through"] = stream.write_through
-            setattr(sys, name, SteadyStream(stream.buffer, errors="backslashreplace", **how))
+            # a buffer of its own; none with `python -u`
+            binary = open(stream.fileno(), "wb", buffering=0 if stream.write_through else -1, closefd=False)
+            setattr(sys, name, SteadyStream(binary, errors="backslashreplace", **how))

@@ -49,7 +49,7 @@ def image_id(
 
 # %% ../../nbs/data/00_splits.ipynb #3d802eaa
 _FIRST = re.compile(rf"{_SUFFIX}(?=\s)", re.IGNORECASE)
-_SECOND = re.compile(rf"\S{_SUFFIX}$", re.IGNORECASE)
+_LAST = re.compile(rf"{_SUFFIX}$", re.IGNORECASE)
 
 
 def line_id(
@@ -57,9 +57,11 @@ def line_id(
 ) -> str:  # the image's id, "" for a blank line
     "The id that a line of a list names, in any published format."
     first = line.strip().split("\t")[0].strip()
-    # parted by a space, as the tab is gone: the first path ends here, and the line in another one
+    # parted by a space, as the tab is gone: one path ends, and another one follows
     found = _FIRST.search(first)
-    is_pair = found and _SECOND.search(first, max(found.end(), len(first) - _LONGEST))
+    second = first[found.end() :].lstrip() if found else ""
+    ending = _LAST.search(second, max(0, len(second) - _LONGEST))
+    is_pair = ending and ending.start() > 0
     return image_id(first[: found.end()] if is_pair else first)
 
 # %% ../../nbs/data/00_splits.ipynb #47eaa3d0
