@@ -123,3 +123,18 @@ Modules:
 - `dgcl_nb.writer`: A file of a moment, written while the run goes on."""
 
 __version__ = "0.1.0"
+
+import sys
+
+
+def _tell(kind, error, trace):
+    "Ctrl-C while a command is still importing is no fault of the program: a word, and no page."
+    if issubclass(kind, KeyboardInterrupt):
+        print("stopped", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+# so is the name of the program while Python looks for the module of `python -m dgcl_nb.train`
+if sys.argv[:1] == ["-m"]:
+    sys.excepthook = _tell

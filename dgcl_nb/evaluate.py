@@ -28,6 +28,8 @@ import tyro
 from .config import Run, environment
 from .core import InputError
 from .run_folder import RunFolder, write_atomic
+from .streams import steady_streams
+from .workers import workers_explained
 from .data.sets import DataConfig, open_data
 from .data.published import known_family, split_hash
 from .data.segdata import SegData
@@ -301,10 +303,11 @@ def choose_file(
     return path
 
 
+@workers_explained()
 def evaluate_runs(
     args: Sequence[str],  # the command line, without the program
 ) -> dict:  # the scores
-    "Parse a command line, score, print, write."
+    "Parse a command line, score, write, print."
     asked = parse_evaluate(args)
     is_main = int(os.environ.get("RANK", 0)) == 0
     path = choose_file(asked) if is_main else None
@@ -312,14 +315,15 @@ def evaluate_runs(
     scores = evaluate_run(asked.run, data=asked.data, cfg=asked.eval, **how, bar=True)
     if not is_main:  # one process speaks for all
         return scores
-    print(format_scores(scores), flush=True)
     try:
         write_atomic(path, json.dumps(scores, indent=1) + "\n")
     except OSError as e:
+        print(format_scores(scores), flush=True)
         raise InputError(
             f"cannot write {path}: {e.strerror or e}; the scores above are all there is: "
             "free space, and name another file with --out"
         ) from e
+    print(format_scores(scores), flush=True)
     print(f"{'written to':>20}  {path}", flush=True)
     return scores
 
@@ -328,6 +332,7 @@ def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
 ) -> None:
     "The command: exits with 0, 1 if another process was lost, 2 for an input error, 130 when interrupted."
+    steady_streams()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         evaluate_runs(sys.argv[1:] if args is None else list(args))

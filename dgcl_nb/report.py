@@ -28,6 +28,7 @@ import tyro
 from . import __version__
 from .core import InputError
 from .run_folder import RunFolder, write_atomic
+from .streams import steady_streams
 from .looking.html import Html
 from .looking.report_density import confidence_figure, histogram_figure, known_snapshots
 from dgcl_nb.looking.report_figures import (
@@ -265,6 +266,7 @@ def main(
 ) -> None:
     "The command: exits with 0, or 2 for an error of the input."
     began = time.time()
+    steady_streams()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     given = sys.argv[1:] if args is None else list(args)
     asked = tyro.cli(Report, args=given, prog="python -m dgcl_nb.report")

@@ -7,7 +7,7 @@ In: a run as it is asked for, and the run folder. Out: the run to go on with, or
 
 # %% auto #0
 __all__ = ['MAY_DIFFER', 'NOT_NOTED', 'AFTER_DIVERGENCE', 'changed_settings', 'what_differs', 'read_record', 'history_of',
-           'has_diverged', 'write_config', 'note_divergence', 'resumed_run']
+           'has_diverged', 'write_config', 'note_divergence', 'resumed_run', 'finished_result']
 
 # %% ../nbs/64_resuming.ipynb #resum004
 import dataclasses
@@ -141,3 +141,19 @@ def resumed_run(
     if differ := what_differs(run, saved, has_diverged(history_of(folder))):
         raise InputError(f"{'; '.join(differ)} in {folder.config}; {way_out}")
     return dataclasses.replace(run, out=str(folder.path), resume=True)
+
+# %% ../nbs/64_resuming.ipynb #ab800e87
+def finished_result(
+    folder: RunFolder,  # of a run
+    steps: int,  # that are asked for
+) -> dict | None:  # None: there are steps to take
+    "What a run that is finished claims, with its folder."
+    if not folder.result.exists():
+        return None
+    result = json.loads(folder.result.read_text())
+    if result["steps"] != steps:
+        raise InputError(
+            f"{folder.path} is finished with {result['steps']} steps, and {steps} are asked for: every "
+            f"schedule stretches over all steps; start a new run from its weights: --init_from {folder.path}"
+        )
+    return result | dict(folder=str(folder.path))

@@ -20,6 +20,7 @@ from . import __version__
 from .config import Run, describe_batch, parse_run
 from .core import InputError
 from .run_folder import RunFolder
+from .streams import steady_streams
 from .dry_run import dry_run, what_runs
 from .engine import Stopped, fit
 from .processes import RunFailed
@@ -179,6 +180,7 @@ def main(
 ) -> None:
     "The command: exits with 0, or 2 for an error of the input, 130 when stopped, 1 for anything else."
     args = sys.argv[1:] if args is None else args
+    steady_streams()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     level = logging.INFO if is_first_rank() else logging.WARNING
     logging.getLogger("dgcl_nb").setLevel(level)
@@ -195,6 +197,9 @@ def main(
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:  # a second Ctrl-C, or one before the first step
+        print("stopped; what was saved is whole: --resume goes on", file=sys.stderr)
+        sys.exit(130)
 
 # %% ../nbs/commands/01_train.ipynb #f04f49d0
 if __name__ == "__main__" and "__file__" in globals():

@@ -309,6 +309,8 @@ def batches_of(
 ) -> Iterator[Batch]:  # optim.accumulate of them a step, on the CPU
     "The batches of this process, from where the run stands."
     n, a = t.run.optim.accumulate, t.accelerator
+    # several processes take each step together: one that left while it waits would leave the others waiting
+    is_stopping = t.control.stopping.is_set if a.num_processes == 1 else lambda: False
     loader = make_loader(
         t.data,
         t.run.views,
@@ -320,6 +322,7 @@ def batches_of(
         a.process_index,
         a.num_processes,
         pin_memory=a.device.type == "cuda",
+        is_stopping=is_stopping,
     )
     return iter(loader)
 

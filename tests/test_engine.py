@@ -887,3 +887,27 @@ def test_train__ctrl_c_saves_and_says_how_to_go_on(out):
     child.send_signal(signal.SIGTERM)  # as a cluster does before it kills
     said, errors = child.communicate(timeout=180)
     assert child.returncode == 130 and state_of(out)["step"] > step, errors
+
+
+# best.pt when a run goes on
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone", "foreign"])
+def test_fit__a_best_that_is_not_what_the_checkpoint_says(out, harm, caplog):
+    "What the result calls the best is what the file holds."
+    often = dict(loop__evaluations=4, loop__checkpoints=4)
+    with pytest.raises(RuntimeError):
+        train(out, "toy", DieAfter(5), **often)
+    path = out / "checkpoints" / "best.pt"
+    saved = read_torch(path)
+    if harm == "damaged":
+        path.write_bytes(flip(path.read_bytes()))
+    elif harm == "gone":
+        path.unlink()
+    else:
+        write_torch(path, saved | dict(step=1))
+    result = train(out, resume=True, **often)
+    assert "best.pt is not used" in caplog.text
+    assert path.with_name("best.pt.damaged").exists() == (harm != "gone")
+    assert result["best_step"] == read_torch(path)["step"] > 4
+    assert result["best_miou"] == read_torch(path)["miou"]

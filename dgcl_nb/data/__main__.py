@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ..core import InputError
+from ..streams import steady_streams
 from .check import check_data, format_health, kind_of
 from .published import compare_lists
 from .segdata import background_words
@@ -169,10 +170,8 @@ def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
 ) -> None:
     "The command: exits with 0, 1 if a check found faults, 2 for an error of the input, 130 when stopped."
+    steady_streams()  # a name of any bytes can be printed
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a name of any bytes can be printed
     ask = _parse(args)
     try:
         status = run_command(ask)
