@@ -102,6 +102,7 @@ Modules:
 - `dgcl_nb.tables`: From the results of many runs to one table: mean and spread over seeds, and paired differences to the best baseline.
 - `dgcl_nb.targets`: What the authors published, and whether methods come in the same order here.
 - `dgcl_nb.teacher`: A copy of the network that follows it slowly: an average over its past, which labels what the network has to learn.
+- `dgcl_nb.terminal`: The log of a run as a table that fits on a screen, each reason said once, and a hint where figures would mislead.
 - `dgcl_nb.timing`: Named parts of a step, timed where they happen, and free where nobody asks.
 - `dgcl_nb.train`: One command trains a method and leaves a run folder: `python -m dgcl_nb.train`.
 - `dgcl_nb.trained`: A run folder opened again: its settings, its weights, and its networks ready to be asked.

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from .config import LoopConfig, Run
+from .config import LoopConfig, Run, run_name
 from .core import InputError, pick_device
 from .run_folder import RunFolder, choose_run_folder, write_whole
 from .methods.protocol import Method
@@ -282,7 +282,7 @@ def pick_folder(
     run: Run,  # out, or what the default is made of; resume
 ) -> RunFolder:  # made
     "The run folder: the named one or the next free default; after a restart by torchrun the one of before."
-    default, launch = f"runs/{run.preset}-{run.method}-s{run.seed}", launched_by()
+    default, launch = f"runs/{run_name(run)}", launched_by()
     if launch and int(os.environ["TORCHELASTIC_RESTART_COUNT"]) > 0:
         folder = folder_of_launch(run.out, default, launch)
         if folder:

@@ -16,7 +16,7 @@ from dgcl_nb.batches import BatchConfig
 from dgcl_nb.config import METHODS, config_record, parse_run, run_class
 from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.dry_run import Cost, grown, held_bytes, take_step
-from dgcl_nb.processes import Control
+from dgcl_nb.processes import Control, pick_folder
 from dgcl_nb.settings import setting_names
 from dgcl_nb.train import main
 
@@ -198,15 +198,28 @@ def test_main__a_run_says_what_it_did_and_leaves_it(command, tmp_path):
     status, said, errors = command(*tiny_args("dgcl"))
     assert status == 0, errors
     assert not [words for words in SAID if words not in said]
-    log = [line for line in said.splitlines() if line.startswith("step ")]
-    names = "loss_sup loss_unsup loss_contrast kept pseudo_accuracy bank_fill images_per_second"
-    assert len(log) == 6 and all(name in log[-2] for name in names.split())
+    log = [line for line in said.splitlines() if re.match(r" *\d/8 ", line)]
+    assert len(log) == 6 and re.match(r" *8/8  +\d\.\d+  +\d\.\d+  +\d+%, \d+%  +\d+$", log[-2])
+    assert "step  loss_sup  loss_unsup  kept, right   mIoU, %  images/s" in said
+    names = "loss_contrast confidence bank_fill"
+    assert all(name in metrics_of("runs/digits-dgcl-s0")[-2] for name in names.split())
     result = json.loads((tmp_path / "runs" / "digits-dgcl-s0" / "result.json").read_text())
     own = [result[k] for k in ("method", "preset", "seed", "steps")]
     assert own == ["dgcl", "digits", 0, 8]
     assert result["peak_rss_mb"] > 0 and result["peak_gpu_mb"] is None
     status, said, _ = command(*tiny_args("dgcl", steps=1))
     assert status == 0 and "run folder runs/digits-dgcl-s0-2" in said, "the next free folder"
+
+
+def test_pick_folder__data_of_ones_own_has_a_name_of_its_own(tmp_path):
+    own = ["--data.name", "folder", "--data.root", "photos"]
+    assert str(pick_folder(parse_run(own)).path) == "runs/photos-dgcl-s0"
+    assert str(pick_folder(parse_run()).path) == "runs/digits-dgcl-s0"
+    (tmp_path / "settings.ini").write_text("[mine]\ninherit = digits\ndata.name = folder\n")
+    mine = parse_run(["--preset", "mine", "--data.root", "photos"])
+    assert str(pick_folder(mine).path) == "runs/mine-dgcl-s0", "a preset that means these data names them"
+    (tmp_path / "settings.ini").unlink()
+    assert str(pick_folder(mine).path) == "runs/mine-dgcl-s0-2", "the preset is not read again"
 
 
 def last_line(text):
