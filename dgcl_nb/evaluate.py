@@ -16,6 +16,13 @@ __all__ = ['log', 'PARTS', 'CLUSTER_NAMES', 'Evaluate', 'data_defaults', 'parse_
            'score_row', 'kinds_of', 'scored_before', 'evaluate_run', 'as_columns', 'format_scores', 'choose_file',
            'evaluate_runs', 'main']
 
+# %% ../nbs/commands/14_evaluate.ipynb #0f5a5443
+# before the imports below, which take seconds
+if __name__ == "__main__" and "__file__" in globals():
+    from dgcl_nb.help import answer
+
+    answer("evaluate")
+
 # %% ../nbs/commands/14_evaluate.ipynb #273fd990
 import dataclasses, json, logging, os, sys, time
 from collections.abc import Sequence
