@@ -145,7 +145,7 @@ def short_help(groups):
         *(brief_row(name, *known[name]) for name in MOST_USED),
         "\nmethods (--method)",
         *methods,
-        "\npresets (--preset; sections of the package's settings.ini, and of ./settings.ini)",
+        "\npresets (--preset; sections of the shipped settings.ini and of ./settings.ini)",
         paragraph(", ".join(presets)),
         f"variants (--variant): {', '.join(variants)}",
         "\nexamples",
