@@ -14,6 +14,13 @@ __all__ = ['USUAL_BASELINE', 'LEGEND_ORDERS', 'store_of', 'with_records', 'recor
            'way_lines', 'make_tables', 'plain_comparison', 'chosen_of', 'write_page', 'write_tables', 'bench_all',
            'main']
 
+# %% ../nbs/commands/28_bench.ipynb #fb786a57
+# before the imports below, which take seconds
+if __name__ == "__main__" and "__file__" in globals():
+    from dgcl_nb.help import answer
+
+    answer("bench")
+
 # %% ../nbs/commands/28_bench.ipynb #f57c72f2
 import json, logging, shlex, signal, sys
 from collections.abc import Callable, Mapping, Sequence

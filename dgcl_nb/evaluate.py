@@ -13,7 +13,15 @@ Where we differ: the codes of this family print the best of their networks over 
 
 # %% auto #0
 __all__ = ['log', 'PARTS', 'CLUSTER_NAMES', 'Evaluate', 'data_defaults', 'parse_evaluate', 'check_classes', 'score_networks',
-           'score_row', 'kinds_of', 'evaluate_run', 'format_scores', 'choose_file', 'evaluate_runs', 'main']
+           'score_row', 'kinds_of', 'scored_before', 'evaluate_run', 'as_columns', 'format_scores', 'choose_file',
+           'evaluate_runs', 'main']
+
+# %% ../nbs/commands/14_evaluate.ipynb #0f5a5443
+# before the imports below, which take seconds
+if __name__ == "__main__" and "__file__" in globals():
+    from dgcl_nb.help import answer
+
+    answer("evaluate")
 
 # %% ../nbs/commands/14_evaluate.ipynb #273fd990
 import dataclasses, json, logging, os, sys, time
@@ -24,6 +32,7 @@ from typing import Annotated, Literal
 
 import torch
 import tyro
+from torch import nn
 
 from .config import Run, environment
 from .core import InputError
@@ -172,6 +181,20 @@ def kinds_of(
         return there
 
 
+def scored_before(
+    network: nn.Module,  # about to be scored
+    earlier: Sequence[tuple[nn.Module, EvalResult]],  # networks that were, with their scores
+) -> EvalResult | None:  # None: it has to be scored
+    "The scores of a network of the same kind with the very same weights."
+    own = network.state_dict()
+    for other, scores in earlier:
+        theirs = other.state_dict()
+        is_alike = type(other) is type(network) and own.keys() == theirs.keys()
+        if is_alike and all(torch.equal(own[name], theirs[name]) for name in own):
+            return scores
+    return None
+
+
 def evaluate_run(
     folder: str | Path,  # of a run
     weights: str = "all",  # all, best or last
@@ -186,6 +209,7 @@ def evaluate_run(
     from tqdm import tqdm
 
     run, kinds, started = read_config(folder), kinds_of(folder, weights), time.time()
+    earlier = []  # (network, scores): where the last step is the best one, its weights come twice
     data, cfg = data or run.data, cfg or run.eval
     # whole precision here: each run's networks bring their own, in `score_networks`
     loop = dataclasses.replace(run.loop, precision="no", threads=0)
@@ -198,10 +222,14 @@ def evaluate_run(
     for kind in kinds:
         trained = open_trained(folder, kind, str(accelerator.device))
         check_classes(trained, opened)
-        num = len(trained.networks) * len(range(rank, len(images), world))
+        found = {name: scored_before(network, earlier) for name, network in trained.networks.items()}
+        fresh = {name: trained.networks[name] for name, scores in found.items() if scores is None}
+        fresh = dataclasses.replace(trained, networks=fresh)
+        num = len(fresh.networks) * len(range(rank, len(images), world))
         hidden = not bar or rank > 0
         with tqdm(total=num, unit="image", desc=kind, leave=False, disable=hidden) as shown:
-            found = score_networks(trained, opened, part, cfg, clusters, rank, world, shown.update)
+            found |= score_networks(fresh, opened, part, cfg, clusters, rank, world, shown.update)
+        earlier += [(trained.networks[name], scores) for name, scores in found.items()]
         rows += [score_row(trained, name, r) for name, r in found.items()]
     about = dict(run=Path(folder).resolve().name, method=run.method, preset=run.preset)
     about |= dict(data=dataclasses.asdict(data), part=part, list=_describe_list(images.ids))
@@ -241,11 +269,25 @@ CLUSTER_NAMES = dict(
 "Of each cluster score its name in a table, and its digits behind the point."
 
 
+def as_columns(
+    rows: Sequence[dict],  # the networks of evaluate_run
+) -> list[dict]:  # as many, or fewer
+    "What a table shows: best and last weights that are the same share a column."
+    shown = []
+    for row in rows:
+        same = next((r for r in shown if r | dict(weights=row["weights"]) == row), None)
+        if same is None:
+            shown.append(dict(row))
+        else:
+            same["weights"] += f", {row['weights']}"
+    return shown
+
+
 def format_scores(
     scores: dict,  # of evaluate_run
 ) -> str:
     "A table with a column for each network, and under which conditions it holds."
-    rows = scores["networks"]
+    rows = as_columns(scores["networks"])
     lines = [
         _line("IoU %", [r["network"] + "*" * r["is_predictor"] for r in rows]),
         _line("", [r["weights"] for r in rows]),

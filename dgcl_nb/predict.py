@@ -15,6 +15,13 @@ Where we differ: the codes of this family score the images of their lists; a com
 __all__ = ['EXISTING', 'predict', 'name_pictures', 'save_picture', 'images_to_do', 'Written', 'predict_files',
            'describe_prediction', 'Predict', 'parse_predict', 'check_words', 'report_onnx', 'predict_all', 'main']
 
+# %% ../nbs/commands/13_predict.ipynb #40523fb5
+# before the imports below, which take seconds
+if __name__ == "__main__" and "__file__" in globals():
+    from dgcl_nb.help import answer
+
+    answer("predict")
+
 # %% ../nbs/commands/13_predict.ipynb #b7a1260f
 import contextlib, json, logging, os, sys, time
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from .config import LoopConfig, Run
+from .config import LoopConfig, Run, run_name
 from .core import InputError, pick_device
 from .ownership import choose_run_folder, hold_folder, release_folder
 from .run_folder import RunFolder, write_whole
@@ -287,7 +287,7 @@ def pick_folder(
     run: Run,  # out, or what the default is made of; resume
 ) -> RunFolder:  # made, and held by this process
     "The run folder: the named one or the next free default; after a restart by torchrun the one of before."
-    default, launch = f"runs/{run.preset}-{run.method}-s{run.seed}", launched_by()
+    default, launch = f"runs/{run_name(run)}", launched_by()
     if launch and int(os.environ["TORCHELASTIC_RESTART_COUNT"]) > 0:
         folder = folder_of_launch(run.out, default, launch)
         if folder:

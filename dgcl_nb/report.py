@@ -13,6 +13,13 @@ __all__ = ['MAX_PAGE', 'HEADINGS', 'open_runs', 'report_path', 'file_name', 'com
            'views_of', 'build_page', 'fitting_amount', 'fitting_page', 'write_page', 'write_report', 'save_figures',
            'Report', 'main']
 
+# %% ../nbs/looking/37_report.ipynb #6df7ac03
+# before the imports below, which take seconds
+if __name__ == "__main__" and "__file__" in globals():
+    from dgcl_nb.help import answer
+
+    answer("report")
+
 # %% ../nbs/looking/37_report.ipynb #2fc68b45
 import logging
 import re

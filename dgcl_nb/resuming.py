@@ -14,6 +14,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from .config import Run, check_config_version, config_record, run_from_dict, run_name
 from .config import CONFIG, Run, check_config_version, config_record, run_from_dict
 from .core import InputError
 from .typed_files import TEXT, read_json, to_json
@@ -128,7 +129,7 @@ def resumed_run(
     asked: Run,  # what it means on its own
 ) -> Run:  # what is to be run
     "The run to go on with: the saved config of `--out`, with flags that may differ."
-    folder = RunFolder(asked.out or f"runs/{asked.preset}-{asked.method}-s{asked.seed}")
+    folder = RunFolder(asked.out or f"runs/{run_name(asked)}")
     if not asked.resume or not folder.config.is_file():
         return asked
     saved = run_from_dict(read_record(folder.config), str(folder.config))

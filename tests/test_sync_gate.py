@@ -74,6 +74,14 @@ def test_gate__sees_a_module_that_was_never_exported(project):
     assert "missing" in wrong["dgcl_nb/third.py"] and "dgcl_nb/_modidx.py" in wrong
 
 
+def test_gate__help_that_cannot_be_written_keeps_the_export(project, capsys):
+    write_notebook(project, "07_help", "help", "def answer(): return 1")
+    (project / "dgcl_nb" / "help.txt").write_text("### train --help\nusage\n")
+    assert "dgcl_nb/help.py" in sync_gate.write(project)
+    assert "dgcl_nb/help.txt: left as it was" in capsys.readouterr().out
+    assert (project / "dgcl_nb" / "help.txt").read_text() == "### train --help\nusage\n"
+
+
 def test_gate__sees_a_module_that_was_not_added_to_git(project):
     write_notebook(project, "20_third", "third", "def three(): return 3")
     sync_gate.write(project)

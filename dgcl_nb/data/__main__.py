@@ -8,6 +8,13 @@ In goes a command line, out come text and an exit status: 0, 1 if `check` found 
 # %% auto #0
 __all__ = ['Kind', 'Check', 'Make', 'Describe', 'Download', 'make_lists', 'describe_files', 'run_command', 'main']
 
+# %% ../../nbs/data/22_command.ipynb #9761afce
+# before the imports below, which take seconds
+if __name__ == "__main__" and "__file__" in globals():
+    from dgcl_nb.help import answer
+
+    answer("data")
+
 # %% ../../nbs/data/22_command.ipynb #279a00a7
 import logging, os, sys
 from collections.abc import Sequence
