@@ -283,6 +283,28 @@ def test_marks__lasso_rings_pixels_on_images(demo):
     assert m.overlay.marks == []
 
 
+# The curves
+
+
+def drawn(m):
+    "The names of the curves, the titles and notes of the panels, as every page draws them."
+    figure = json.loads(m.figure.figure)
+    return [t["name"] for t in figure["data"]], [a["text"] for a in figure["layout"]["annotations"]]
+
+
+def test_curves__a_page_that_is_loaded_late_draws_the_run_as_it_is_now(tmp_path):
+    # what is synchronised is all that such a page gets: no patch from before reaches it
+    folder = make_demo_run(tmp_path / "run", **SMALL, until=50)
+    early = Monitor(folder, every=0)
+    names, texts = drawn(early)
+    assert "loss_contrast" not in names and any("supervised start" in text for text in texts)
+    make_demo_run(folder, **SMALL)
+    early.refresh()
+    assert early.figure.get_state()["figure"] == Monitor(folder, every=0).figure.get_state()["figure"]
+    names, texts = drawn(early)
+    assert "loss_contrast" in names and not any("supervised start" in text for text in texts)
+
+
 # A real fit
 
 
