@@ -123,7 +123,9 @@ class MonitorView(ipywidgets.VBox):
         self.places = [ipywidgets.VBox([placeholder(text)]) for text in EMPTY.values()]
         self.paces = {name: Pace() for name in EMPTY}
         self.places[0].add_class("dgcl-mon-curves")
+        self.head.add_class("dgcl-mon-head")
         super().__init__([self.head, *self.places])
+        self.add_class("dgcl-monitor")
 
     def __repr__(self):
         return f"{self.head.head.get('title', 'a run')}: {self.head.head.get('text', '')}"
@@ -234,7 +236,7 @@ class Monitor(MonitorView):
         state = self.watcher.head()["state"]
         if state in ("pausing", "stopping"):
             return min(0.1, self.every)
-        return 4 * self.every if state == "quiet" else self.every
+        return 4 * self.every if state in ("quiet", "gone") else self.every
 
     def _work(self, ended: threading.Event):
         "What the thread does."
@@ -274,9 +276,12 @@ class Monitor(MonitorView):
     def _obey(self, change):
         "Hand a button on to the run, and say at once that it was heard."
         what = change["new"][0] if change["new"] else ""
-        if self.watcher.fitting is None or what not in ("pause", "resume", "stop"):
+        if what not in self.watcher.head()["buttons"]:
             return
         getattr(self.watcher.fitting, what)()
+        if what == "go_on":
+            self.watcher.go_on()
+            self.start()
         self.head.head = self.watcher.head()
         self._wake.set()
 
