@@ -48,7 +48,7 @@ class _Follow(Callback):
 
 # %% ../nbs/69_background.ipynb #b89574ce
 class Fitting:
-    "A run in the background: `pause`, `resume`, `stop`, `go_on`, `wait`; `folder`, `step`, `result`, `error`."
+    "In the background: `pause`, `resume`, `stop`, `go_on`, `wait`; `folder`, `step`, `result` or `error`."
 
     def __init__(
         self,

@@ -289,7 +289,12 @@ def test_fit__died_before_its_first_checkpoint(out, tmp_path):
 def test_fit__longer_run_keeps_no_snapshot_of_steps_taken_again(out):
     with pytest.raises(RuntimeError):
         train(out, "toy", DieAfter(7), loop__snapshots=4)
-    assert [p.stem for p in list_snapshots(out)] == ["step_0000000", "step_0000002", "step_0000004", "step_0000006"]
+    assert [p.stem for p in list_snapshots(out)] == [
+        "step_0000000",
+        "step_0000002",
+        "step_0000004",
+        "step_0000006",
+    ]
     train(out, resume=True, steps=9, loop__snapshots=2)
     stems = [f"step_{n:07d}" for n in (0, 2, 4, 5, 9)]
     assert [p.stem for p in list_snapshots(out)] == stems

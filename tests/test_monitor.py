@@ -216,7 +216,9 @@ def test_buttons__go_when_the_run_was_stopped(tmp_path):
     f.error.step = 59
     m.refresh()
     m.refresh()
-    assert m.head.head["text"].startswith("stopped after step 59") and m.head.head["buttons"] == dict(go_on=True)
+    assert m.head.head["text"].startswith("stopped after step 59") and m.head.head["buttons"] == dict(
+        go_on=True
+    )
     assert "images/s" not in str(m.head.head["facts"])
     press(m, "pause")  # a click that was under way
 

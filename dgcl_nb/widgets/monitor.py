@@ -30,7 +30,7 @@ from ..looking.curves import curves
 from ..looking.static import read_styles
 from ..looking.watcher import Update, Watcher, told
 from .explorer import Explorer, running_loop
-from .front import FRONT_CSS, Front, front_module
+from .front import FRONT_CSS, Front, front_module, leave_behind
 from .overlay import Overlay, overlay_values
 
 # %% ../../nbs/looking/29_monitor.ipynb #88577e4f
@@ -56,7 +56,8 @@ class Head(Front):
 def plotly_module() -> str:  # JavaScript
     "plotly.js, as it comes with plotly for Python, as the constant `Plotly` of a module."
     # it hands itself over to the `module` of Node, where there is one
-    return f"const Plotly = ((module) => {{\n{get_plotlyjs()}\nreturn module.exports;\n}})({{ exports: {{}} }});\n"
+    body = f"{get_plotlyjs()}\nreturn module.exports;"
+    return f"const Plotly = ((module) => {{\n{body}\n}})({{ exports: {{}} }});\n"
 
 
 class Curves(Front):
@@ -230,6 +231,12 @@ class Monitor(MonitorView):
         for part in (self.head, self.figure, self.explorer, self.overlay, *self.places):
             if part is not None:
                 part.close()
+
+    def _repr_mimebundle_(self, **options):
+        run = self.watcher.run
+        report = f"python -m dgcl_nb.report {run.path} writes {run.path / 'report.html'}." if run else ""
+        leave_behind(report)
+        return super()._repr_mimebundle_(**options)
 
     def _patience(self) -> float:  # seconds
         "How long to wait for the next look: less while a button waits to be obeyed, more in the quiet."
