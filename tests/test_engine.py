@@ -684,6 +684,14 @@ def test_is_due__how_often_over_a_run(out):
     assert all(r["images_per_second"] > 0 for r in timings)
 
 
+@pytest.mark.parametrize("method", ["dgcl", "supervised"])
+def test_snapshot__before_step_1_changes_no_number(out, tmp_path, method):
+    train(out, method, steps=4, loop__snapshots=0)
+    train(tmp_path / "watched", method, steps=4, loop__snapshots=1)
+    assert [p.stem for p in list_snapshots(tmp_path / "watched")] == ["step_0000000", "step_0000004"]
+    assert metrics_of(tmp_path / "watched") == metrics_of(out)
+
+
 def test_is_due__zero_times_is_the_end_only(out):
     train(out, "supervised", steps=3, loop__evaluations=0, loop__snapshots=0, loop__checkpoints=0)
     assert steps_of(evaluations_of(out)) == [3]

@@ -50,14 +50,14 @@ function keyOf(sorted, range) {
 export function rankControl(app) {
   const { model } = app;
   const options = [...RANKS.map(([, , name], i) => [String(i), name]), ["-1", OWN]];
-  const control = choice("Density by rank", options, "0", (key) => {
+  const control = choice("Density rank", options, "0", (key) => {
     const rank = RANKS[Number(key)];
     if (!rank) return;
     tell(model, "density_range", rangeOfRanks(sortedDensity(app.points()), rank[0], rank[1]));
     app.density.refresh();
     app.draw();
   });
-  const text = make("output", "dgcl-value");
+  const text = make("span", "dgcl-value");
   control.querySelector(".dgcl-name").append(text);
   control.refresh = () => {
     const sorted = sortedDensity(app.points());

@@ -60,12 +60,13 @@ export function showStrip(app, points) {
   strip.hidden = !selected.size;
   if (!selected.size) return;
   const { order, lost } = rowsByImage(points, selected);
-  strip.append(noteOf(order, lost));
+  const pictures = make("div", "dgcl-pictures");
+  strip.append(noteOf(order, lost), pictures);
   for (const [m, rows] of order.slice(0, MOST_IMAGES)) {
     const figure = make("figure");
     const picture = pictureOf(scene, m);
     if (picture && scene.grid[0]) figure.append(markedImage(app, points, m, rows, picture));
     figure.append(make("figcaption", "dgcl-note", `${scene.image_ids[m]}: ${rows.length}`));
-    strip.append(figure);
+    pictures.append(figure);
   }
 }
