@@ -134,7 +134,7 @@ def test_unknown_density__is_counted_and_named(demo, show):
     assert shown(page) == len(state)
     assert f"Density unknown: {len(state)} cells" in text_of(page, ".dgcl-explorer")
     assert "no density yet" in text_of(page, ".dgcl-range")
-    assert "Grey: density unknown" in text_of(page, ".dgcl-legend")
+    assert "Grey: no density yet" in text_of(page, ".dgcl-legend")
     press(page.locator(".dgcl-over"), "ArrowRight")
     assert "unknown" in text_of(page, ".dgcl-tip")
 
