@@ -86,7 +86,7 @@ class LoopConfig:
     sup_only_fraction: float = 0.25
     log_every: int = 25  # steps between log lines
     evaluations: int = 5  # evaluations on val over the run, the last one at its end; 0 for only that one
-    snapshots: int = 4  # snapshots over the run, the last one at its end
+    snapshots: int = 4  # snapshots over the run, the last at its end; another before step 1
     num_probes: int = 8  # val images that snapshots show
     checkpoints: int = 4  # checkpoints over the run, the last one at its end
     # whether networks are compiled by torch.compile: minutes at the start, then faster steps on a GPU;

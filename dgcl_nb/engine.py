@@ -269,6 +269,8 @@ def run_loop(
     "Train to the end. Raises Stopped if the control says so."
     loop, steps, scores = t.run.loop, t.run.steps, {}
     loader = batches_of(t)
+    if t.step == 0 and loop.snapshots:
+        write_snapshot(t)  # who watches has images and classes before the first step
     while t.step < steps:
         t.writer.check()  # an error of the last checkpoint ends the run here
         try:
