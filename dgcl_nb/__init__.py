@@ -35,6 +35,7 @@ Modules:
 - `dgcl_nb.finite`: A run whose numbers have left the real ones stops before anything is written of them, and says from where it can go on.
 - `dgcl_nb.flaws`: Where is a prediction wrong, on an image that nobody has labelled? Maps of flaws, the network that learns to draw them, and the trade between two networks that they make possible.
 - `dgcl_nb.forwards`: How many images does one step of a method send through an encoder, with a gradient and without?
+- `dgcl_nb.help`: What the commands answer to `--help`, at once: texts that were written before, from the settings and their comments.
 - `dgcl_nb.jobs`: Many training runs as child processes: what is there already, what is missing, and what went wrong.
 - `dgcl_nb.look`: What a method makes of a few images while it trains: the one question that snapshots, widgets and reports ask of every method.
 - `dgcl_nb.looking.clusters`: Features as points in a plane: coloured by class or by a value, and two runs side by side with their scores.
@@ -53,6 +54,7 @@ Modules:
 - `dgcl_nb.looking.report_page`: One file of HTML, light or dark as the reader's system is, and printable: its frame, its look, and what it does by itself.
 - `dgcl_nb.looking.report_tables`: Scores, classes and settings of one run, or of two side by side, as tables of a page.
 - `dgcl_nb.looking.report_views`: The overlay and the explorer of the notebook in a page without a kernel, with as much of a run as fits.
+- `dgcl_nb.looking.run_files`: Logs, settings and snapshots that grow, change and break while they are looked at.
 - `dgcl_nb.looking.run_state`: What a run is doing right now, in a word and a sentence: from its folder, and from the `Fitting` if training is in this process.
 - `dgcl_nb.looking.runs`: Reading a run folder: finished, half-copied, or being written at this moment by another process.
 - `dgcl_nb.looking.scores`: What a run folder says of itself in words and numbers: what ran, what is missing, how good it became.
@@ -96,17 +98,21 @@ Modules:
 - `dgcl_nb.rows`: What a table compares: methods by name, all of them, an ablation, a search, or rows of one's own.
 - `dgcl_nb.run_folder`: Files that are whole or absent, sealed with a checksum, and the folder in which a run keeps them.
 - `dgcl_nb.sampling`: Which pixels pull and which are pulled: anchors, positives and negatives of the contrastive loss, chosen by density, by confidence or by chance.
+- `dgcl_nb.saved`: A checkpoint is checked before a run goes back to it: what must be there, of which kind, and whether it fits this run's optimisers.
 - `dgcl_nb.search`: One small search of equal budget for every method, reported whole.
 - `dgcl_nb.settings`: From lines of text to a frozen object: sections of `settings.ini`, flags, and the way back from `config.json`.
+- `dgcl_nb.snapshot_schema`: What a snapshot is: which arrays it holds, of which type, shape and values, and how those of a file are checked.
 - `dgcl_nb.snapshots`: What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
 - `dgcl_nb.store`: Finished runs, small enough to be committed: a run that some machine has made is not made again.
 - `dgcl_nb.tables`: From the results of many runs to one table: mean and spread over seeds, and paired differences to the best baseline.
 - `dgcl_nb.targets`: What the authors published, and whether methods come in the same order here.
 - `dgcl_nb.teacher`: A copy of the network that follows it slowly: an average over its past, which labels what the network has to learn.
+- `dgcl_nb.terminal`: The log of a run as a table that fits on a screen, each reason said once, and a hint where figures would mislead.
 - `dgcl_nb.timing`: Named parts of a step, timed where they happen, and free where nobody asks.
 - `dgcl_nb.train`: One command trains a method and leaves a run folder: `python -m dgcl_nb.train`.
 - `dgcl_nb.trained`: A run folder opened again: its settings, its weights, and its networks ready to be asked.
 - `dgcl_nb.training`: A run under way: where it stands, who watches it, what one step does, and what it logs.
+- `dgcl_nb.typed_files`: Whatever comes from a file is checked before it is believed: its size, its encoding, its depth, the types and ranges of its values.
 - `dgcl_nb.views`: What a network is shown of an image: the weak view, the strong view, and CutMix - with image, target and valid mask always moved together.
 - `dgcl_nb.weights`: First weights for an encoder: read without running anything, matched with a report of what did not fit, and at hand without a network.
 - `dgcl_nb.widgets.explorer`: Pixel features as a picture to be asked: sliders for density and confidence, neighbours, a lasso that marks pixels in their images, and clusters seen forming.
@@ -120,3 +126,18 @@ Modules:
 - `dgcl_nb.writer`: A file of a moment, written while the run goes on."""
 
 __version__ = "0.1.0"
+
+import sys
+
+
+def _tell(kind, error, trace):
+    "Ctrl-C while a command is still importing is no fault of the program: a word, and no page."
+    if issubclass(kind, KeyboardInterrupt):
+        print("stopped", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+# so is the name of the program while Python looks for the module of `python -m dgcl_nb.train`
+if sys.argv[:1] == ["-m"]:
+    sys.excepthook = _tell

@@ -20,13 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import dgcl_nb
-from .config import NUMBERS_VERSION, Run, run_from_dict
+from .config import CONFIG, NUMBERS_VERSION, Run, run_from_dict
 from .settings import setting_names
 from .core import InputError
 from .run_folder import RunFolder, append_line, read_lines
 from .result import miou_by_network
 from .settings import setting_of
-from .store import read_json
+from .result import RESULT
+from .typed_files import TEXT, read_json
 from .resuming import MAY_DIFFER
 
 # %% ../nbs/commands/20_jobs.ipynb #6f4fdd1f
@@ -70,7 +71,7 @@ class Job:
     @property
     def result(self) -> dict:
         "What the finished run claims: by its record, else by its folder."
-        return self.stored["result"] if self.stored else read_json(self.folder.result)
+        return self.stored["result"] if self.stored else read_json(self.folder.result, {}, RESULT)
 
 # %% ../nbs/commands/20_jobs.ipynb #b47840aa
 def check_numbers(
@@ -112,7 +113,7 @@ def check_folder(
             why = "so nobody knows what was run; name another --runs, or remove it"
             raise InputError(f"{path} has a result.json and no config.json, {why}")
         return "new"
-    values = read_json(config)
+    values = read_json(config, dict(method=TEXT), CONFIG)
     differ = differing(run_from_dict(values, str(config)), job.asked)
     if differ:
         remedy = "Ask for the same, name another --runs, or remove that folder"
@@ -171,7 +172,8 @@ def jobs_at_start(
     folder: str | Path,  # of the runs
 ) -> dict[str, int]:  # run -> runs at a time
     "How many runs were going at a time when each was last started."
-    return {line["run"]: line["jobs"] for line in read_lines(Path(folder) / "starts.jsonl")}
+    lines = read_lines(Path(folder) / "starts.jsonl")
+    return {line["run"]: line["jobs"] for line in lines if {"run", "jobs"} <= line.keys()}
 
 # %% ../nbs/commands/20_jobs.ipynb #91c1bb6b
 def last_lines(

@@ -117,9 +117,10 @@ def slot_sums(
     own = labels.where(is_known, 0)
     slot = own * per_class + nearest.gather(1, own[:, None])[:, 0]
     slots = torch.arange(num_classes * per_class, device=rows.device)
-    member = ((slot[:, None] == slots) & (counts & is_known)[:, None]).float()
+    slot = slot.masked_fill(~(counts & is_known), -1)  # of none
+    member = (slots[:, None] == slot).float()
     with torch.autocast(rows.device.type, enabled=False):
-        return torch.cat([member.T @ rows.float(), member.sum(0)[:, None]], 1)
+        return torch.cat([member @ rows.float(), member.sum(1)[:, None]], 1)
 
 # %% ../nbs/48_prototypes.ipynb #prot0021
 @torch.no_grad()

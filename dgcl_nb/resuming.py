@@ -7,15 +7,17 @@ In: a run as it is asked for, and the run folder. Out: the run to go on with, or
 
 # %% auto #0
 __all__ = ['MAY_DIFFER', 'NOT_NOTED', 'AFTER_DIVERGENCE', 'changed_settings', 'what_differs', 'read_record', 'history_of',
-           'has_diverged', 'write_config', 'note_divergence', 'resumed_run']
+           'has_diverged', 'write_config', 'note_divergence', 'resumed_run', 'finished_result']
 
 # %% ../nbs/64_resuming.ipynb #resum004
-import dataclasses, json
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from .config import Run, check_config_version, config_record, run_from_dict
+from .config import Run, check_config_version, config_record, run_from_dict, run_name
+from .config import CONFIG, Run, check_config_version, config_record, run_from_dict
 from .core import InputError
+from .typed_files import TEXT, read_json, to_json
 from .run_folder import RunFolder, write_whole
 from .settings import parse_flags, setting_names, setting_of
 
@@ -72,14 +74,8 @@ def read_record(
     file: Path,  # config.json of a run
 ) -> dict:
     "The content of config.json; InputError where it is damaged or of another version."
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("no object")
-    except (ValueError, RecursionError) as e:
-        raise InputError(
-            f"{file} is damaged ({e}); the checkpoints need it: restore it, or start anew with another --out"
-        ) from e
+    remedy = "the checkpoints need it: restore it, or start anew with another --out"
+    values = read_json(file, dict(method=TEXT), CONFIG, remedy, "is damaged")
     check_config_version(values, str(file))
     return values
 
@@ -90,10 +86,7 @@ def history_of(
     "What has happened to a run: each divergence and each change of a setting, with its step."
     if not folder.config.is_file():
         return []
-    history = read_record(folder.config).get("history", [])
-    if not (isinstance(history, list) and all(isinstance(entry, dict) for entry in history)):
-        raise InputError(f"{folder.config}: its history is no list of objects; restore it from a copy")
-    return history
+    return read_record(folder.config).get("history", [])
 
 
 def has_diverged(
@@ -117,7 +110,7 @@ def write_config(
         if changed:
             history = [*history, dict(event="changed", step=step, settings=changed)]
     record = config_record(run) | dict(effective=effective, history=history)
-    write_whole(folder.config, json.dumps(record, indent=1))
+    write_whole(folder.config, to_json(record))
 
 
 def note_divergence(
@@ -128,7 +121,7 @@ def note_divergence(
     "Add to a run's history that it has diverged, which allows a smaller rate."
     record = read_record(folder.config)
     record["history"] = [*history_of(folder), dict(event="diverged", step=step, why=why)]
-    write_whole(folder.config, json.dumps(record, indent=1))
+    write_whole(folder.config, to_json(record))
 
 # %% ../nbs/64_resuming.ipynb #resum013
 def resumed_run(
@@ -136,7 +129,7 @@ def resumed_run(
     asked: Run,  # what it means on its own
 ) -> Run:  # what is to be run
     "The run to go on with: the saved config of `--out`, with flags that may differ."
-    folder = RunFolder(asked.out or f"runs/{asked.preset}-{asked.method}-s{asked.seed}")
+    folder = RunFolder(asked.out or f"runs/{run_name(asked)}")
     if not asked.resume or not folder.config.is_file():
         return asked
     saved = run_from_dict(read_record(folder.config), str(folder.config))
@@ -149,3 +142,19 @@ def resumed_run(
     if differ := what_differs(run, saved, has_diverged(history_of(folder))):
         raise InputError(f"{'; '.join(differ)} in {folder.config}; {way_out}")
     return dataclasses.replace(run, out=str(folder.path), resume=True)
+
+# %% ../nbs/64_resuming.ipynb #ab800e87
+def finished_result(
+    folder: RunFolder,  # of a run
+    steps: int,  # that are asked for
+) -> dict | None:  # None: there are steps to take
+    "What a run that is finished claims, with its folder."
+    if not folder.result.exists():
+        return None
+    result = json.loads(folder.result.read_text())
+    if result["steps"] != steps:
+        raise InputError(
+            f"{folder.path} is finished with {result['steps']} steps, and {steps} are asked for: every "
+            f"schedule stretches over all steps; start a new run from its weights: --init_from {folder.path}"
+        )
+    return result | dict(folder=str(folder.path))

@@ -41,8 +41,14 @@ def _is_within(name, prefixes):
 def _pairs(target, source, exclude):
     "Two lists of tensors of the same names, from named tensors; what `exclude` names is left out."
     theirs = dict(source)
-    kept = [(name, tensor) for name, tensor in target if not _is_within(name, exclude)]
-    return [tensor for _, tensor in kept], [theirs[name] for name, _ in kept]
+    kept = target
+    if exclude:
+        kept = [(name, tensor) for name, tensor in target if not _is_within(name, exclude)]
+    mine, names = [], []
+    for name, tensor in kept:
+        mine.append(tensor)
+        names.append(name)
+    return mine, [theirs[name] for name in names]
 
 
 def _lerp(mine, theirs, weight):
@@ -53,6 +59,8 @@ def _lerp(mine, theirs, weight):
 def _check_move(target, buffers, exclude):
     if buffers not in EMA_BUFFERS:
         raise unknown_name("buffer policy", buffers, EMA_BUFFERS)
+    if not exclude:
+        return  # names are looked up for nothing else, and that takes as long as to move the tensors
     names = [name for name, _ in target.named_modules()] + [name for name, _ in target.named_parameters()]
     for prefix in exclude:
         if prefix not in names:

@@ -13,7 +13,7 @@ __all__ = ['log', 'WEIGHTS', 'read_config', 'find_weights', 'num_classes_of', 'c
            'open_trained', 'parse_words']
 
 # %% ../nbs/commands/10_trained.ipynb #d7dbdb29
-import dataclasses, json, logging
+import dataclasses, logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,15 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from .config import Run, build_method, run_from_dict
-from .core import InputError, pick_device, unknown_name
+from .config import CONFIG, Run, build_method, run_from_dict
+from .core import IGNORE_INDEX, InputError, as_text, pick_device, unknown_name
+from .result import RESULT
+from .typed_files import TEXT, read_json
 from .run_folder import RunFolder, read_torch
 from .data.segdata import background_class, distinct_palette, named_background
 from .checkpoints import checkpoints_of
 from .finite import check_saved
+from .saved import check_best, check_version
 from .snapshots import list_snapshots, load_snapshot
 
 log = logging.getLogger("dgcl_nb.trained")
@@ -48,14 +51,9 @@ def read_config(
             f"{folder} is no run folder, as it has no config.json; "
             "name a folder that training wrote, such as runs/digits-dgcl-s0"
         )
-    try:
-        values = json.loads(files.config.read_text(encoding="utf-8"))
-        values["method"]  # whatever else it holds, a run's settings name the method
-    except (OSError, ValueError, TypeError, KeyError) as e:
-        raise InputError(
-            f"{files.config} cannot be read as the settings of a run ({e}); "
-            "restore it from a copy, since the weights mean nothing without it"
-        ) from e
+    remedy = "restore it from a copy, since the weights mean nothing without it"
+    fault = "cannot be read as the settings of a run"
+    values = read_json(files.config, dict(method=TEXT), CONFIG, remedy, fault)
     return run_from_dict(values, str(files.config))
 
 # %% ../nbs/commands/10_trained.ipynb #d7453706
@@ -97,8 +95,8 @@ def num_classes_of(
     path: str | Path,  # of their file, for the message
 ) -> int:  # K
     "How many classes a network tells apart, from the bias of its classifier."
-    found = [len(v) for k, v in state.items() if k.endswith("classifier.bias")]
-    if not found:
+    found = [len(v) for k, v in state.items() if k.endswith("classifier.bias") and v.dim() == 1]
+    if not found or not 0 < found[0] <= IGNORE_INDEX:
         raise InputError(f"{path} holds no classifier; name the folder of a run that this package wrote")
     return found[0]
 
@@ -107,16 +105,30 @@ def classes_of(
     folder: str | Path,  # of a run
     num_classes: int,  # K
 ) -> tuple[tuple[str, ...], np.ndarray]:  # K names; (K, 3) uint8 colours
-    "Names and colours of a run's classes; numbers and colours of our own for a run without a snapshot."
+    "Names and colours of a run's classes; without a snapshot, names of the result and colours of our own."
     for path in list_snapshots(folder, allow_empty=True)[-1:]:
         try:
             snap = load_snapshot(path)
         except InputError as e:
-            log.warning("%s; classes are shown by number", e)
+            log.warning("%s; names of classes come from result.json, or are numbers", e)
             continue
         if len(snap.class_names) == num_classes:
             return tuple(snap.class_names), np.asarray(snap.palette)
-    return tuple(map(str, range(num_classes))), distinct_palette(num_classes)
+    return _names_without_snapshot(folder, num_classes), distinct_palette(num_classes)
+
+
+def _names_without_snapshot(folder: str | Path, num_classes: int) -> tuple[str, ...]:  # K names
+    "Names of a run's classes, from its result; numbers where that does not tell."
+    path = RunFolder(folder).result
+    if path.is_file():
+        try:
+            names = read_json(path, {}, RESULT).get("iou_per_class", {})
+        except InputError as e:
+            log.warning("%s", e)
+            names = {}
+        if len(names) == num_classes:
+            return tuple(map(as_text, names))
+    return tuple(map(str, range(num_classes)))
 
 # %% ../nbs/commands/10_trained.ipynb #4d351b9b
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +209,7 @@ def open_trained(
     run, place = read_config(folder), pick_device(device)
     kind, path = find_weights(folder, weights)
     saved = read_torch(path)
+    (check_best if kind == "best" else check_version)(saved, path)
     state = saved["predictor" if kind == "best" else "method"]
     num_classes = num_classes_of(state, path)
     bare = dataclasses.replace(run, model=dataclasses.replace(run.model, pretrained="none"))

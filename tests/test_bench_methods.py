@@ -43,14 +43,25 @@ def test_bare__the_same_images_and_the_same_weights(bench, monkeypatch, name, to
     method, one_phase = small(name)
     with counting(method) as counts:
         phases = bench.recorded(method, one_phase)
-    reached = {n for n, p in method.named_parameters() if p.grad is not None}
+    reached = set.union(*(phase.learning for phase in phases))
     clone = copy.deepcopy(method)
     clone.zero_grad(set_to_none=True)
     with counting(clone) as again:
-        bench.bare_step(dict(clone.named_modules()), phases)
+        bench.freeze_others(clone, phases[0].learning)
+        bench.bare_step(clone, dict(clone.named_modules()), phases)
     assert passes_of(again) == passes_of(counts)
-    assert {n for n, p in clone.named_parameters() if p.grad is not None} >= reached
+    assert {n for n, p in clone.named_parameters() if p.grad is not None} == reached
     assert len(phases) == len(method.phases)
-    modes = {call.module.split(".")[0]: call.is_training for call in phases[0]}
+    modes = {call.module.split(".")[0]: call.is_training for call in phases[0].calls}
     assert modes.get("teacher", False) is False
-    assert not any(torch.is_tensor(x) and x.grad_fn for call in phases[0] for x in call.inputs)
+    assert not any(torch.is_tensor(x) and x.grad_fn for call in phases[0].calls for x in call.inputs)
+
+
+@pytest.mark.parametrize("name, idle", [("gct", "detector"), ("ps_mt", "ensemble")])
+def test_bare__weights_that_get_no_gradient_cost_none(bench, name, idle):
+    method, one_phase = small(name)
+    first = bench.recorded(method, one_phase)[0]
+    asked = {call.module.split(".")[0] for call in first.calls if call.grad}
+    assert idle in asked  # a gradient passes through it
+    assert not [n for n in first.learning if n.startswith(idle)]  # and stays nowhere
+    assert first.learning

@@ -1,10 +1,10 @@
-"""Curves: their panels, whatever the networks of a run are called, and their updates in place."""
+"""Curves: their panels, whatever the networks of a run are called, and the axes."""
 
 import numpy as np
 import pytest
 
-from dgcl_nb.looking.curves import LETTERS, axis_range, curves, panel_head, series, update_curves
-from dgcl_nb.looking.figures import CURVE_COLOURS, live_figure
+from dgcl_nb.looking.curves import LETTERS, axis_range, curves, panel_head, series
+from dgcl_nb.looking.figures import CURVE_COLOURS
 from dgcl_nb.looking.panels import QUANTITIES, panels_of
 
 NAMES = ("background", "cat", "dog")
@@ -120,32 +120,6 @@ def test_panels__parts_of_a_loss_that_wait_have_no_panel():
     waiting = {"loss_contrast of classes 1 3": "their banks hold under 4 entries", "loss_unsup": "later"}
     titles = [p.title for p in panels_of([dict(step=1, loss_sup=1.0, inactive=waiting)])]
     assert titles[:3] == ["loss on labelled images", "loss on unlabelled images", "pseudo-labels"]
-
-
-def test_live_figure__uploads_nothing_and_saves_a_picture():
-    tools = live_figure(curves(records()))._config
-    assert tools["showSendToCloud"] is False and not tools["plotlyServerURL"] and not tools["displaylogo"]
-    assert "toImage" not in tools["modeBarButtonsToRemove"]
-
-
-@pytest.mark.parametrize("widget", [False, True])
-def test_update__ends_where_a_fresh_figure_does(widget):
-    fig = curves(records(2), NAMES)
-    if widget:
-        fig = live_figure(fig)
-    first = fig.data[0]
-    update_curves(fig, records(3), class_names=NAMES)
-    assert fig.data[0] is first and len(first.x) == 3
-    for until in (5, 9):
-        update_curves(fig, records(until), class_names=NAMES)
-        new = curves(records(until), NAMES)
-        assert len(fig.data) == len(new.data) and texts(fig) == texts(new)
-        for a, b in zip(fig.data, new.data):
-            assert a.type == b.type and a.xaxis == b.xaxis
-            np.testing.assert_array_equal(a.x, b.x)
-            np.testing.assert_array_equal(a.y, b.y)
-        for axis in ("xaxis", "yaxis", "xaxis3", "yaxis5"):
-            assert fig.layout[axis].range == new.layout[axis].range
 
 
 ODD_VALUES = [

@@ -188,3 +188,24 @@ def test_pixel_losses__half_precision_is_summed_in_float32():
     half = logits.detach().bfloat16()
     assert torch.equal(supervised_loss(half, targets), supervised_loss(half.float(), targets))
     assert unsupervised_loss(half, targets).dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(8, 11, 16, 16), (3, 5, 13, 17), (1, 1, 5, 9)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("layout_above", [torch.contiguous_format, torch.channels_last])
+def test_logits_at__gradient_is_torchs_to_the_bit_and_in_its_layout(shape, layout, layout_above):
+    size = (4 * shape[2], 4 * shape[3] - 3)
+    ours = torch.randn(shape).contiguous(memory_format=layout).requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    above = torch.randn(*shape[:2], *size).contiguous(memory_format=layout_above)
+    found = []
+    for x, enlarge in ((ours, logits_at), (theirs, by_torch)):
+        large = enlarge(x, size)
+        found.append((large.detach(), *torch.autograd.grad(large, x, above)))
+    for mine, his in zip(*found):
+        assert torch.equal(mine, his)
+        assert mine.stride() == his.stride()
+
+
+def by_torch(logits, size):
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)

@@ -30,6 +30,7 @@ from dgcl_nb.pseudo_labels import (
     keep_mask,
     keep_most_certain,
     percentile,
+    most_probable,
     pseudo_label,
     shrink_targets,
 )
@@ -298,3 +299,12 @@ def test_shrink_targets__keeps_classes():
 def test_config__refuses(setting, message):
     with pytest.raises(InputError, match=message):
         FilterConfig(**setting)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_most_probable__as_pseudo_label_and_argmax_even_where_classes_are_equal(layout):
+    logits = torch.randint(0, 3, (2, 7, 9, 5)).float().contiguous(memory_format=layout)
+    found, whole = most_probable(logits.softmax(1)), pseudo_label(logits)
+    assert torch.equal(found.labels, whole.labels) and torch.equal(found.confidence, whole.confidence)
+    assert torch.equal(most_probable(logits).labels, logits.argmax(1))
+    assert found.entropy is None

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
-from dgcl_nb.snapshots import ROLES, keep_pixels, load_snapshot, make_snapshot, save_snapshot
+from dgcl_nb.snapshot_schema import ROLES
+from dgcl_nb.snapshots import keep_pixels, load_snapshot, make_snapshot, save_snapshot
 from dgcl_nb.widgets.state import COLUMNS, ExplorerState, all_neighbours, csv_text, write_table
 
 RUN = Path(__file__).parent / "older" / "run-0.1"

@@ -1,6 +1,6 @@
 """Do the losses fall, are the pseudo-labels worth learning from, and does the score follow?
 
-What did a run do from its first step to its last? Into this room go the records of `metrics.jsonl`, of one run or of several; out comes one figure with a panel for each loss, for the pseudo-labels (which share is kept, which share is right), for the memory bank (how full each class is) and for the mIoU of each network that the run evaluates. A live figure is brought up to date in place.
+What did a run do from its first step to its last? Into this room go the records of `metrics.jsonl`, of one run or of several; out comes one figure with a panel for each loss, for the pseudo-labels (which share is kept, which share is right), for the memory bank (how full each class is) and for the mIoU of each network that the run evaluates. A page that shows a run while it goes on draws the figure anew.
 
 What there is to draw, and what it is called, is the plan of `looking.panels`; nothing here knows a method. Each panel says above itself what it shows: its title, a line of explanation, and the key of its lines, so that nothing lies over a curve."""
 
@@ -9,7 +9,7 @@ What there is to draw, and what it is called, is the plan of `looking.panels`; n
 # %% auto #0
 __all__ = ['NARROW', 'LONGEST', 'DASHES', 'LETTERS', 'STROKE', 'PANEL_SIZE', 'COLUMNS', 'BETWEEN', 'LINE_HEIGHT', 'BELOW',
            'floats_of', 'series', 'axis_range', 'bank_trace', 'line_trace', 'panel_traces', 'style_bank', 'add_note',
-           'style_panel', 'key_lines', 'panel_head', 'panel_grid', 'add_head', 'curves', 'update_curves']
+           'style_panel', 'key_lines', 'panel_head', 'panel_grid', 'add_head', 'curves']
 
 # %% ../../nbs/looking/01_curves.ipynb #971a8aaf
 import math
@@ -26,6 +26,7 @@ from dgcl_nb.looking.figures import (
     SCALE,
     axis_suffix,
     class_label,
+    label_of,
     go,
     make_subplots,
     set_theme,
@@ -85,7 +86,7 @@ def bank_trace(
     "How full each class of the bank is, over the steps."
     num_classes = fill.shape[-1] if fill.ndim > 1 else 0
     whole = [class_label(c, class_names) for c in range(num_classes)]
-    short = [name[:LONGEST] for name in whole]
+    short = [class_label(c, class_names, LONGEST) for c in range(num_classes)]
     names = short if len(set(short)) == num_classes else whole  # two rows of one name would be one row
     hover = "%{y}, step %{x}: %{z:.0%}<extra></extra>"
     look = dict(zmin=0, zmax=1, colorscale=SCALE, name="bank", hovertemplate=hover)
@@ -202,8 +203,9 @@ def panel_head(
     has_key: bool = True,  # whether its colours mean quantities; of several runs they mean the runs
 ) -> list[str]:  # lines of HTML as plotly takes it
     "What stands above a panel: its title, what it shows, and which line is which."
-    key = key_lines(list(panel.lines.values())) if has_key else []
-    return [f"<b>{panel.title}</b>", *textwrap.wrap(panel.meaning, LETTERS), *key]
+    # a quantity has the name that a file gives it
+    key = key_lines([label_of(name) for name in panel.lines.values()]) if has_key else []
+    return [f"<b>{label_of(panel.title)}</b>", *textwrap.wrap(panel.meaning, LETTERS), *key]
 
 # %% ../../nbs/looking/01_curves.ipynb #05283a55
 PANEL_SIZE = (340, 210)
@@ -282,35 +284,3 @@ def curves(
     if several:
         fig.update_layout(legend=dict(orientation="h", x=0, y=1, yref="container", yanchor="top"))
     return set_theme(fig)
-
-# %% ../../nbs/looking/01_curves.ipynb #d2f01809
-def _shape(fig):
-    "What must be equal for new values to fit into a figure: its lines and its texts."
-    lines = [(t.type, t.name, t.xaxis, t.legend if t.type == "scatter" else None) for t in fig.data]
-    return lines, [(a.text, a.x, a.y) for a in fig.layout.annotations]
-
-
-def _move_lines(fig, new):
-    "Give the lines and axes of a figure the values and ranges that a new one of its shape has."
-    for old, t in zip(fig.data, new.data):
-        names = ("x", "y", "z") if t.type == "heatmap" else ("x", "y")
-        old.update({name: t[name] for name in names})
-    for axis in new.layout:
-        if axis.startswith(("xaxis", "yaxis")) and new.layout[axis].range:
-            fig.layout[axis].range = new.layout[axis].range
-
-# %% ../../nbs/looking/01_curves.ipynb #0d7f99a0
-def update_curves(
-    fig: go.Figure,  # as from `curves`, or a FigureWidget of it; changed in place
-    records: Sequence[Mapping] | Mapping[str, Sequence[Mapping]],  # as for `curves`
-    **settings,  # class_names, steps and title, as for `curves`
-) -> None:
-    "Bring a figure of curves up to date."
-    new = curves(records, **settings)
-    with fig.batch_update():
-        if _shape(fig) == _shape(new):
-            _move_lines(fig, new)
-        else:
-            fig.data = ()
-            fig.layout = new.layout
-            fig.add_traces(new.data)

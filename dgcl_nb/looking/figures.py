@@ -9,15 +9,15 @@ One convention holds in all of them. Classes have the colours of the data set's 
 # %% auto #0
 __all__ = ['THEMES', 'FONT_SIZE', 'CURVE_COLOURS', 'SCALE', 'UNKNOWN', 'OUTLINE', 'HOLLOW', 'MARGIN', 'BAR_HEIGHT', 'TOOLS',
            'BROWSERS', 'IDLE_SECONDS', 'RENDER_SECONDS', 'CLOSE_SECONDS', 'RENDERER', 'PICTURE_FORMATS',
-           'PICTURE_SCALE', 'DEFAULT_SIZE', 'theme_template', 'set_theme', 'css', 'class_label', 'shortened',
-           'axis_suffix', 'live_figure', 'find_browser', 'Renderer', 'draw_twice', 'picture_of', 'save_figure', 'show']
+           'PICTURE_SCALE', 'DEFAULT_SIZE', 'theme_template', 'set_theme', 'css', 'label_of', 'class_label',
+           'shortened', 'axis_suffix', 'find_browser', 'Renderer', 'draw_twice', 'picture_of', 'save_figure', 'show']
 
 # %% ../../nbs/looking/00_figures.ipynb #42b5b5b0
-import asyncio, atexit, importlib.util, os, shutil, threading
+import asyncio, atexit, html, importlib.util, os, shutil, threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core import IGNORE_INDEX, InputError, unknown_name
+from ..core import IGNORE_INDEX, InputError, as_text, unknown_name
 from ..run_folder import write_atomic
 
 try:
@@ -94,15 +94,24 @@ def css(
     return f"rgba({red},{green},{blue},{alpha:g})"
 
 # %% ../../nbs/looking/00_figures.ipynb #318c0ad7
+def label_of(
+    name: str,  # of a class, an image or a run
+    longest: int | None = None,  # letters that are shown; None: all
+) -> str:  # as plotly takes it
+    "A name as a figure shows it: plotly reads texts as HTML, and a name could be a link."
+    return html.escape(as_text(name)[:longest], quote=False)
+
+
 def class_label(
     c: int,  # class number
     class_names: Sequence[str] | None,  # K names; None = numbers
+    longest: int | None = None,  # letters that are shown; None: all
 ) -> str:
     "What a class is called in a figure."
     if c == IGNORE_INDEX:
         return "unknown"
     is_named = class_names is not None and c < len(class_names)
-    return str(class_names[c]) if is_named else f"class {c}"
+    return label_of(class_names[c], longest) if is_named else f"class {c}"
 
 # %% ../../nbs/looking/00_figures.ipynb #384a5dcd
 def shortened(
@@ -131,15 +140,6 @@ TOOLS = dict(
     toImageButtonOptions=dict(format="png", scale=2),
 )
 "plotly's tool bar: nothing that leaves the machine, and the figure as a PNG."
-
-
-def live_figure(
-    fig: go.Figure,  # any
-) -> go.FigureWidget:
-    "A figure for a notebook that can be changed in place; its tool bar uploads nothing."
-    widget = go.FigureWidget(fig)
-    widget._config = dict(TOOLS)  # plotly has no public name for it
-    return widget
 
 # %% ../../nbs/looking/00_figures.ipynb #636fb9c8
 BROWSERS = (

@@ -45,7 +45,7 @@ from dgcl_nb.perturbations import (
     find_regions,
     keep_where,
 )
-from ..pseudo_labels import drop_labels, keep_confident, pseudo_label
+from ..pseudo_labels import drop_labels, keep_confident, most_probable
 from ..views import Views
 
 # %% ../../nbs/methods/06_cct.ipynb #cct00008
@@ -218,8 +218,8 @@ class CCT(Method):
             losses.skip("loss_unsup", f"supervised start until step {progress.sup_only_steps}")
             return losses
         (out_u,) = outs_u
-        logits = logits_at(out_u.logits.detach(), batch.valid_u.shape[-2:])
-        pseudo, probs = pseudo_label(logits), logits.softmax(1)
+        probs = logits_at(out_u.logits.detach(), batch.valid_u.shape[-2:]).softmax(1)
+        pseudo = most_probable(probs)
         counts = keep_confident(pseudo.confidence, batch.valid_u, cct.conf_thresh)
         gaps = {}
         for kind, decoder, feats in self.disturbed(out_u, progress):

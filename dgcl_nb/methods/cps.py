@@ -32,7 +32,7 @@ from dgcl_nb.methods.protocol import (
     supervised,
 )
 from ..model import SegNetwork, SegOutput, resize_logits
-from ..pseudo_labels import PseudoLabels, drop_labels, pseudo_label
+from ..pseudo_labels import PseudoLabels, drop_labels, most_probable
 from ..views import Views
 
 # %% ../../nbs/methods/08_cps.ipynb #0a96023b
@@ -61,7 +61,7 @@ def labels_of_pass(
 ) -> tuple[Tensor, Tensor]:  # (b + B, K, H, W) logits with a graph, (b + B, H, W) their classes
     "What a network says of all images of a step, to learn from and to teach with."
     logits = logits_at(torch.cat([out.logits for out in outs]), batch.images_l.shape[-2:])
-    return logits, logits.argmax(1)
+    return logits, most_probable(logits).labels
 
 # %% ../../nbs/methods/08_cps.ipynb #6dfe3cb2
 @torch.no_grad()
@@ -75,7 +75,7 @@ def labels_of_network(
     network.train(was_training and mode == "train")
     out = network(images, with_proj=False)
     network.train(was_training)
-    return pseudo_label(resize_logits(out.logits, images.shape[-2:]))
+    return most_probable(resize_logits(out.logits, images.shape[-2:]).softmax(1))
 
 # %% ../../nbs/methods/08_cps.ipynb #64f56f3b
 class CPS(Method):
@@ -114,7 +114,7 @@ class CPS(Method):
             outs = [joint_pass(network, groups) for network in networks]
             logits, targets = zip(*(labels_of_pass(batch, pair) for pair in outs))
             counts = torch.cat([batch.targets_l != IGNORE_INDEX, batch.valid_u])
-            pseudo = [pseudo_label(z.detach()[len(batch.images_l) :]) for z in logits]
+            pseudo = [most_probable(z.detach()[len(batch.images_l) :].softmax(1)) for z in logits]
         if not cps.count_padding:
             targets = [drop_labels(y, counts) for y in targets]
         for i, name in enumerate(names):

@@ -26,7 +26,7 @@ from ..core import InputError, check_choices
 from ..losses import logits_at
 from .protocol import Labels, Losses, Method, SemiConfig, SupConfig, follow, joint_pass
 from .protocol import make_teacher_of, note_labels, supervised
-from ..pseudo_labels import keep_confident, pseudo_label
+from ..pseudo_labels import keep_confident, most_probable
 from ..timing import section
 from ..views import CutMix, Views
 
@@ -138,7 +138,7 @@ class CutMixSeg(Method):
         with torch.no_grad(), section("teacher"):
             out_t = self.teacher(batch.images_u_w, with_proj=False)
             logits_t = logits_at(out_t.logits, batch.valid_u.shape[-2:])
-            pseudo = pseudo_label(logits_t)
+            pseudo = most_probable(logits_t.softmax(1))
         images_u = batch.images_u_s[0] if cfg.student_view == "strong" else batch.images_u_w
         mix = batch.mixes[0]
         images_u, mixed_t, valid = perturb(mix, cfg.mode, images_u, logits_t, batch.valid_u)

@@ -28,7 +28,7 @@ from dgcl_nb.methods.protocol import (
     supervised,
 )
 from ..model import resize_logits
-from ..pseudo_labels import drop_labels, keep_confident, pseudo_label
+from ..pseudo_labels import drop_labels, keep_confident, most_probable
 from ..timing import section
 from ..views import Views
 
@@ -97,7 +97,7 @@ class FixMatch(Method):
 
     def certain_labels(self, out, valid) -> Labels:
         "The labels of weak views, and which of them are certain."
-        pseudo = pseudo_label(resize_logits(out.logits.detach(), valid.shape[-2:]))
+        pseudo = most_probable(resize_logits(out.logits.detach(), valid.shape[-2:]).softmax(1))
         kept = keep_confident(pseudo.confidence, valid, self.cfg.fixmatch.conf_thresh)
         return Labels(out, pseudo, kept, drop_labels(pseudo.labels, kept))
 

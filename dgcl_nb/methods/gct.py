@@ -18,13 +18,13 @@ from dataclasses import dataclass
 import torch
 from torch.func import functional_call
 
-from ..consistency import mean_over, sigmoid_ramp
+from ..consistency import mean_over, probs_gap, sigmoid_ramp
 from ..core import IGNORE_INDEX, InputError, check_choices
 from ..flaws import STAGES, FlawDetector, clean_flaws, exchange, flaw_targets
 from ..losses import logits_at
 from .protocol import Labels, Losses, Method, SupConfig
 from .protocol import joint_pass, note_labels, param_groups, supervised
-from ..pseudo_labels import drop_labels, pseudo_label
+from ..pseudo_labels import drop_labels, most_probable
 from ..views import Views
 
 # %% ../../nbs/methods/07_gct.ipynb #gctnb008
@@ -121,7 +121,7 @@ class GCT(Method):
         bad = trade.both_bad
         weight = gct.weight * sigmoid_ramp(progress.unsup_fraction, gct.ramp)
         for suffix, p, target, flaw in zip(NETWORKS, probs, trade.targets, flaws):
-            gap = (p - target).square().mean(1)
+            gap = probs_gap(p, target)
             losses.add(f"loss_consistency{suffix}", mean_over(gap, counts), weight)
             losses.add(f"loss_flaw{suffix}", mean_over(bad * flaw.square(), counts), gct.flaw_weight)
             losses.skip(f"loss_consistency{suffix}", "no pixel counts", when=~counts.any())
@@ -164,11 +164,11 @@ class GCT(Method):
         taken = trade.flaws[1] < trade.flaws[0]
         both_bad, taken = (x[-len(valid) :] & valid for x in (trade.both_bad, taken))
         losses.shares(dict(both_bad=(both_bad.sum(), valid.sum()), taken=(taken.sum(), valid.sum())))
-        wrong = own.argmax(1) != truth
+        wrong = most_probable(own).labels != truth
         for name, where in (("flaw_where_wrong", wrong), ("flaw_where_right", ~wrong)):
             where = where & (truth != IGNORE_INDEX)
             losses.share(name, (flaws * where).sum(), where.sum())
-        pseudo = pseudo_label(target.log())
+        pseudo = most_probable(target.log().softmax(1))
         kept = valid & ~both_bad
         labels = Labels(None, pseudo, kept, drop_labels(pseudo.labels, kept))
         note_labels(losses, labels, batch, self.cfg.background)

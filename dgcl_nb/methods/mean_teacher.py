@@ -22,7 +22,7 @@ from ..core import EPS, InputError, check_choices
 from ..losses import logits_at
 from .protocol import Labels, Losses, Method, SemiConfig, SupConfig, follow, joint_pass
 from .protocol import make_teacher_of, note_labels, supervised
-from ..pseudo_labels import pseudo_label
+from ..pseudo_labels import most_probable
 from ..timing import section
 from ..views import Views
 
@@ -112,16 +112,17 @@ class MeanTeacher(Method):
         with torch.no_grad(), section("teacher"):
             images_t = [batch.images_l, batch.images_u_w] if cfg.on_labelled else [batch.images_u_w]
             out_t = self.teacher(self.disturbed(torch.cat(images_t), progress, "teacher"), with_proj=False)
+            logits_t = logits_at(out_t.logits, batch.valid_u.shape[-2:])
         out_l, out_u = joint_pass(self.student, images)
         supervised(losses, out_l, batch.targets_l, self.cfg.sup)
         logits, valid = out_u.logits, batch.valid_u
         if cfg.on_labelled:
             logits = torch.cat([out_l.logits, logits])
             valid = torch.cat([torch.ones_like(batch.targets_l, dtype=torch.bool), valid])
-        value = agreement(logits, out_t.logits, valid, cfg.distance)
+        value = agreement(logits, logits_t, valid, cfg.distance)
         losses.add("loss_consistency", value, cfg.weight_at(semi.schedule(progress)))
         losses.skip("loss_consistency", "no pixel lies inside its image", when=~valid.any())
-        self.note_teacher(losses, out_t, batch)
+        self.note_teacher(losses, out_t, logits_t, batch)
         return losses
 
     def disturbed(self, images: Tensor, progress, who: str) -> Tensor:
@@ -132,10 +133,9 @@ class MeanTeacher(Method):
         generator = progress.generator("noise", who, device=images.device)
         return add_noise(images, draw_noise(images, largest, generator))
 
-    def note_teacher(self, losses, out_t, batch) -> None:
+    def note_teacher(self, losses, out_t, logits_t, batch) -> None:
         "Note how sure and how right the teacher is; every pixel inside its image is learnt from."
-        logits_u = out_t.logits[-len(batch.images_u_w) :]
-        pseudo = pseudo_label(logits_at(logits_u, batch.valid_u.shape[-2:]))
+        pseudo = most_probable(logits_t[-len(batch.images_u_w) :].softmax(1))
         labels = Labels(out_t, pseudo, batch.valid_u, pseudo.labels)
         note_labels(losses, labels, batch, self.cfg.background)
 

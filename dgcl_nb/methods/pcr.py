@@ -31,7 +31,7 @@ from dgcl_nb.methods.protocol import (
 )
 from ..model import resize_logits
 from ..prototypes import Prototypes, at_pixels, draw_pixels, feats_at, few_of_each_class
-from ..pseudo_labels import drop_labels, keep_confident, pseudo_label
+from ..pseudo_labels import drop_labels, keep_confident, most_probable
 from ..timing import section
 
 # %% ../../nbs/methods/11_pcr.ipynb #pcrm0008
@@ -119,7 +119,7 @@ class PCR(Method):
         "What the teacher says of the weak views, and where it is certain."
         with section("teacher"):
             out = self.teacher(batch.images_u_w, with_proj=False)
-        pseudo = pseudo_label(resize_logits(out.logits, batch.valid_u.shape[-2:]))
+        pseudo = most_probable(resize_logits(out.logits, batch.valid_u.shape[-2:]).softmax(1))
         kept = keep_confident(pseudo.confidence, batch.valid_u, self.cfg.pcr.conf_thresh)
         return Labels(out, pseudo, kept, drop_labels(pseudo.labels, kept))
 

@@ -35,7 +35,7 @@ from dgcl_nb.methods.protocol import (
 )
 from ..model import SegOutput
 from ..perturbations import VatConfig, adversarial_direction, draw_uniform, eval_mode
-from ..pseudo_labels import drop_labels, keep_confident, pseudo_label
+from ..pseudo_labels import drop_labels, keep_confident, most_probable
 from ..teacher import EMA_BUFFERS, move_towards
 from ..timing import section
 from ..views import Views
@@ -95,7 +95,7 @@ def confident_labels(
     conf_thresh: float,  # confidence from which on a pixel counts, [0, 1]
 ) -> Labels:
     "The labels of the valid pixels of which an answer is sure."
-    pseudo = pseudo_label(logits_at(out.logits, valid.shape[-2:]))
+    pseudo = most_probable(logits_at(out.logits, valid.shape[-2:]).softmax(1))
     kept = keep_confident(pseudo.confidence, valid, conf_thresh)
     return Labels(out, pseudo, kept, drop_labels(pseudo.labels, kept))
 

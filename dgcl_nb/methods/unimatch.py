@@ -21,7 +21,7 @@ from ..core import InputError, check_choices
 from ..losses import unsupervised_loss
 from .protocol import Labels, Losses, Method, SupConfig, joint_pass, note_labels, supervised
 from ..model import SegOutput, resize_logits
-from ..pseudo_labels import drop_labels, keep_confident, pseudo_label
+from ..pseudo_labels import drop_labels, keep_confident, most_probable
 from ..timing import section
 from ..views import Views
 
@@ -133,7 +133,7 @@ class UniMatch(Method):
 
     def certain_labels(self, out, valid) -> Labels:
         "The labels of weak views, and which of them are certain."
-        pseudo = pseudo_label(resize_logits(out.logits.detach(), valid.shape[-2:]))
+        pseudo = most_probable(resize_logits(out.logits.detach(), valid.shape[-2:]).softmax(1))
         kept = keep_confident(pseudo.confidence, valid, self.cfg.unimatch.conf_thresh)
         return Labels(out, pseudo, kept, drop_labels(pseudo.labels, kept))
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..core import IGNORE_INDEX, InputError
-from ..snapshots import ROLES, Snapshot
+from ..snapshot_schema import ROLES, Snapshot
 from .front import pack
 from .state import ExplorerState, all_neighbours
 

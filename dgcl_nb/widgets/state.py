@@ -29,7 +29,8 @@ from ..core import IGNORE_INDEX, InputError, unknown_name
 from ..run_folder import write_atomic
 from ..density import knn_similarities
 from ..looking.layout import pca_layout
-from ..snapshots import ROLES, Snapshot, best_known
+from ..snapshot_schema import ROLES, Snapshot
+from ..snapshots import best_known
 
 # %% ../../nbs/looking/21_state.ipynb #93d61d6d
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,8 +6,15 @@
 What a method adds - labels, filters, mixes, losses, EMA, banks - is what its step takes more than the calls
 of its networks alone. These calls are recorded in one step: every call of an encoder, a decoder, a head, or
 another module with weights, with its inputs, their need of a gradient, the mode of the module. The *bare*
-step repeats them on a copy of the method, with the sum of the outputs as loss, phase by phase. So no bare
-version is written by hand. Loader and optimiser are in neither; s/step is that of a whole step with both.
+step repeats them on a copy of the method, with the sum of the outputs as loss, phase by phase; weights that
+a phase gives no gradient need none in the bare one either (GCT's detector while it judges, PS-MT's teachers
+while they are asked for the worst direction). So no bare version is written by hand. Loader and optimiser are
+in neither; s/step is that of a whole step with both.
+
+So bare are: all passes of students, teachers and second networks; every further decoding (CCT's auxiliary
+decoders and their VAT, PS-MT's decoders in its VAT, UniMatch's dropped features); GCT's detector. A method's
+own are: mixing, enlarging logits, labels, filters, all losses and the way back through them, perturbations,
+blurred flaw maps, prototypes, density, banks, EMA and GTA-Seg's transfer, notes for the log.
 
 All rows are timed in turn, in one process on one thread, and medians count: what disturbs one disturbs all.
 Own part and bare step are taken by the clock of the process, on which others' work does not count; s/step is
@@ -21,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from bench_density import command_line, machine, save, table
@@ -98,11 +106,19 @@ def watched(method):
     return parts
 
 
+class Phase(NamedTuple):
+    "What the bare step does in one phase."
+
+    calls: list[Call]
+    learning: set[str]  # names of the parameters that get a gradient
+
+
 def recorded(method, one_phase):
-    "The calls of each phase."
+    "The calls of each phase, and whom its gradients reach."
     found = []
     for phase in method.phases:
         recorder, handles = Recorder(), []
+        method.zero_grad(set_to_none=True)
         for name, module in watched(method).items():
             handles.append(module.register_forward_pre_hook(recorder.before(name)))
             handles.append(module.register_forward_hook(recorder.after(name)))
@@ -111,15 +127,25 @@ def recorded(method, one_phase):
         finally:
             for handle in handles:
                 handle.remove()
-        found.append(recorder.calls)
+        learning = {name for name, p in method.named_parameters() if p.grad is not None}
+        found.append(Phase(recorder.calls, learning))
     return found
 
 
-def bare_step(modules, phases):
+def freeze_others(method, learning):
+    "Let only these parameters ask for a gradient."
+    for name, p in method.named_parameters():
+        if p.requires_grad != (name in learning):
+            p.requires_grad_(name in learning)
+
+
+def bare_step(method, modules, phases):
     "The recorded calls and nothing else; the loss of a phase is the sum of what carries a gradient."
-    for calls in phases:
+    for phase in phases:
+        if len(phases) > 1:  # with one phase it was done once for all
+            freeze_others(method, phase.learning)
         outputs = []
-        for call in calls:
+        for call in phase.calls:
             module = modules[call.module]
             if module.training != call.is_training:
                 module.train(call.is_training)
@@ -151,6 +177,7 @@ class Row:
         self.phases = recorded(self.t.method, self.forward)
         self.copy = copy.deepcopy(self.t.method)
         self.modules = dict(self.copy.named_modules())
+        freeze_others(self.copy, self.phases[0].learning)
         self.end()
 
     def whole(self):
@@ -181,10 +208,10 @@ class Row:
 
     def bare(self):
         self.copy.zero_grad(set_to_none=True)
-        for calls in self.phases:
-            for x in tensors_of([call.inputs for call in calls]):
+        for phase in self.phases:
+            for x in tensors_of([call.inputs for call in phase.calls]):
                 x.grad = None
-        bare_step(self.modules, self.phases)
+        bare_step(self.copy, self.modules, self.phases)
 
     def seconds(self):
         "Of a step without loader and optimiser, of the bare one, and of a whole one."
@@ -223,7 +250,7 @@ def figures_of(run, seconds):
     return dict(
         row=run.name,
         images=count_forwards(run.run).later.show(),
-        calls=sum(map(len, run.phases)),
+        calls=sum(len(phase.calls) for phase in run.phases),
         seconds_own_step=step,
         seconds_bare=bare,
         own_percent=own,
