@@ -2,7 +2,7 @@
 # make test       all gates: sync, notebooks, ruff, eslint, pytest (its summary comes last); any red one fails
 # make test-all   the same, with the slow cells and the slow tests
 # make lint-js    eslint over dgcl_nb/static, where node and npm are installed
-# make lab        JupyterLab on the notebooks
+# make lab        JupyterLab at the project's folder, so that notebooks there share runs/ and data/ with the terminal
 # make export     clean the notebooks and write dgcl_nb/ anew from them
 # make bench      the timings in tests/bench/
 # Each does the set-up itself, once: one environment in .venv, renewed when pyproject.toml changes. PYTHON=python3.12 names another Python for it.
@@ -40,7 +40,8 @@ lint-js:
 	@bash tests/js/lint.sh
 
 lab: $(STAMP)
-	@$(IN_VENV); jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) nbs    # in a container one is often root
+	@$(IN_VENV); jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) --ServerApp.root_dir="$(CURDIR)" \
+	--LabApp.default_url=/lab/tree/nbs/index.ipynb    # in a container one is often root
 
 export: $(STAMP)
 	@$(PY) tests/sync_gate.py --write

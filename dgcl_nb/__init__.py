@@ -35,6 +35,7 @@ Modules:
 - `dgcl_nb.finite`: A run whose numbers have left the real ones stops before anything is written of them, and says from where it can go on.
 - `dgcl_nb.flaws`: Where is a prediction wrong, on an image that nobody has labelled? Maps of flaws, the network that learns to draw them, and the trade between two networks that they make possible.
 - `dgcl_nb.forwards`: How many images does one step of a method send through an encoder, with a gradient and without?
+- `dgcl_nb.help`: What the commands answer to `--help`, at once: texts that were written before, from the settings and their comments.
 - `dgcl_nb.jobs`: Many training runs as child processes: what is there already, what is missing, and what went wrong.
 - `dgcl_nb.look`: What a method makes of a few images while it trains: the one question that snapshots, widgets and reports ask of every method.
 - `dgcl_nb.looking.clusters`: Features as points in a plane: coloured by class or by a value, and two runs side by side with their scores.
@@ -105,6 +106,7 @@ Modules:
 - `dgcl_nb.tables`: From the results of many runs to one table: mean and spread over seeds, and paired differences to the best baseline.
 - `dgcl_nb.targets`: What the authors published, and whether methods come in the same order here.
 - `dgcl_nb.teacher`: A copy of the network that follows it slowly: an average over its past, which labels what the network has to learn.
+- `dgcl_nb.terminal`: The log of a run as a table that fits on a screen, each reason said once, and a hint where figures would mislead.
 - `dgcl_nb.timing`: Named parts of a step, timed where they happen, and free where nobody asks.
 - `dgcl_nb.train`: One command trains a method and leaves a run folder: `python -m dgcl_nb.train`.
 - `dgcl_nb.trained`: A run folder opened again: its settings, its weights, and its networks ready to be asked.
@@ -123,3 +125,18 @@ Modules:
 - `dgcl_nb.writer`: A file of a moment, written while the run goes on."""
 
 __version__ = "0.1.0"
+
+import sys
+
+
+def _tell(kind, error, trace):
+    "Ctrl-C while a command is still importing is no fault of the program: a word, and no page."
+    if issubclass(kind, KeyboardInterrupt):
+        print("stopped", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+# so is the name of the program while Python looks for the module of `python -m dgcl_nb.train`
+if sys.argv[:1] == ["-m"]:
+    sys.excepthook = _tell

@@ -11,10 +11,12 @@ __all__ = ['Fitting', 'fit_async']
 # %% ../nbs/69_background.ipynb #d74d3230
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from .core import InputError
 from .config import Run
-from .engine import fit
+from .engine import Stopped, fit
 from .training import Callback
 from .processes import Control
 
@@ -46,23 +48,26 @@ class _Follow(Callback):
 
 # %% ../nbs/69_background.ipynb #b89574ce
 class Fitting:
-    "A run in a background thread: `pause`, `resume`, `stop`, `wait`; `folder`, `step`, `result` or `error`."
+    "In the background: `pause`, `resume`, `stop`, `go_on`, `wait`; `folder`, `step`, `result` or `error`."
 
     def __init__(
         self,
         run: Run,  # all settings
         callbacks: Sequence[Callback] = (),  # who watches, from the training thread
     ):
-        self.run, self.control = run, _HeldControl()
+        self.watching = [_Follow(self), *callbacks]
         self.folder, self.step = None, 0
+        self._start(run)
+
+    def _start(self, run):
+        self.run, self.control = run, _HeldControl()
         self.result, self.error = None, None
-        watching = [_Follow(self), *callbacks]
-        self.thread = threading.Thread(target=self._work, args=(run, watching), daemon=True)
+        self.thread = threading.Thread(target=self._work, args=(run,), daemon=True)
         self.thread.start()
 
-    def _work(self, run, callbacks):
+    def _work(self, run):
         try:
-            self.result = fit(run, self.control, callbacks)
+            self.result = fit(run, self.control, self.watching)
             self.folder, self.step = Path(self.result["folder"]), self.result["steps"]
         except BaseException as e:  # nobody waits in this thread whom it could be raised to
             self.error = e
@@ -81,6 +86,12 @@ class Fitting:
 
     def stop(self):
         self.control.stop()
+
+    def go_on(self):
+        "Train on from the checkpoint of a run that was stopped; InputError for any other."
+        if self.is_running() or not isinstance(self.error, Stopped):
+            raise InputError("only a run that was stopped can go on; this one was not: start a new one")
+        self._start(replace(self.run, out=str(self.folder), resume=True))
 
     def wait(
         self,

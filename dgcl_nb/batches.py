@@ -23,10 +23,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from .core import InputError, generator_for, mix_seed
 from .data.segdata import SegData
+from .workers import Loader
 from .views import CutMix, ViewConfig, Views, normalize, strong_view, weak_view
 
 # %% ../nbs/22_batches.ipynb #288d8e4e
@@ -267,8 +268,8 @@ class StepBatches(Dataset):
             return e
 
 # %% ../nbs/22_batches.ipynb #21763d39
-class StepLoader(DataLoader):
-    """A `DataLoader` of whole batches that makes numbers of their bytes, on the GPU if memory is pinned,
+class StepLoader(Loader):
+    """A `Loader` of whole batches that makes numbers of their bytes, on the GPU if memory is pinned,
     and raises a worker's `InputError` as it was."""
 
     def __iter__(self) -> Iterator[Batch]:
@@ -277,10 +278,6 @@ class StepLoader(DataLoader):
             if isinstance(batch, InputError):
                 raise batch
             yield batch.to(device).numbers(cfg.mean, cfg.std)
-
-# %% ../nbs/22_batches.ipynb #6df50e8c
-def _as_is(batch):
-    return batch
 
 # %% ../nbs/22_batches.ipynb #d4ecc50f
 def make_loader(
@@ -295,7 +292,8 @@ def make_loader(
     world: int = 1,  # how many processes
     # for a GPU: bytes wait in page-locked memory, and batches come out on the current GPU
     pin_memory: bool = False,
-) -> DataLoader:  # yields one Batch per step
+    is_stopping: Callable[[], bool] = lambda: False,  # asked while a batch is waited for
+) -> StepLoader:  # yields one Batch per step
     "A loader of the batches of the steps from `start_step` to `steps - 1`."
     for name in ("labelled", "unlabelled"):  # an empty list shows here
         draw_indices(len(getattr(data, name)), getattr(batch_cfg, name), 0, seed, name)
@@ -303,9 +301,8 @@ def make_loader(
     batches = StepBatches(**settings, seed=seed, rank=rank, world=world)
     return StepLoader(
         batches,
-        batch_size=None,
+        batch_cfg.workers,
+        is_stopping,
         sampler=range(start_step, steps),
-        num_workers=batch_cfg.workers,
-        collate_fn=_as_is,
         pin_memory=pin_memory,
     )

@@ -14,6 +14,13 @@ __all__ = ['USUAL_BASELINE', 'LEGEND_ORDERS', 'store_of', 'with_records', 'recor
            'way_lines', 'make_tables', 'plain_comparison', 'chosen_of', 'write_page', 'write_tables', 'bench_all',
            'main']
 
+# %% ../nbs/commands/28_bench.ipynb #fb786a57
+# before the imports below, which take seconds
+if __name__ == "__main__" and "__file__" in globals():
+    from dgcl_nb.help import answer
+
+    answer("bench")
+
 # %% ../nbs/commands/28_bench.ipynb #f57c72f2
 import json, logging, shlex, signal, sys
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +33,7 @@ import tyro
 from .core import InputError
 from .forwards import count_forwards
 from .run_folder import write_atomic
+from .streams import steady_streams
 from .jobs import Job, alone_in, check_folder, child_command, jobs_at_start, run_jobs
 from .page import facts_html, figure_html, page_html, table_html, text_html
 from .plots import Way, cluster_figure, compute_figure, miou_figure, svg_of, way_of
@@ -297,21 +305,30 @@ def write_page(
     files = {Path(f"{path}-{name}.svg"): text for name, text in svg.items()}
     files[Path(f"{path}.html")] = page_html(c.name, sections)
     for file, text in files.items():
-        write_atomic(file, text)
+        _write(file, text)
     return list(files)
 
 # %% ../nbs/commands/28_bench.ipynb #7ce4ff67
+def _write(path: str | Path, text: str) -> None:
+    "Write one file of a comparison."
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text)
+    except OSError as e:
+        remedy = "name another --out, or free space; the runs are kept, and the same command goes on"
+        raise InputError(f"cannot write {path}: {e.strerror}; {remedy}") from e
+
+
 def write_tables(
     jobs: Sequence[Job],  # all of the bench; at least one is finished
     bench: Bench,  # where the table goes
     command: str,  # that made it
 ) -> None:
-    "Print the tables and write them as Markdown and JSON."
+    "Write the tables as Markdown and JSON, and print them."
     text, content = make_tables(jobs, bench, command)
     path = Path(bench.out) / table_name(bench)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(f"{path}.md", text)
-    write_atomic(f"{path}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    _write(f"{path}.md", text)
+    _write(f"{path}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     _say(f"\n{text}\nwritten to {path}.md and {path}.json")
     if bench.page or bench.is_all:
         try:
@@ -357,6 +374,7 @@ def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
 ) -> None:
     "The command: exits with 0, 1 if a run failed, 2 for an error of the input, 130 when stopped."
+    steady_streams()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         failed = bench_all(sys.argv[1:] if args is None else list(args))

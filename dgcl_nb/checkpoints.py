@@ -21,6 +21,7 @@ import torch
 
 from .config import run_from_dict, run_to_dict
 from .core import InputError
+from .best import check_best, set_best_aside
 from .run_folder import RunFolder, cut_lines_after, is_whole, read_torch, sync_file, write_torch
 from .methods.protocol import Method
 from .model import SegNetwork
@@ -232,10 +233,11 @@ def load_checkpoint(
     rank, windows = t.accelerator.process_index, state["windows"]
     window = windows[rank] if rank < len(windows) else {}
     t.window = {name: [torch.tensor(total), count] for name, (total, count) in window.items()}
-    t.step, t.best = state["step"], state["best"]
-    t.lost_best = later_best(t.folder, t.step)
+    t.step = state["step"]
+    t.best, t.lost_best, why = check_best(t.folder, t.step, state["best"])
     if not t.is_main:
         return
+    set_best_aside(t.folder, why)
     cut_after(t.folder, t.step)
     if said := what_is_not_exact(state["made_with"], made_with(t)):
         log.warning("%s %s", path, said)

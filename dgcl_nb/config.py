@@ -8,9 +8,9 @@ There is no other source of settings, so `config.json` of a run is complete."""
 
 # %% auto #0
 __all__ = ['log', 'METHODS', 'CONFIG_VERSION', 'NUMBERS_VERSION', 'CONFIG', 'BESIDE_SETTINGS', 'LoopConfig', 'Run', 'run_class',
-           'part_of_share', 'share_batch', 'describe_batch', 'parse_run', 'all_method_settings', 'run_to_dict',
-           'config_record', 'check_config_version', 'run_from_dict', 'commit_of', 'environment', 'build_data',
-           'build_method']
+           'part_of_share', 'share_batch', 'describe_batch', 'parse_run', 'all_method_settings', 'run_name',
+           'run_to_dict', 'config_record', 'check_config_version', 'run_from_dict', 'commit_of', 'environment',
+           'build_data', 'build_method']
 
 # %% ../nbs/63_config.ipynb #2e97c0bf
 import dataclasses, functools, logging, platform, subprocess
@@ -86,7 +86,7 @@ class LoopConfig:
     sup_only_fraction: float = 0.25
     log_every: int = 25  # steps between log lines
     evaluations: int = 5  # evaluations on val over the run, the last one at its end; 0 for only that one
-    snapshots: int = 4  # snapshots over the run, the last one at its end
+    snapshots: int = 4  # snapshots over the run, the last at its end; another before step 1
     num_probes: int = 8  # val images that snapshots show
     checkpoints: int = 4  # checkpoints over the run, the last one at its end
     # whether networks are compiled by torch.compile: minutes at the start, then faster steps on a GPU;
@@ -129,7 +129,7 @@ class Run:
     # (not of the choice of labelled images: data.split_seed)
     seed: int = 0
     device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1, mps
-    out: str = ""  # the run folder; empty: the next free runs/PRESET-METHOD-sSEED
+    out: str = ""  # the run folder; empty: the next free runs/PRESET-METHOD-sSEED, or runs/DATA-METHOD-sSEED
     resume: bool = False  # go on from the last checkpoint of --out
     # build everything, take a few steps, print what the run would cost each of so many processes,
     # and leave nothing; a bare --dry-run: as many processes as there are
@@ -257,6 +257,22 @@ def all_method_settings() -> list[str]:
     "The dotted names of all methods' settings: a preset has lines for each of them."
     groups = {name: cls for method in METHODS.values() for name, cls in method.settings.items()}
     return [f"{group}.{name}" for group, cls in groups.items() for name in setting_names(cls)]
+
+# %% ../nbs/63_config.ipynb #aa483828
+def run_name(
+    run: Run,  # any run
+    folder: str | Path = ".",  # the working folder, whose settings.ini may hold the preset
+) -> str:  # e.g. "digits-dgcl-s0"
+    "How a run is called by itself: by its preset, or by its data where the preset means other data."
+    layers = preset_layers(folder)
+    is_known = any(run.preset in sections for _, sections in layers)
+    lines = section_settings(run.preset, layers) if is_known else {}
+    meant, _ = lines.get("data.name", (run.data.name, ""))
+    subject = run.preset
+    if run.data.name != meant:
+        own = Path(run.data.root).resolve().name if run.data.name == "folder" else ""
+        subject = own or run.data.name
+    return f"{subject}-{run.method}-s{run.seed}"
 
 # %% ../nbs/63_config.ipynb #fa297eda
 def run_to_dict(

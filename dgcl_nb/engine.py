@@ -8,8 +8,8 @@ Where we differ from the released code: it evaluates and saves by epochs, whose 
 
 # %% auto #0
 __all__ = ['log', 'CLUSTER_PIXELS', 'place_method', 'start_training', 'score', 'evaluate_scored', 'log_scores', 'write_snapshot',
-           'cluster_columns', 'miou_columns', 'cost_columns', 'make_result', 'Stopped', 'run_loop', 'lost_process',
-           'finished_result', 'begin_training', 'fit']
+           'cluster_columns', 'miou_columns', 'cost_columns', 'make_result', 'Stopped', 'stopped', 'run_loop',
+           'lost_process', 'finished_result', 'begin_training', 'train_to_end', 'fit']
 
 # %% ../nbs/68_engine.ipynb #3f98b487
 import logging, math, time
@@ -34,7 +34,8 @@ from .result import RESULT
 from .run_folder import RunFolder, append_line, read_lines, write_whole
 from .typed_files import COUNT, read_json, to_json
 from .data.segdata import SegData
-from .resuming import note_divergence, write_config
+from .resuming import finished_result, note_divergence, write_config
+from .workers import StoppedWaiting, workers_explained
 from .finite import NonFiniteLoss, NonFiniteWeights, check_weights
 from .evaluation import EvalResult, evaluate
 from .methods.protocol import Method
@@ -43,13 +44,13 @@ from .core import peak_gpu_mb
 from dgcl_nb.processes import (
     Control,
     LostProcess,
-    agree_on_folder,
     arithmetic,
     catch_signals,
     compile_networks,
     first_decides,
     is_dead_line,
     make_accelerator,
+    own_folder,
     share_statistics,
 )
 from .look import take_snapshot
@@ -251,6 +252,16 @@ class Stopped(Exception):
         super().__init__(f"stopped after step {t.step} of {t.run.steps}; {how}")
         self.folder, self.step = t.folder, t.step
 
+
+def stopped(
+    t: Training,  # at the end of a step; all processes call this
+) -> Stopped:  # to be raised
+    "Save where the run stands."
+    start_checkpoint(t)
+    t.writer.wait()
+    t.accelerator.wait_for_everyone()  # the checkpoint is on the disk before anyone leaves
+    return Stopped(t)
+
 # %% ../nbs/68_engine.ipynb #4b95ea18
 def run_loop(
     t: Training,  # from its step to the end
@@ -258,9 +269,14 @@ def run_loop(
     "Train to the end. Raises Stopped if the control says so."
     loop, steps, scores = t.run.loop, t.run.steps, {}
     loader = batches_of(t)
+    if t.step == 0 and loop.snapshots:
+        write_snapshot(t)  # who watches has images and classes before the first step
     while t.step < steps:
         t.writer.check()  # an error of the last checkpoint ends the run here
-        losses = next_step(t, loader)
+        try:
+            losses = next_step(t, loader)
+        except StoppedWaiting:
+            raise stopped(t) from None
         if t.step % loop.log_every == 0 or t.step in (1, steps):
             write_log(t, losses)
         stop = t.control.should_stop(t.accelerator.device)
@@ -273,12 +289,10 @@ def run_loop(
             scores = evaluate_scored(t)
         if shows:
             write_snapshot(t)
+        if stop and t.step < steps:
+            raise stopped(t)
         if saves or stop:
             start_checkpoint(t)
-        if stop and t.step < steps:
-            t.writer.wait()
-            t.accelerator.wait_for_everyone()  # the checkpoint is on the disk before anyone leaves
-            raise Stopped(t)
     scores = scores or evaluate_scored(t, log=False)
     t.writer.wait()
     return make_result(t, scores)
@@ -333,6 +347,10 @@ def begin_training(
     return t
 
 # %% ../nbs/68_engine.ipynb #1129c33d
+def train_to_end(
+    t: Training,  # begun
+) -> dict:  # the result, as in result.json
+    "Run the loop and write the result; what ends it early is explained, noted and told to all who watch."
 def fit(
     run: Run,  # all settings
     control: Control | None = None,  # pause and stop; a new one by default
@@ -352,14 +370,15 @@ def fit(
     t.tell("on_start")
     result = None
     try:
-        with catch_signals(t.control):
+        with workers_explained():
             result = run_loop(t)
         if t.is_main:
             write_whole(folder.result, to_json(result))
         t.accelerator.wait_for_everyone()  # it is written when anyone returns
     except (NonFiniteLoss, NonFiniteWeights) as e:
         if t.is_main:
-            note_divergence(folder, t.step, str(e))
+            write_whole(t.folder.result, json.dumps(result, indent=1))
+            note_divergence(t.folder, t.step, str(e))
         raise
     except Exception as e:
         t.writer.end()
@@ -369,4 +388,25 @@ def fit(
     finally:
         t.writer.end()
         t.tell("on_end", result)
-    return result | dict(folder=str(folder.path))
+    return result
+
+
+def fit(
+    run: Run,  # all settings
+    control: Control | None = None,  # pause and stop; a new one by default
+    callbacks: Sequence[Callback] | None = None,  # who watches; a progress bar by default
+    started: float | None = None,  # when the clock of `seconds` began; now by default
+) -> dict:  # the result, as in result.json, with "folder"
+    "Train a run to its end, in the run folder that it names; with `resume` from its last checkpoint."
+    watching = [Bar()] if callbacks is None else callbacks
+    with own_folder(run) as folder:
+        if old := finished_result(folder, run.steps):
+            return old
+        t = begin_training(run, folder, control or Control(), watching)
+        spent = read_lines(folder.timings)[-1:]  # what earlier processes spent counts
+        t.started = (started or t.started) - sum(r["seconds"] for r in spent)
+        with catch_signals(t.control):
+            if t.is_main:
+                write_config(folder, run, arithmetic(), t.step)
+            t.tell("on_start")
+            return train_to_end(t) | dict(folder=str(folder.path))

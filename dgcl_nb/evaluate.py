@@ -13,7 +13,15 @@ Where we differ: the codes of this family print the best of their networks over 
 
 # %% auto #0
 __all__ = ['log', 'PARTS', 'CLUSTER_NAMES', 'Evaluate', 'data_defaults', 'parse_evaluate', 'check_classes', 'score_networks',
-           'score_row', 'kinds_of', 'evaluate_run', 'format_scores', 'choose_file', 'evaluate_runs', 'main']
+           'score_row', 'kinds_of', 'scored_before', 'evaluate_run', 'as_columns', 'format_scores', 'choose_file',
+           'evaluate_runs', 'main']
+
+# %% ../nbs/commands/14_evaluate.ipynb #0f5a5443
+# before the imports below, which take seconds
+if __name__ == "__main__" and "__file__" in globals():
+    from dgcl_nb.help import answer
+
+    answer("evaluate")
 
 # %% ../nbs/commands/14_evaluate.ipynb #273fd990
 import dataclasses, json, logging, os, sys, time
@@ -24,10 +32,13 @@ from typing import Annotated, Literal
 
 import torch
 import tyro
+from torch import nn
 
 from .config import Run, environment
 from .core import InputError
 from .run_folder import RunFolder, write_atomic
+from .streams import steady_streams
+from .workers import workers_explained
 from .data.sets import DataConfig, open_data
 from .data.published import known_family, split_hash
 from .data.segdata import SegData
@@ -170,6 +181,20 @@ def kinds_of(
         return there
 
 
+def scored_before(
+    network: nn.Module,  # about to be scored
+    earlier: Sequence[tuple[nn.Module, EvalResult]],  # networks that were, with their scores
+) -> EvalResult | None:  # None: it has to be scored
+    "The scores of a network of the same kind with the very same weights."
+    own = network.state_dict()
+    for other, scores in earlier:
+        theirs = other.state_dict()
+        is_alike = type(other) is type(network) and own.keys() == theirs.keys()
+        if is_alike and all(torch.equal(own[name], theirs[name]) for name in own):
+            return scores
+    return None
+
+
 def evaluate_run(
     folder: str | Path,  # of a run
     weights: str = "all",  # all, best or last
@@ -184,6 +209,7 @@ def evaluate_run(
     from tqdm import tqdm
 
     run, kinds, started = read_config(folder), kinds_of(folder, weights), time.time()
+    earlier = []  # (network, scores): where the last step is the best one, its weights come twice
     data, cfg = data or run.data, cfg or run.eval
     # whole precision here: each run's networks bring their own, in `score_networks`
     loop = dataclasses.replace(run.loop, precision="no", threads=0)
@@ -196,10 +222,14 @@ def evaluate_run(
     for kind in kinds:
         trained = open_trained(folder, kind, str(accelerator.device))
         check_classes(trained, opened)
-        num = len(trained.networks) * len(range(rank, len(images), world))
+        found = {name: scored_before(network, earlier) for name, network in trained.networks.items()}
+        fresh = {name: trained.networks[name] for name, scores in found.items() if scores is None}
+        fresh = dataclasses.replace(trained, networks=fresh)
+        num = len(fresh.networks) * len(range(rank, len(images), world))
         hidden = not bar or rank > 0
         with tqdm(total=num, unit="image", desc=kind, leave=False, disable=hidden) as shown:
-            found = score_networks(trained, opened, part, cfg, clusters, rank, world, shown.update)
+            found |= score_networks(fresh, opened, part, cfg, clusters, rank, world, shown.update)
+        earlier += [(trained.networks[name], scores) for name, scores in found.items()]
         rows += [score_row(trained, name, r) for name, r in found.items()]
     about = dict(run=Path(folder).resolve().name, method=run.method, preset=run.preset)
     about |= dict(data=dataclasses.asdict(data), part=part, list=_describe_list(images.ids))
@@ -239,11 +269,25 @@ CLUSTER_NAMES = dict(
 "Of each cluster score its name in a table, and its digits behind the point."
 
 
+def as_columns(
+    rows: Sequence[dict],  # the networks of evaluate_run
+) -> list[dict]:  # as many, or fewer
+    "What a table shows: best and last weights that are the same share a column."
+    shown = []
+    for row in rows:
+        same = next((r for r in shown if r | dict(weights=row["weights"]) == row), None)
+        if same is None:
+            shown.append(dict(row))
+        else:
+            same["weights"] += f", {row['weights']}"
+    return shown
+
+
 def format_scores(
     scores: dict,  # of evaluate_run
 ) -> str:
     "A table with a column for each network, and under which conditions it holds."
-    rows = scores["networks"]
+    rows = as_columns(scores["networks"])
     lines = [
         _line("IoU %", [r["network"] + "*" * r["is_predictor"] for r in rows]),
         _line("", [r["weights"] for r in rows]),
@@ -301,10 +345,11 @@ def choose_file(
     return path
 
 
+@workers_explained()
 def evaluate_runs(
     args: Sequence[str],  # the command line, without the program
 ) -> dict:  # the scores
-    "Parse a command line, score, print, write."
+    "Parse a command line, score, write, print."
     asked = parse_evaluate(args)
     is_main = int(os.environ.get("RANK", 0)) == 0
     path = choose_file(asked) if is_main else None
@@ -312,14 +357,15 @@ def evaluate_runs(
     scores = evaluate_run(asked.run, data=asked.data, cfg=asked.eval, **how, bar=True)
     if not is_main:  # one process speaks for all
         return scores
-    print(format_scores(scores), flush=True)
     try:
         write_atomic(path, json.dumps(scores, indent=1) + "\n")
     except OSError as e:
+        print(format_scores(scores), flush=True)
         raise InputError(
             f"cannot write {path}: {e.strerror or e}; the scores above are all there is: "
             "free space, and name another file with --out"
         ) from e
+    print(format_scores(scores), flush=True)
     print(f"{'written to':>20}  {path}", flush=True)
     return scores
 
@@ -328,6 +374,7 @@ def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
 ) -> None:
     "The command: exits with 0, 1 if another process was lost, 2 for an input error, 130 when interrupted."
+    steady_streams()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         evaluate_runs(sys.argv[1:] if args is None else list(args))

@@ -24,10 +24,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from .core import IGNORE_INDEX, InputError
 from .metrics import ClusterScores, PixelSample, ScoreResult, SegScore, cluster_scores
+from .workers import Loader
 from .windows import EvalConfig, Window, describe_method, predict_labels
 
 # %% ../nbs/61_evaluation.ipynb #6c901a83
@@ -86,18 +87,13 @@ def load_batches(
     cfg: EvalConfig,  # batch size and workers
 ) -> Iterator[tuple[list[int], list[dict]]]:  # positions and samples of each batch
     "Checked batches of images of one size, in data-set order."
-    how = dict(batch_size=None, num_workers=cfg.workers, collate_fn=_as_is)
     # batches are made below, by size; without a generator of its own it would draw from the global one
-    loader = DataLoader(dataset, sampler=positions, generator=torch.Generator(), **how)
+    loader = Loader(dataset, cfg.workers, sampler=positions, generator=torch.Generator())
     left = iter(positions)
     for batch in equal_sized_batches(loader, cfg.batch_size):
         for s in batch:
             check_sample(s)
         yield list(islice(left, len(batch))), batch
-
-
-def _as_is(sample):
-    return sample
 
 # %% ../nbs/61_evaluation.ipynb #88559287
 def to_network(

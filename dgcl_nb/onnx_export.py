@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import InputError, generator_for
-from .run_folder import PART
+from .run_folder import PART, check_regular
 from .prediction import as_image
 from .trained import Trained
 
@@ -161,7 +161,12 @@ def export_onnx(
 ) -> OnnxCheck:
     "Write the predictor as an ONNX file and compare it with torch, in float32 on the CPU."
     need_onnx()
-    path, images, views = Path(path), _example(trained, image), trained.run.views
+    path = Path(path)
+    try:
+        check_regular(path)
+    except OSError as e:
+        raise _cannot_write(path, e) from e
+    images, views = _example(trained, image), trained.run.views
     framed = Framed(copy.deepcopy(trained.network).cpu().float(), views.mean, views.std).eval()
     part = path.with_name(f".{path.name}{PART}")
     try:
@@ -172,13 +177,15 @@ def export_onnx(
             os.replace(part, path)
             return check
     except OSError as e:
-        raise InputError(
-            f"cannot write --onnx {path}: {e.strerror or e}; name another file, or free space"
-        ) from e
+        raise _cannot_write(path, e) from e
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
     raise OnnxFailed(f"the network cannot be written to {path}; {check}")
+
+
+def _cannot_write(path: Path, e: OSError) -> InputError:
+    return InputError(f"cannot write --onnx {path}: {e.strerror or e}; name another file, or free space")
 
 
 def _example(trained: Trained, image) -> Tensor:

@@ -15,6 +15,13 @@ Where we differ: the codes of this family score the images of their lists; a com
 __all__ = ['EXISTING', 'predict', 'name_pictures', 'save_picture', 'images_to_do', 'Written', 'predict_files',
            'describe_prediction', 'Predict', 'parse_predict', 'check_words', 'report_onnx', 'predict_all', 'main']
 
+# %% ../nbs/commands/13_predict.ipynb #40523fb5
+# before the imports below, which take seconds
+if __name__ == "__main__" and "__file__" in globals():
+    from dgcl_nb.help import answer
+
+    answer("predict")
+
 # %% ../nbs/commands/13_predict.ipynb #b7a1260f
 import contextlib, json, logging, os, sys, time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +34,9 @@ from PIL import Image
 
 from .config import Run
 from .core import InputError
-from .run_folder import PART, write_atomic
+from .run_folder import PART, check_regular, write_atomic
+from .streams import steady_streams
+from .workers import workers_explained
 from .onnx_export import OnnxFailed, export_onnx, need_onnx
 from .prediction import KINDS, Prediction, name_images, predictions_of
 from .trained import Trained, open_trained, parse_words
@@ -80,6 +89,7 @@ def save_picture(
     "Write a PNG file that a killed process leaves whole or not at all."
     part = path.with_name(f".{path.name}{PART}")
     try:
+        check_regular(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(part, format="PNG")
         os.replace(part, path)  # at once, so that no reader sees half a picture
@@ -268,6 +278,7 @@ def report_onnx(
     )
 
 
+@workers_explained()
 def predict_all(
     args: Sequence[str],  # the command line, without the program
 ) -> dict[str, str]:  # image -> why it could not be done
@@ -295,6 +306,7 @@ def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
 ) -> None:
     "The command: exits with 0, 1 if an image could not be done, 2 for an input error, 130 when interrupted."
+    steady_streams()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         failed = predict_all(sys.argv[1:] if args is None else list(args))

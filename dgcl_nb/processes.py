@@ -10,19 +10,21 @@ Where we differ from the released code: it reduces losses by hand on top of the 
 __all__ = ['log', 'DEAD_LINE', 'uses_tf32', 'set_arithmetic', 'arithmetic', 'are_several', 'leave_others', 'meet_again',
            'make_accelerator', 'compile_networks', 'share_statistics', 'average_running_statistics', 'first_decides',
            'fail_together', 'RunFailed', 'LostProcess', 'is_dead_line', 'Control', 'catch_signals', 'launched_by',
-           'folder_of_launch', 'pick_folder', 'agree_on_folder']
+           'folder_of_launch', 'pick_folder', 'agree_on_folder', 'own_folder']
 
 # %% ../nbs/64_processes.ipynb #f421c4f0
 import atexit, logging, os, signal, socket, threading, warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from .config import LoopConfig, Run
+from .config import LoopConfig, Run, run_name
 from .core import InputError, pick_device
-from .run_folder import RunFolder, choose_run_folder, write_whole
+from .ownership import choose_run_folder, hold_folder, release_folder
+from .run_folder import RunFolder, write_whole
 from .methods.protocol import Method
 from .model import SegNetwork
 
@@ -231,7 +233,9 @@ class Control:
 
 # %% ../nbs/64_processes.ipynb #47f6a35b
 class catch_signals:
-    "While inside, Ctrl-C and SIGTERM ask the control to stop; a second Ctrl-C interrupts at once."
+    """While inside, Ctrl-C, SIGTERM and SIGHUP ask the control to stop; a second Ctrl-C interrupts at once.
+
+    A hangup that is ignored already, as under `nohup`, stays ignored."""
 
     def __init__(self, control: Control):
         self.control, self.before = control, {}
@@ -240,8 +244,9 @@ class catch_signals:
         # signals reach the main thread only
         if threading.current_thread() is not threading.main_thread():
             return
-        for s in (signal.SIGINT, signal.SIGTERM):
-            self.before[s] = signal.signal(s, self.ask)
+        for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN:
+                self.before[s] = signal.signal(s, self.ask)
 
     def ask(self, number, frame):
         if self.control.stopping.is_set() and number == signal.SIGINT:
@@ -280,15 +285,17 @@ def folder_of_launch(
 # %% ../nbs/64_processes.ipynb #f1eb5151
 def pick_folder(
     run: Run,  # out, or what the default is made of; resume
-) -> RunFolder:  # made
+) -> RunFolder:  # made, and held by this process
     "The run folder: the named one or the next free default; after a restart by torchrun the one of before."
-    default, launch = f"runs/{run.preset}-{run.method}-s{run.seed}", launched_by()
+    default, launch = f"runs/{run_name(run)}", launched_by()
     if launch and int(os.environ["TORCHELASTIC_RESTART_COUNT"]) > 0:
         folder = folder_of_launch(run.out, default, launch)
         if folder:
             log.warning("started again by torchrun: going on with %s", folder.path)
-            return folder.create()
+            hold_folder(folder.create())
+            return folder
     folder = choose_run_folder(run.out or None, default, run.resume).create()
+    hold_folder(folder)
     if launch:
         write_whole(folder.launch, launch)
     return folder
@@ -297,5 +304,17 @@ def pick_folder(
 def agree_on_folder(
     run: Run,  # out, or what the default is made of; resume
 ) -> RunFolder:  # made
-    "The run folder, chosen by the first process for all: each would find in use what another just made."
+    "The run folder, chosen and held by the first process for all: each would find in use what another made."
     return first_decides(make_accelerator(run), lambda: pick_folder(run))
+
+
+@contextmanager
+def own_folder(
+    run: Run,  # out, or what the default is made of; resume
+) -> Iterator[RunFolder]:
+    "The run folder, which is this run's alone inside the `with` block."
+    folder = agree_on_folder(run)
+    try:
+        yield folder
+    finally:
+        release_folder(folder)

@@ -13,6 +13,13 @@ __all__ = ['MAX_PAGE', 'HEADINGS', 'open_runs', 'report_path', 'file_name', 'com
            'views_of', 'build_page', 'fitting_amount', 'fitting_page', 'write_page', 'write_report', 'save_figures',
            'Report', 'main']
 
+# %% ../nbs/looking/37_report.ipynb #6df7ac03
+# before the imports below, which take seconds
+if __name__ == "__main__" and "__file__" in globals():
+    from dgcl_nb.help import answer
+
+    answer("report")
+
 # %% ../nbs/looking/37_report.ipynb #2fc68b45
 import logging
 import re
@@ -28,6 +35,7 @@ import tyro
 from . import __version__
 from .core import InputError
 from .run_folder import RunFolder, write_atomic
+from .streams import steady_streams
 from .looking.html import Html
 from .looking.report_density import confidence_figure, histogram_figure, known_snapshots
 from dgcl_nb.looking.report_figures import (
@@ -265,6 +273,7 @@ def main(
 ) -> None:
     "The command: exits with 0, or 2 for an error of the input."
     began = time.time()
+    steady_streams()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     given = sys.argv[1:] if args is None else list(args)
     asked = tyro.cli(Report, args=given, prog="python -m dgcl_nb.report")

@@ -7,13 +7,14 @@ In: a run as it is asked for, and the run folder. Out: the run to go on with, or
 
 # %% auto #0
 __all__ = ['MAY_DIFFER', 'NOT_NOTED', 'AFTER_DIVERGENCE', 'changed_settings', 'what_differs', 'read_record', 'history_of',
-           'has_diverged', 'write_config', 'note_divergence', 'resumed_run']
+           'has_diverged', 'write_config', 'note_divergence', 'resumed_run', 'finished_result']
 
 # %% ../nbs/64_resuming.ipynb #resum004
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from .config import Run, check_config_version, config_record, run_from_dict, run_name
 from .config import CONFIG, Run, check_config_version, config_record, run_from_dict
 from .core import InputError
 from .typed_files import TEXT, read_json, to_json
@@ -128,7 +129,7 @@ def resumed_run(
     asked: Run,  # what it means on its own
 ) -> Run:  # what is to be run
     "The run to go on with: the saved config of `--out`, with flags that may differ."
-    folder = RunFolder(asked.out or f"runs/{asked.preset}-{asked.method}-s{asked.seed}")
+    folder = RunFolder(asked.out or f"runs/{run_name(asked)}")
     if not asked.resume or not folder.config.is_file():
         return asked
     saved = run_from_dict(read_record(folder.config), str(folder.config))
@@ -141,3 +142,19 @@ def resumed_run(
     if differ := what_differs(run, saved, has_diverged(history_of(folder))):
         raise InputError(f"{'; '.join(differ)} in {folder.config}; {way_out}")
     return dataclasses.replace(run, out=str(folder.path), resume=True)
+
+# %% ../nbs/64_resuming.ipynb #ab800e87
+def finished_result(
+    folder: RunFolder,  # of a run
+    steps: int,  # that are asked for
+) -> dict | None:  # None: there are steps to take
+    "What a run that is finished claims, with its folder."
+    if not folder.result.exists():
+        return None
+    result = json.loads(folder.result.read_text())
+    if result["steps"] != steps:
+        raise InputError(
+            f"{folder.path} is finished with {result['steps']} steps, and {steps} are asked for: every "
+            f"schedule stretches over all steps; start a new run from its weights: --init_from {folder.path}"
+        )
+    return result | dict(folder=str(folder.path))

@@ -1,6 +1,6 @@
 """One command trains a method and leaves a run folder: `python -m dgcl_nb.train`.
 
-How does a person start a run, and what do they see of it? `python -m dgcl_nb.train` without arguments runs the `digits` preset; flags change settings, `--help` explains each one, `--version` says what is installed, `--dry-run` says what the run would cost.
+How does a person start a run, and what do they see of it? `python -m dgcl_nb.train` without arguments runs the `digits` preset; flags change settings, `--help` explains the most used ones, `--help GROUP` those of a group, `--help-all` every one, `--version` says what is installed, `--dry-run` says what the run would cost.
 In: a command line. Out: log lines, a table of IoU per class, the mIoU of every network that the method scores, three cluster scores, and the path of the run folder, whose `result.json` holds the same for scripts; last comes the path of `report.html`, which shows the run to people.
 Errors of the input are one sentence and exit status 2; Ctrl-C saves, says how to go on, and exits with 130."""
 
@@ -9,6 +9,13 @@ Errors of the input are one sentence and exit status 2; Ctrl-C saves, says how t
 # %% auto #0
 __all__ = ['log', 'REPORT_PATIENCE', 'spell_out', 'percent', 'format_costs', 'format_result', 'Opening', 'process_started',
            'report_command', 'run_report', 'start_report', 'is_first_rank', 'train', 'main']
+
+# %% ../nbs/commands/01_train.ipynb #817d2fa5
+# before the imports below, which take seconds
+if __name__ == "__main__" and "__file__" in globals():
+    from dgcl_nb.help import answer
+
+    answer("train")
 
 # %% ../nbs/commands/01_train.ipynb #e33403b6
 import logging, os, subprocess, sys
@@ -20,7 +27,9 @@ from . import __version__
 from .config import Run, describe_batch, parse_run
 from .core import InputError
 from .run_folder import RunFolder
+from .streams import steady_streams
 from .dry_run import dry_run, what_runs
+from .help import answer
 from .engine import Stopped, fit
 from .processes import RunFailed
 from .resuming import resumed_run
@@ -179,6 +188,9 @@ def main(
 ) -> None:
     "The command: exits with 0, or 2 for an error of the input, 130 when stopped, 1 for anything else."
     args = sys.argv[1:] if args is None else args
+    answer("train", args)
+    args = ["--help" if word == "--help-all" else word for word in args]
+    steady_streams()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     level = logging.INFO if is_first_rank() else logging.WARNING
     logging.getLogger("dgcl_nb").setLevel(level)
@@ -195,6 +207,9 @@ def main(
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:  # a second Ctrl-C, or one before the first step
+        print("stopped; what was saved is whole: --resume goes on", file=sys.stderr)
+        sys.exit(130)
 
 # %% ../nbs/commands/01_train.ipynb #f04f49d0
 if __name__ == "__main__" and "__file__" in globals():

@@ -1,9 +1,9 @@
-"""Curves: their panels, whatever the networks of a run are called, and their updates in place."""
+"""Curves: their panels, whatever the networks of a run are called, and the axes."""
 
 import numpy as np
 import pytest
 
-from dgcl_nb.looking.curves import axis_range, curves, panels_of, series, update_curves
+from dgcl_nb.looking.curves import axis_range, curves, panels_of, series
 from dgcl_nb.looking.figures import CURVE_COLOURS
 
 NAMES = ("background", "cat", "dog")
@@ -69,26 +69,6 @@ def test_curves__several_runs_have_a_colour_each_and_one_legend():
     assert {t.line.color for t in fig.data if t.name == "two"} == {CURVE_COLOURS[1]}
     assert sum(bool(t.showlegend) for t in fig.data) == 3
     assert not [t for t in fig.data if t.type == "heatmap"]
-
-
-@pytest.mark.parametrize("widget", [False, True])
-def test_update__ends_where_a_fresh_figure_does(widget):
-    fig = curves(records(2), NAMES)
-    if widget:
-        fig = pytest.importorskip("plotly.graph_objects").FigureWidget(fig)
-    first = fig.data[0]
-    update_curves(fig, records(3), class_names=NAMES)
-    assert fig.data[0] is first and len(first.x) == 3
-    for until in (5, 9):
-        update_curves(fig, records(until), class_names=NAMES)
-        new = curves(records(until), NAMES)
-        assert len(fig.data) == len(new.data) and texts(fig) == texts(new)
-        for a, b in zip(fig.data, new.data):
-            assert a.type == b.type and a.xaxis == b.xaxis
-            np.testing.assert_array_equal(a.x, b.x)
-            np.testing.assert_array_equal(a.y, b.y)
-        for axis in ("xaxis", "yaxis", "xaxis3", "yaxis5"):
-            assert fig.layout[axis].range == new.layout[axis].range
 
 
 ODD_VALUES = [

@@ -129,6 +129,20 @@ def test_data_config__unknown_and_idle_settings(tmp_path):
         open_data(cfg)
 
 
+def test_open_data__a_list_lies_here_or_below_the_root(tmp_path, monkeypatch):
+    "The working folder goes first; a list that is nowhere is called by both places."
+    small_folder(tmp_path / "photos")
+    (tmp_path / "photos" / "labelled.txt").write_text("a\n")
+    (tmp_path / "photos" / "test.txt").write_text("b\n")
+    monkeypatch.chdir(tmp_path)
+    cfg = DataConfig(name="folder", root="photos", val="test.txt")
+    assert open_data(cfg).val.ids == ["b"]
+    (tmp_path / "test.txt").write_text("c\n")
+    assert open_data(cfg).val.ids == ["c"]
+    with pytest.raises(InputError, match="list tset.txt: there is neither tset.txt nor photos/tset.txt"):
+        open_data(dataclasses.replace(cfg, val="tset.txt"))
+
+
 def make_empty(root):
     for part in ("images", "masks"):
         (root / part).mkdir()

@@ -289,9 +289,14 @@ def test_fit__died_before_its_first_checkpoint(out, tmp_path):
 def test_fit__longer_run_keeps_no_snapshot_of_steps_taken_again(out):
     with pytest.raises(RuntimeError):
         train(out, "toy", DieAfter(7), loop__snapshots=4)
-    assert [p.stem for p in list_snapshots(out)] == ["step_0000002", "step_0000004", "step_0000006"]
+    assert [p.stem for p in list_snapshots(out)] == [
+        "step_0000000",
+        "step_0000002",
+        "step_0000004",
+        "step_0000006",
+    ]
     train(out, resume=True, steps=9, loop__snapshots=2)
-    stems = ["step_0000002", "step_0000004", "step_0000005", "step_0000009"]
+    stems = [f"step_{n:07d}" for n in (0, 2, 4, 5, 9)]
     assert [p.stem for p in list_snapshots(out)] == stems
 
 
@@ -672,11 +677,19 @@ def test_is_due__how_often_over_a_run(out):
     train(out, steps=12, **often)
     assert steps_of(evaluations_of(out)) == [4, 8, 12]
     assert steps_of(r for r in metrics_of(out) if "event" not in r) == [1, 5, 10, 12]
-    assert [load_snapshot(p).step for p in list_snapshots(out)] == [3, 6, 9, 12]
+    assert [load_snapshot(p).step for p in list_snapshots(out)] == [0, 3, 6, 9, 12]
     assert [p.name for p in checkpoints_of(RunFolder(out))] == ["step_0000010.pt", "step_0000012.pt"]
     timings = read_lines(out / "timings.jsonl")
     assert steps_of(timings) == [1, 5, 10, 12]
     assert all(r["images_per_second"] > 0 for r in timings)
+
+
+@pytest.mark.parametrize("method", ["dgcl", "supervised"])
+def test_snapshot__before_step_1_changes_no_number(out, tmp_path, method):
+    train(out, method, steps=4, loop__snapshots=0)
+    train(tmp_path / "watched", method, steps=4, loop__snapshots=1)
+    assert [p.stem for p in list_snapshots(tmp_path / "watched")] == ["step_0000000", "step_0000004"]
+    assert metrics_of(tmp_path / "watched") == metrics_of(out)
 
 
 def test_is_due__zero_times_is_the_end_only(out):
@@ -887,3 +900,27 @@ def test_train__ctrl_c_saves_and_says_how_to_go_on(out):
     child.send_signal(signal.SIGTERM)  # as a cluster does before it kills
     said, errors = child.communicate(timeout=180)
     assert child.returncode == 130 and state_of(out)["step"] > step, errors
+
+
+# best.pt when a run goes on
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone", "foreign"])
+def test_fit__a_best_that_is_not_what_the_checkpoint_says(out, harm, caplog):
+    "What the result calls the best is what the file holds."
+    often = dict(loop__evaluations=4, loop__checkpoints=4)
+    with pytest.raises(RuntimeError):
+        train(out, "toy", DieAfter(5), **often)
+    path = out / "checkpoints" / "best.pt"
+    saved = read_torch(path)
+    if harm == "damaged":
+        path.write_bytes(flip(path.read_bytes()))
+    elif harm == "gone":
+        path.unlink()
+    else:
+        write_torch(path, saved | dict(step=1))
+    result = train(out, resume=True, **often)
+    assert "best.pt is not used" in caplog.text
+    assert path.with_name("best.pt.damaged").exists() == (harm != "gone")
+    assert result["best_step"] == read_torch(path)["step"] > 4
+    assert result["best_miou"] == read_torch(path)["miou"]

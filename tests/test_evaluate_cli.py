@@ -17,7 +17,7 @@ from PIL import Image
 
 from dgcl_nb import engine, evaluate
 from dgcl_nb.config import build_data
-from dgcl_nb.run_folder import RunFolder
+from dgcl_nb.run_folder import RunFolder, read_torch, write_torch
 from dgcl_nb.data.digits import CLASS_NAMES
 from dgcl_nb.data.sets import DataConfig
 from dgcl_nb.engine import fit
@@ -115,6 +115,26 @@ def test_evaluate__gives_the_figures_of_training(runs, few):
     for name in ("silhouette", "calinski_harabasz", "davies_bouldin"):
         assert teacher[name] == result[name]
     assert "silhouette" not in evaluate_run(place / "run", "last", device="cpu")["networks"][0]
+
+
+def test_evaluate__best_and_last_of_one_step_are_scored_once(run, few, command, monkeypatch):
+    for path in (run / "checkpoints").glob("best.pt"):
+        saved = read_torch(path)
+        last = read_torch(run / "checkpoints" / "step_0000006.pt")["method"]
+        own = {name: last[f"teacher.network.{name}"] for name in saved["predictor"]}
+        write_torch(path, saved | dict(predictor=own, step=6))
+    scored, count = [], evaluate.evaluate
+    monkeypatch.setattr(evaluate, "evaluate", lambda *a, **k: scored.append(a[0]) or count(*a, **k))
+    status, said, errors = command(run, "--device", "cpu")
+    assert status == 0 and len(scored) == 2, errors
+    assert said.count("teacher*") == 1 and "best, last" in said
+    rows = json.loads((run / "evaluation.json").read_text())["networks"]
+    assert [(r["network"], r["weights"]) for r in rows] == [
+        ("teacher", "best"),
+        ("teacher", "last"),
+        ("student", "last"),
+    ]
+    assert rows[0] | dict(weights="last") == rows[1], "for programs both are there"
 
 
 @pytest.mark.parametrize(

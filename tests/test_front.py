@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dgcl_nb.core import InputError
+from dgcl_nb.widgets import front
 from dgcl_nb.widgets.front import (
     CIVIDIS,
     EXPORTED,
@@ -139,3 +140,15 @@ def test_without_anywidget__the_remedy_is_named():
     said = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ)).stdout
     assert said.startswith("InputError")
     assert "pip install 'dgcl_nb[looking]'" in said
+
+
+def test_front__leaves_a_sentence_for_a_notebook_that_is_opened_without_its_kernel(monkeypatch):
+    class Plain(front.Front):
+        _esm = front.front_module("function render({ model, el }) {}")
+        elsewhere = "Look at <runs/x>."
+
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    bundle = Plain()._repr_mimebundle_()
+    assert "widget-view" in str(bundle)
+    assert "run its cell again to see it. Look at &lt;runs/x&gt;." in shown[0].data

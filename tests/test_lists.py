@@ -1,5 +1,7 @@
 "Lists of images: every format, any bytes, nested and balanced draws, names that stay in their folder."
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -136,3 +138,28 @@ def test_nested_split__fewer_labels_are_a_prefix(few, more, seed):
     short, rest = nested_split(ids, classes, few, seed)
     assert nested_split(ids, classes, more, seed)[0][:few] == short
     assert sorted(short + rest) == sorted(ids) and not set(short) & set(rest)
+
+
+HOSTILE = [
+    "a.png " * 40_000 + "x",
+    "a" + ".png" * 60_000,
+    " ".join(["a.png"] * 40_000),
+    ".png " * 48_000 + "\t",
+    "a.png" + " " * 240_000 + "x",
+    "a" + "_gtFine" * 34_000,
+]
+
+
+@pytest.mark.parametrize("line", HOSTILE, ids=range(len(HOSTILE)))
+def test_line_id__in_linear_time(line, tmp_path):
+    "240 KB in one line took more than a minute."
+    began = time.process_time()
+    line_id(line)
+    path = tmp_path / "list.txt"
+    path.write_text(f"good.png\n{line}\n")
+    with pytest.raises(InputError, match="characters in line 2, and no path is that long"):
+        read_list(path)
+    assert time.process_time() - began < 5
+    path.write_text("".join(f"{line[i : i + 8000]}{i}\n" for i in range(0, len(line), 8000)))
+    assert read_list(path)
+    assert time.process_time() - began < 10

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import threading
 import time
 from types import SimpleNamespace
@@ -215,7 +216,9 @@ def test_buttons__go_when_the_run_was_stopped(tmp_path):
     f.error.step = 59
     m.refresh()
     m.refresh()
-    assert m.head.head["text"].startswith("stopped after step 59") and m.head.head["buttons"] == {}
+    assert m.head.head["text"].startswith("stopped after step 59") and m.head.head["buttons"] == dict(
+        go_on=True
+    )
     assert "images/s" not in str(m.head.head["facts"])
     press(m, "pause")  # a click that was under way
 
@@ -283,6 +286,28 @@ def test_marks__lasso_rings_pixels_on_images(demo):
     assert m.overlay.marks == []
 
 
+# The curves
+
+
+def drawn(m):
+    "The names of the curves, the titles and notes of the panels, as every page draws them."
+    figure = json.loads(m.figure.figure)
+    return [t["name"] for t in figure["data"]], [a["text"] for a in figure["layout"]["annotations"]]
+
+
+def test_curves__a_page_that_is_loaded_late_draws_the_run_as_it_is_now(tmp_path):
+    # what is synchronised is all that such a page gets: no patch from before reaches it
+    folder = make_demo_run(tmp_path / "run", **SMALL, until=50)
+    early = Monitor(folder, every=0)
+    names, texts = drawn(early)
+    assert "loss_contrast" not in names and any("supervised start" in text for text in texts)
+    make_demo_run(folder, **SMALL)
+    early.refresh()
+    assert early.figure.get_state()["figure"] == Monitor(folder, every=0).figure.get_state()["figure"]
+    names, texts = drawn(early)
+    assert "loss_contrast" in names and not any("supervised start" in text for text in texts)
+
+
 # A real fit
 
 
@@ -315,6 +340,26 @@ def test_fit_async__pause_resume_stop_each_within_one_step(tmp_path, few):
     assert (going.folder / "checkpoints" / f"step_{going.step:07d}.pt").exists()
 
 
+def test_fit_async__goes_on_after_stop(tmp_path, few):
+    rare = dict(loop__evaluations=0, loop__checkpoints=0, loop__snapshots=1)
+    going = fit_async(tiny_run("dgcl", out=str(tmp_path / "run"), steps=60, loop__log_every=1, **rare))
+    m = Monitor(going, every=0)
+    until(lambda: going.step >= 3)
+    m.refresh()
+    assert steps_of(m.explorer.states) == [0]  # there is something to see before the run's first snapshot
+    press(m, "stop")
+    going.wait(30)
+    m.refresh()
+    assert m.head.head["buttons"] == dict(go_on=True)
+    at = going.step
+    press(m, "go_on")
+    press(m, "go_on")  # twice is once
+    going.wait(60)
+    m.refresh()
+    assert m.head.head["state"] == "finished" and going.step == 60 > at
+    assert [r["step"] for r in metrics_of(going.folder) if "event" not in r] == list(range(1, 61))
+
+
 def test_fit__blocking_streams_through_the_callback(tmp_path, few):
     m, seen = Monitor(every=0), []
     m.head.observe(lambda change: seen.append(change["new"]["text"]), "head")
@@ -328,7 +373,7 @@ def test_fit__blocking_streams_through_the_callback(tmp_path, few):
     fit(run, callbacks=[Slow(), m.callback])
     assert [t for t in dict.fromkeys(seen) if t.startswith("step")] == [f"step {i} of 8" for i in range(9)]
     assert m.head.head["state"] == "finished"
-    assert steps_of(m.explorer.states) == [4, 8] and m.overlay is not None
+    assert steps_of(m.explorer.states) == [0, 4, 8] and m.overlay is not None
 
 
 def test_fit__interrupted_says_how_to_go_on(tmp_path, few):
@@ -480,6 +525,36 @@ def test_watch__a_folder_without_a_run_is_a_sentence(tmp_path, kind, text):
     make_demo_run(folder, **TWO_IMAGES, until=40)
     m.refresh()
     assert m.head.head["text"] == "step 25 of 300"
+
+
+def test_watch__a_folder_that_is_deleted_is_gone_and_not_at_step_0(tmp_path):
+    folder = make_demo_run(tmp_path / "run", **SMALL, until=200)
+    m = watch(folder, every=0)
+    before = m.figure.figure
+    shutil.move(folder, tmp_path / "away")
+    m.refresh()
+    assert m.head.head["state"] == "gone" and "no longer there" in m.head.head["text"]
+    assert m.head.head["text"].endswith("what is shown is from step 200 of 300")
+    assert m.figure.figure == before and m.head.head["done"] == pytest.approx(2 / 3)
+    shutil.move(tmp_path / "away", folder)
+    m.refresh()
+    assert m.head.head["text"] == "step 200 of 300"
+
+
+def test_watch__a_folder_that_is_deleted_under_a_run_of_this_process(tmp_path):
+    m = Monitor(FakeFitting(make_demo_run(tmp_path / "run", **SMALL, until=200)), every=0)
+    shutil.rmtree(tmp_path / "run")
+    m.refresh()
+    assert m.head.head["state"] == "training" and "no longer there" in m.head.head["problems"][0]
+
+
+def test_heading__who_has_no_buttons_is_told_why(tmp_path):
+    folder = make_demo_run(tmp_path / "run", **SMALL, until=200)
+    assert "the process that trains it" in watch(folder, every=0).head.head["hint"]
+    assert "Interrupting the kernel" in Monitor(every=0).head.head["hint"]
+    assert Monitor(FakeFitting(folder), every=0).head.head["hint"] == ""
+    make_demo_run(folder, **SMALL)
+    assert watch(folder, every=0).head.head["hint"] == ""  # it has ended: there is nothing to press
 
 
 def test_watch__damaged_parts_are_named_and_the_rest_is_shown(tmp_path):

@@ -645,3 +645,39 @@ def test_predict__by_the_precision_of_the_run(runs, run):
     assert 0 < np.abs(half.confidence - full.confidence).max() < 0.2
     change_config(run, "loop", precision="fp16")
     assert open_trained(run, device="cpu").precision == "no"
+
+
+def test_predict__one_image_without_room_does_not_end_the_others(runs, command, tmp_path, monkeypatch):
+    for name, side in (("a", 40), ("b", 90), ("c", 41)):
+        photo(tmp_path / "in" / f"{name}.png", noise(side, side))
+    monkeypatch.setattr(prediction, "free_memory", lambda: prediction.COPIES * 4 * 11 * 60**2)
+    status, said, complained = command(runs / "run", tmp_path / "in", "--out", tmp_path / "out")
+    assert status == 1 and "not done: b.png: it does not fit into the memory" in words_of(complained)
+    assert sorted(p.name for p in (tmp_path / "out" / "index").iterdir()) == ["a.png", "c.png"]
+
+
+def test_predict__what_torch_and_pillow_say_of_memory(trained, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+    failed = {}
+    monkeypatch.setattr(prediction, "predict_batch", refuse)
+    assert not list(predictions_of(trained, {"x": noise(20, 20)}, EvalConfig(), failed.__setitem__))
+    monkeypatch.setattr(prediction, "as_image", lambda source: np.empty((2**40, 2**20), np.uint8))
+    assert not list(predictions_of(trained, {"y": noise(20, 20)}, EvalConfig(), failed.__setitem__))
+    assert failed == dict.fromkeys("xy", prediction.NO_ROOM)
+
+
+def test_predict__replaces_files_only(runs, command, tmp_path, trained):
+    image, onnx = photo(tmp_path / "a.png", noise(30, 30)), tmp_path / "net.onnx"
+    (tmp_path / "out" / "index").mkdir(parents=True)
+    for path in (onnx, tmp_path / "out" / "index" / "a.png"):
+        os.mkfifo(path)
+    over = ("--existing", "overwrite", "--device", "cpu")
+    status, _, complained = command(runs / "run", image, "--out", tmp_path / "out", *over)
+    assert status == 2 and "no regular file" in words_of(complained)
+    if not NO_ONNX:
+        status, _, complained = command(runs / "run", "--onnx", onnx, *over)
+        assert status == 2 and "cannot write --onnx" in words_of(complained)
+        assert onnx.is_fifo()
+    assert (tmp_path / "out" / "index" / "a.png").is_fifo()

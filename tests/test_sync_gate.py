@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 import sync_gate
+from sync_gate import ROOT
 
 
 def cell(source, kind="code", number=0):
@@ -74,6 +75,14 @@ def test_gate__sees_a_module_that_was_never_exported(project):
     assert "missing" in wrong["dgcl_nb/third.py"] and "dgcl_nb/_modidx.py" in wrong
 
 
+def test_gate__help_that_cannot_be_written_keeps_the_export(project, capsys):
+    write_notebook(project, "07_help", "help", "def answer(): return 1")
+    (project / "dgcl_nb" / "help.txt").write_text("### train --help\nusage\n")
+    assert "dgcl_nb/help.py" in sync_gate.write(project)
+    assert "dgcl_nb/help.txt: left as it was" in capsys.readouterr().out
+    assert (project / "dgcl_nb" / "help.txt").read_text() == "### train --help\nusage\n"
+
+
 def test_gate__sees_a_module_that_was_not_added_to_git(project):
     write_notebook(project, "20_third", "third", "def three(): return 3")
     sync_gate.write(project)
@@ -138,3 +147,10 @@ def test_write__puts_right_what_the_gate_saw(project):
     by_hand.write_text("answer = 42\n")
     assert set(sync_gate.write(project)) == {"dgcl_nb/gone.py", "dgcl_nb/inner/second.py"}
     assert not orphan.exists() and by_hand.exists() and sync_gate.check(project) == {}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "nbs").rglob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebooks__keep_no_live_view(path):
+    # its kernel is gone, so who opens the notebook would see an error; and each run would change the file
+    kept = "application/vnd.jupyter.widget-view+json" in path.read_text(encoding="utf-8")
+    assert not kept, f"{path.name} keeps the output of a live view: clear that output before you commit"

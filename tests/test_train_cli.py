@@ -1,14 +1,26 @@
 """The command: its help, its errors, what it prints and leaves, and how it goes on."""
 
-import inspect
 import json
 import logging
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 
 import pytest
-from helpers import ROOT, TINY, few_images, metrics_of, state_of, tiny_args, tiny_run, train_command
+from help_texts import explained
+from helpers import (
+    ROOT,
+    TINY,
+    clean_environment,
+    few_images,
+    metrics_of,
+    state_of,
+    tiny_args,
+    tiny_run,
+    train_command,
+)
 
 import dgcl_nb
 from dgcl_nb import config, dry_run, engine
@@ -16,7 +28,7 @@ from dgcl_nb.batches import BatchConfig
 from dgcl_nb.config import METHODS, config_record, parse_run, run_class
 from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.dry_run import Cost, grown, held_bytes, take_step
-from dgcl_nb.processes import Control
+from dgcl_nb.processes import Control, pick_folder
 from dgcl_nb.settings import setting_names
 from dgcl_nb.train import main
 
@@ -48,50 +60,19 @@ def squeeze(text):
     return re.sub(r"[\s│╭╮╰╯─]+", "", text)
 
 
-def comments_in(source):
-    "Field -> its comment in the source of a dataclass: behind it, or in the lines above it."
-    found, above = {}, []
-    for line in source.splitlines():
-        comment = re.match(r" {4}# (.*)$", line)
-        field = re.match(r" {4}(\w+) ?: ?[^#]*(?:# (.*))?$", line)
-        if field:
-            found[field[1]] = field[2] or " ".join(above)
-        above = [*above, comment[1]] if comment else []
-    return found
-
-
-def comments(cls):
-    "Field -> its comment, of a dataclass and those it extends."
-    found = {}
-    for c in reversed(cls.__mro__):
-        if not c.__module__.startswith("dgcl_nb") or "__annotations__" not in vars(c):
-            continue
-        try:
-            found |= comments_in(inspect.getsource(c))
-        except (OSError, TypeError):
-            pass  # the class that run_class makes has no source
-    return found
-
-
-def explained(value, prefix=""):
-    "Every setting of a run with its comment."
-    texts = comments(type(value))
-    for name in [f for f in value.__dataclass_fields__]:
-        inner = getattr(value, name)
-        if hasattr(inner, "__dataclass_fields__"):
-            yield from explained(inner, f"{prefix}{name}.")
-        else:
-            yield prefix + name, texts.get(name)
-
-
 # Help and version
 
 
+def settings_of(method):
+    "Every setting of a method with its comment."
+    return {name: text for name, text, _ in explained(run_class(method))}
+
+
 @pytest.mark.parametrize("method", list(METHODS))
-def test_help__explains_every_setting_of_the_method(command, method):
-    status, said, errors = command("--method", method, "--help")
+def test_help_all__explains_every_setting_of_the_method(command, method):
+    status, said, errors = command("--method", method, "--help-all")
     assert status == 0 and not errors
-    told, settings = squeeze(said), dict(explained(run_class(method)()))
+    told, settings = squeeze(said), settings_of(method)
     assert set(settings) == set(setting_names(run_class(method)))
     flags = set(re.findall(r"--([\w.]+)", said))
     assert not [n for n in settings if n not in flags], "each setting has a flag"
@@ -99,6 +80,43 @@ def test_help__explains_every_setting_of_the_method(command, method):
     assert not [n for n, text in settings.items() if squeeze(text) not in told], "each comment is in the help"
     others = {f"{m}." for m in METHODS} - {f"{method}."}
     assert not [f for f in flags if f.startswith(tuple(others))], "settings of other methods are left out"
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_help__groups_and_methods_explain_every_setting(command, method):
+    "What --help and --help GROUP say together, for every setting."
+    groups = {name.partition(".")[0] for name in setting_names(run_class(method)) if "." in name}
+    pages = [command("--help", topic) for topic in {*groups, method}] + [command("--help")]
+    assert all(status == 0 and not errors for status, _, errors in pages)
+    told = squeeze("".join(said for _, said, _ in pages))
+    missing = [name for name, text in settings_of(method).items() if f"--{name}" not in told]
+    assert not missing
+    dotted = {name: text for name, text in settings_of(method).items() if "." in name}
+    assert not [name for name, text in dotted.items() if squeeze(text) not in told]
+
+
+def test_help__is_short_and_names_methods_and_presets(command):
+    status, said, _ = command("--steps", "20", "-h")
+    lines = said.splitlines()
+    assert status == 0 and len(lines) < 90 and max(map(len, lines)) <= 80
+    assert not [name for name in METHODS if f"\n  {name} " not in said]
+    assert "voc-732" in said and said.count("  python -m dgcl_nb.train") == 3
+    status, said, errors = command("--help", "dta")
+    assert status == 2 and not said and errors == "error: unknown topic 'dta'; did you mean data?\n"
+    assert command("--help", "optim.lr") == command("--help", "optim")
+
+
+COMMANDS = ["train", "evaluate", "predict", "bench", "report", "data", "data check"]
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_help__comes_before_the_imports(words):
+    "Within a second: neither torch nor anything else that takes seconds is imported."
+    command = [sys.executable, "-X", "importtime", "-m", *f"dgcl_nb.{words}".split(), "--help"]
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: python -m dgcl_nb.{words}")
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "dgcl_nb" in imported and not imported & {"torch", "numpy", "tyro", "dgcl_nb.core"}
 
 
 def test_version__in_a_process_of_its_own():
@@ -198,15 +216,28 @@ def test_main__a_run_says_what_it_did_and_leaves_it(command, tmp_path):
     status, said, errors = command(*tiny_args("dgcl"))
     assert status == 0, errors
     assert not [words for words in SAID if words not in said]
-    log = [line for line in said.splitlines() if line.startswith("step ")]
-    names = "loss_sup loss_unsup loss_contrast kept pseudo_accuracy bank_fill images_per_second"
-    assert len(log) == 6 and all(name in log[-2] for name in names.split())
+    log = [line for line in said.splitlines() if re.match(r" *\d/8 ", line)]
+    assert len(log) == 6 and re.match(r" *8/8  +\d\.\d+  +\d\.\d+  +\d+%, \d+%  +\d+$", log[-2])
+    assert "step  loss_sup  loss_unsup  kept, right   mIoU, %  images/s" in said
+    names = "loss_contrast confidence bank_fill"
+    assert all(name in metrics_of("runs/digits-dgcl-s0")[-2] for name in names.split())
     result = json.loads((tmp_path / "runs" / "digits-dgcl-s0" / "result.json").read_text())
     own = [result[k] for k in ("method", "preset", "seed", "steps")]
     assert own == ["dgcl", "digits", 0, 8]
     assert result["peak_rss_mb"] > 0 and result["peak_gpu_mb"] is None
     status, said, _ = command(*tiny_args("dgcl", steps=1))
     assert status == 0 and "run folder runs/digits-dgcl-s0-2" in said, "the next free folder"
+
+
+def test_pick_folder__data_of_ones_own_has_a_name_of_its_own(tmp_path):
+    own = ["--data.name", "folder", "--data.root", "photos"]
+    assert str(pick_folder(parse_run(own)).path) == "runs/photos-dgcl-s0"
+    assert str(pick_folder(parse_run()).path) == "runs/digits-dgcl-s0"
+    (tmp_path / "settings.ini").write_text("[mine]\ninherit = digits\ndata.name = folder\n")
+    mine = parse_run(["--preset", "mine", "--data.root", "photos"])
+    assert str(pick_folder(mine).path) == "runs/mine-dgcl-s0", "a preset that means these data names them"
+    (tmp_path / "settings.ini").unlink()
+    assert str(pick_folder(mine).path) == "runs/mine-dgcl-s0-2", "the preset is not read again"
 
 
 def last_line(text):

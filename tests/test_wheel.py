@@ -56,6 +56,9 @@ def light_python(wheel, tmp_path_factory):
 def test_wheel__holds_presets_modules_and_licence(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
+        assert (
+            archive.read("dgcl_nb/help.txt").startswith(b"### train --help") and "dgcl_nb/py.typed" in names
+        )
         assert archive.read("dgcl_nb/settings.ini") == (ROOT / "settings.ini").read_bytes()
     here = {p.relative_to(ROOT).as_posix() for p in (ROOT / "dgcl_nb").rglob("*.py")}
     inside = {n for n in names if n.endswith(".py")}

@@ -8,6 +8,13 @@ In goes a command line, out come text and an exit status: 0, 1 if `check` found 
 # %% auto #0
 __all__ = ['Kind', 'Check', 'Make', 'Describe', 'Download', 'make_lists', 'describe_files', 'run_command', 'main']
 
+# %% ../../nbs/data/22_command.ipynb #9761afce
+# before the imports below, which take seconds
+if __name__ == "__main__" and "__file__" in globals():
+    from dgcl_nb.help import answer
+
+    answer("data")
+
 # %% ../../nbs/data/22_command.ipynb #279a00a7
 import logging, os, sys
 from collections.abc import Sequence
@@ -18,6 +25,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ..core import InputError
+from ..streams import steady_streams
 from .check import check_data, format_health, kind_of
 from .published import compare_lists
 from .segdata import background_words
@@ -169,10 +177,8 @@ def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
 ) -> None:
     "The command: exits with 0, 1 if a check found faults, 2 for an error of the input, 130 when stopped."
+    steady_streams()  # a name of any bytes can be printed
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a name of any bytes can be printed
     ask = _parse(args)
     try:
         status = run_command(ask)

@@ -91,7 +91,7 @@ def _named_lists(
     for kind, ids in named.items():
         own = root / f"{kind}.txt"
         reads_own = ids is None and own.exists() and (kind == "val" or not is_drawn)
-        lists[kind] = as_ids(own if reads_own else ids)
+        lists[kind] = as_ids(own if reads_own else ids, root)
     return lists
 
 

@@ -40,12 +40,14 @@ class DataConfig:
     # seed of the run
     split_seed: int = 0
     size: int = 64  # digits only: side of a scene in pixels
-    # file that lists the labelled images (not for digits); without it, what the data set takes as labelled
-    # by itself
+    # file that lists the labelled images, here or below data.root (not for digits); without it, what the
+    # data set takes as labelled by itself
     labelled: str | None = None
-    # file that lists the unlabelled images (not for digits); without it, all other training images
+    # file that lists the unlabelled images, here or below data.root (not for digits); without it, all
+    # other training images
     unlabelled: str | None = None
-    # file that lists the scored images (not for digits); without it, the data set's own validation images
+    # file that lists the scored images, here or below data.root (not for digits); without it, the data
+    # set's own validation images
     val: str | None = None
     # True: an image may be in two of the lists, e.g. to repeat a published pair that leaks
     allow_overlap: bool = False

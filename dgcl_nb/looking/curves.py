@@ -1,6 +1,6 @@
 """Do the losses fall, are the pseudo-labels worth learning from, and does the score follow?
 
-What did a run do from its first step to its last? Into this room go the records of `metrics.jsonl`, of one run or of several; out comes one figure with a panel for each loss, for the pseudo-labels (which share is kept, which share is right), for the memory bank (how full each class is) and for the mIoU of each network that the run evaluates. A live figure is brought up to date in place.
+What did a run do from its first step to its last? Into this room go the records of `metrics.jsonl`, of one run or of several; out comes one figure with a panel for each loss, for the pseudo-labels (which share is kept, which share is right), for the memory bank (how full each class is) and for the mIoU of each network that the run evaluates. A live view asks for the whole figure anew: what was drawn before leaves no trace.
 
 Nothing here knows a method. What there is to draw is read off the names in the records: `loss_*` are losses, `miou_*` are scores in per cent, and the rest of the name is the network's."""
 
@@ -11,7 +11,7 @@ __all__ = ['LOSS', 'SCORE', 'SHARES', 'FIRST_SHARES', 'FILL', 'FILL_PER_CLASS', 
            'PANEL_SIZE', 'COLUMNS', 'BETWEEN', 'floats_of', 'series', 'Panel', 'logged_names', 'waiting_losses',
            'loss_panels', 'share_panel', 'other_panels', 'bank_panels', 'score_panel', 'split_panel', 'panels_of',
            'axis_range', 'bank_trace', 'line_trace', 'panel_traces', 'style_bank', 'add_note', 'add_legend',
-           'style_panel', 'panel_grid', 'curves', 'update_curves']
+           'style_panel', 'panel_grid', 'curves']
 
 # %% ../../nbs/looking/01_curves.ipynb #971a8aaf
 import math
@@ -372,35 +372,3 @@ def curves(
     if several:
         fig.update_layout(legend=dict(orientation="h", x=0, y=1, yref="container", yanchor="top"))
     return set_theme(fig)
-
-# %% ../../nbs/looking/01_curves.ipynb #d2f01809
-def _shape(fig):
-    "What must be equal for new values to fit into a figure: its lines and its texts."
-    lines = [(t.type, t.name, t.xaxis, t.legend if t.type == "scatter" else None) for t in fig.data]
-    return lines, [(a.text, a.x, a.y) for a in fig.layout.annotations]
-
-
-def _move_lines(fig, new):
-    "Give the lines and axes of a figure the values and ranges that a new one of its shape has."
-    for old, t in zip(fig.data, new.data):
-        names = ("x", "y", "z") if t.type == "heatmap" else ("x", "y")
-        old.update({name: t[name] for name in names})
-    for axis in new.layout:
-        if axis.startswith(("xaxis", "yaxis")) and new.layout[axis].range:
-            fig.layout[axis].range = new.layout[axis].range
-
-# %% ../../nbs/looking/01_curves.ipynb #0d7f99a0
-def update_curves(
-    fig: go.Figure,  # as from `curves`, or a FigureWidget of it; changed in place
-    records: Sequence[Mapping] | Mapping[str, Sequence[Mapping]],  # as for `curves`
-    **settings,  # class_names, steps and title, as for `curves`
-) -> None:
-    "Bring a figure of curves up to date."
-    new = curves(records, **settings)
-    with fig.batch_update():
-        if _shape(fig) == _shape(new):
-            _move_lines(fig, new)
-        else:
-            fig.data = ()
-            fig.layout = new.layout
-            fig.add_traces(new.data)

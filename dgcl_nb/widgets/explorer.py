@@ -160,6 +160,8 @@ class ExplorerTraits(Front):
 class Explorer(ExplorerTraits):
     "The feature explorer in a notebook."
 
+    elsewhere = "The clusters of a run are in its report, too: python -m dgcl_nb.report runs/NAME."
+
     def __init__(
         self,
         states: Sequence[ExplorerState],  # one a step, oldest first

@@ -117,6 +117,8 @@ class OverlayTraits(Front):
 class Overlay(OverlayTraits):
     "Two linked panels over the probe images of one or several snapshots; made by `overlay`."
 
+    elsewhere = "The images of a run are in its report, too: python -m dgcl_nb.report runs/NAME."
+
     def set_snapshots(
         self,
         snapshots: Sequence[Snapshot],  # in order of the step

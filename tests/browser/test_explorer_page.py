@@ -132,9 +132,9 @@ def test_unknown_density__is_counted_and_named(demo, show):
     page = show(fragment(demo, step_index=0, colour_by="density"))
     assert np.isnan(state.density).all()
     assert shown(page) == len(state)
-    assert f"Density unknown: {len(state)} points" in text_of(page, ".dgcl-explorer")
-    assert "unknown at this step" in text_of(page, ".dgcl-range")
-    assert "Grey: density unknown" in text_of(page, ".dgcl-legend")
+    assert f"Density unknown: {len(state)} cells" in text_of(page, ".dgcl-explorer")
+    assert "no density yet" in text_of(page, ".dgcl-range")
+    assert "Grey: no density yet" in text_of(page, ".dgcl-legend")
     press(page.locator(".dgcl-over"), "ArrowRight")
     assert "unknown" in text_of(page, ".dgcl-tip")
 
@@ -245,7 +245,7 @@ def test_steps__slider_play_and_selection_that_stays(demo, show):
 
 def test_colours__legends_name_scale_and_range(demo, show):
     page = show(fragment(demo))
-    words = {"class": "see Classes", "pseudo": "see Classes", "density": "cividis", "confidence": "≤"}
+    words = {"class": "see Classes", "pseudo": "see Classes", "density": "sparse", "confidence": "≤"}
     words["right"] = "pseudo-label wrong"
     stage, seen = stage_of(page), []
     for by, text in words.items():
@@ -282,7 +282,7 @@ def test_little__one_point_no_image_no_point(demo, show, n):
     few = replace(last, **{name: getattr(last, name)[:n] for name in COLUMNS})
     page = show(front_page(EXPLORER_ESM, EXPLORER_CSS, explorer_values([few])))
     assert shown(page) == n
-    assert "points shown" in text_of(page, ".dgcl-count")
+    assert "cells shown" in text_of(page, ".dgcl-count")
     if n:
         press(page.locator(".dgcl-over"), "ArrowRight", "ArrowLeft", "Enter")
         assert page.locator(".dgcl-near li").count() == n - 1

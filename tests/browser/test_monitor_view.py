@@ -1,7 +1,16 @@
 """The live monitor in JupyterLab: a training streams, its sliders stay alive, and its buttons are obeyed."""
 
 import pytest
-from lab import colours, differ, kernel_says, picture, press, run_notebook, wait_until
+from lab import (
+    colours,
+    differ,
+    kernel_says,
+    open_notebook,
+    picture,
+    press,
+    run_notebook,
+    wait_until,
+)
 
 pytest.importorskip("dgcl_nb.widgets.monitor")
 SETUP = """import tempfile
@@ -11,6 +20,15 @@ from dgcl_nb.widgets.monitor import watch
 rare = dict(loop__snapshots=250, loop__evaluations=0, loop__checkpoints=1, loop__log_every=5)
 place = tempfile.mkdtemp() + '/live'
 run = tiny_run('dgcl', steps=5000, out=place, dgcl__bank__min_fill=4, **rare)"""
+LATE = """rare |= dict(loop__sup_only_fraction=.15, dgcl__bank__min_fill=4)
+run = tiny_run('dgcl', steps=3000, out=place + '2', **rare)"""
+CURVES = """() => {
+    const plot = document.querySelector('.js-plotly-plot');
+    const names = plot?._fullData?.map((trace) => trace.name) ?? [];
+    const lengths = plot?._fullData?.map((trace) => trace.x.length) ?? [];
+    return {names, lengths, texts: plot?.layout?.annotations?.map((note) => note.text) ?? []};
+}"""
+OF_MODEL = "__import__('json').loads(m.figure.figure)"
 FIRST_CURVE = "()=>document.querySelector('.js-plotly-plot')._fullData?.[0]?.x?.length ?? 0"
 
 
@@ -86,3 +104,43 @@ def test_notebook__live_training_is_watched_and_stopped(page, lab):
     wait_until(lambda: "stopped after step" in state.inner_text(), 30, "stopping")
     assert not kernel_says(page, "fitting.is_running()") and kernel_says(page, "fitting.error.step") < 5000
     assert kernel_says(page, "m.explorer.density_range") is not None  # what was set is still set
+
+
+def check_head_stays(page):
+    "The heading is in sight, buttons and all, while the images at the end are looked at."
+    page.locator("canvas[data-panel=left]").scroll_into_view_if_needed()
+    box = page.get_by_role("button", name="Stop").bounding_box()
+    assert box and 0 < box["y"] < 300, box
+
+
+def check_curves_are_whole(page):
+    "The page shows what the model holds, in the width that there is."
+    shown = page.evaluate(CURVES)
+    assert shown["names"] == kernel_says(page, f"[t['name'] for t in {OF_MODEL}['data']]")
+    texts = kernel_says(page, f"[a['text'] for a in {OF_MODEL}['layout']['annotations']]")
+    assert shown["texts"] == texts and not [text for text in texts if "supervised start" in text]
+    assert shown["lengths"][0] > 10
+    plot, place = (page.locator(s).first.bounding_box() for s in (".js-plotly-plot", ".dgcl-mon-figure"))
+    assert abs(plot["width"] - place["width"]) < 3
+
+
+def test_notebook__page_loaded_again_while_training(page, lab):
+    run_notebook(page, lab, "reload", SETUP, LATE, "fitting = fit_async(run)\nm = watch(fitting)\nm")
+    page.wait_for_selector(".js-plotly-plot .main-svg", timeout=60_000)
+    assert [text for text in page.evaluate(CURVES)["texts"] if "supervised start" in text]
+    page.evaluate("async () => { await jupyterapp.commands.execute('docmanager:save'); }")
+    open_notebook(page, lab, "reload")
+    page.wait_for_selector(".js-plotly-plot .main-svg", timeout=60_000)
+    wait_until(lambda: points_drawn(page) > 0, 60, "curves after the page was loaded again")
+    begun = "'loss_contrast' in m.figure.figure and 'supervised start' not in m.figure.figure"
+    wait_until(lambda: kernel_says(page, begun), 120, "the contrast")
+    page.get_by_role("button", name="Pause").click()
+    wait_until(lambda: page.locator(".dgcl-mon-state").inner_text().startswith("paused"), 20, "pausing")
+    page.wait_for_timeout(5000)  # a part is held back for four seconds at most
+    check_curves_are_whole(page)
+    check_head_stays(page)
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Go on").click(timeout=60_000)
+    wait_until(lambda: kernel_says(page, "fitting.is_running()"), 20, "going on")
+    page.get_by_role("button", name="Stop").click(timeout=60_000)
+    wait_until(lambda: not kernel_says(page, "fitting.is_running()"), 60, "stopping")

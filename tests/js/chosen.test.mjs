@@ -42,7 +42,7 @@ test("dimmed: all but a class, all but the selected, or none", () => {
   assert.deepEqual(shownRows(points), [0, 2]);
 });
 
-test("images: those with most selected pixels first; those that were not kept are counted", () => {
+test("images: those with most selected cells first; those that were not kept are counted", () => {
   const points = makePoints(4, { image: Int16Array.of(0, 1, 1, -1) });
   assert.deepEqual(rowsByImage(points, [0, 1, 2, 3]), { order: [[1, [1, 2]], [0, [0]]], lost: 1 });
 });

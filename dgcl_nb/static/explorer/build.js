@@ -1,16 +1,18 @@
 // All parts of the view in their places.
 import { check, choice } from "../front/choice.js";
-import { button, make } from "../front/elements.js";
+import { button, explain, make } from "../front/elements.js";
 import { classControl } from "./classes.js";
 import { csvOf, download } from "./csv.js";
 import { COLOURS } from "./names.js";
 import { timeBar } from "./play.js";
 import { rangeControl } from "./ranges.js";
+import { rankControl } from "./ranks.js";
 import { shownRows } from "./selection.js";
 import { tell } from "./tell.js";
 
-const HELP = "Point at a pixel for its values, click for its neighbours, draw a line around points to " +
-  "select them. After a click the wheel zooms; double-click shows all. Keys: arrows, Enter, + - 0, Escape.";
+const HELP = "Each dot is a cell of an image's feature grid; dots that are near have like features. " +
+  "Point at a cell for its values, click for its neighbours, draw a line around cells to select them. " +
+  "After a click the wheel zooms; double-click shows all. Keys: arrows, Enter, + - 0, Escape.";
 
 // The picture, the sheet over it that takes the pointer, and the box of a point's values.
 function buildStage(app) {
@@ -39,7 +41,7 @@ function colourControl(app) {
     control.set(model.get("colour_by"));
     app.recolour();
   });
-  return control;
+  return explain(control, "What the colour of a dot means");
 }
 
 function rolesControl(app) {
@@ -50,28 +52,33 @@ function rolesControl(app) {
     control.set(model.get("show_roles"));
     app.draw();
   });
-  return control;
+  return explain(control, "Anchors are pulled towards the positives of their class by the contrast loss");
 }
 
 function dragControl(app) {
   const ways = [["lasso", "lasso (Shift adds)"], ["move", "move the picture"]];
-  return choice("Dragging", ways, "lasso", (way) => {
+  const control = choice("Dragging", ways, "lasso", (way) => {
     app.moves = way === "move";
     app.over.classList.toggle("dgcl-moves", app.moves);
   });
+  return explain(control, "What happens when the mouse is dragged over the picture");
 }
 
 function buildControls(app) {
   app.legend = make("div", "dgcl-legend");
   app.density = rangeControl(app, "density", "Density");
+  app.ranks = rankControl(app);
   app.confidence = rangeControl(app, "confidence", "Confidence");
   app.classBox = classControl(app);
-  const ghosts = check("hidden points as specks", true, (on) => {
+  const ghosts = check("hidden cells as specks", true, (on) => {
     app.ghosts = on;
     app.draw();
   });
-  const above = [colourControl(app), app.legend, app.density, app.confidence, app.classBox];
-  return make("div", "", ...above, rolesControl(app), ghosts, dragControl(app));
+  explain(ghosts, "Draws the cells that the filters hide as faint specks");
+  explain(app.classBox, "Shows cells by their true class, or by the pseudo-label where that is unknown");
+  const filters = [app.density, app.ranks, app.confidence, app.classBox];
+  const below = [rolesControl(app), ghosts, dragControl(app)];
+  return make("div", "", colourControl(app), app.legend, ...filters, ...below);
 }
 
 // What is known of the selected points, and of the clicked one.
@@ -85,6 +92,9 @@ function buildSide(app) {
     download(csvOf(app.scene, points, app.rows()), `selection_step_${points.step}.csv`);
   });
   const all = button("Select shown", () => app.choose(shownRows(app.points()), false));
+  explain(all, "Selects every cell that the filters show");
+  explain(app.clear, "Forgets the selection and the clicked cell");
+  explain(app.csv, "Saves the selected cells as a table, with their images, places and values");
   const buttons = make("div", "dgcl-buttons", all, app.clear, app.csv);
   return make("div", "dgcl-side", make("div", "", buttons, app.chosenBox), app.nearBox);
 }

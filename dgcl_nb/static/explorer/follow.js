@@ -32,6 +32,7 @@ export function showStep(app, before, index, milliseconds) {
   app.tip.hidden = true;
   app.counted = -1; // what depends on the filter is shown anew
   app.density.refresh();
+  app.ranks.refresh();
   app.confidence.refresh();
   showNeighbours(app, points);
   app.recolour();

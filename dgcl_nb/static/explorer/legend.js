@@ -2,6 +2,7 @@
 import { check } from "../front/choice.js";
 import { scaleCss } from "../front/colours.js";
 import { make } from "../front/elements.js";
+import { ENDS, NO_DENSITY } from "../front/ends.js";
 import { RIGHT_WRONG, UNKNOWN } from "../front/palette.js";
 import { scaleOf } from "./paint.js";
 import { colourChip, thousands } from "./words.js";
@@ -28,11 +29,15 @@ function rightLegend(points) {
 // The ends of a scale are quantiles: values lie beyond them.
 function scaleLegend(app, points, by) {
   const { scene } = app;
+  if (by === "density" && points.n && points[by].every((value) => Number.isNaN(value))) {
+    return [make("div", "dgcl-note", `Grey: ${NO_DENSITY}.`)];
+  }
   const bar = make("div", "dgcl-scale");
   bar.style.background = scaleCss();
   const [low, high] = scaleOf(scene, points, by);
   const digits = high - low < 0.1 ? 3 : 2;
-  const texts = [`≤ ${low.toFixed(digits)}`, "cividis", `≥ ${high.toFixed(digits)}`];
+  const [lowEnd, highEnd] = ENDS[by];
+  const texts = [`${lowEnd}, ≤ ${low.toFixed(digits)}`, `${highEnd}, ≥ ${high.toFixed(digits)}`];
   const parts = [bar, make("div", "dgcl-name", ...texts.map((text) => make("span", "", text)))];
   if (points[by].some((value) => Number.isNaN(value))) {
     parts.push(make("div", "dgcl-note", `Grey: ${by} unknown.`));

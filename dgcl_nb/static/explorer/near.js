@@ -24,7 +24,7 @@ function clickedParts(app, points, i) {
   const rows = valuesOf(app.scene, points, i).slice(0, 4);
   const short = rows.map(([name, ...rest]) => [name.replace("-label", ""), ...rest]);
   const table = valueTable(app.scene, short);
-  return [make("h4", "", "Clicked pixel"), make("div", "dgcl-pair", ...(isDrawn ? [crop] : []), table)];
+  return [make("h4", "", "Clicked cell"), make("div", "dgcl-pair", ...(isDrawn ? [crop] : []), table)];
 }
 
 function neighbourLine(app, points, row, cosine) {
@@ -40,7 +40,7 @@ function neighbourLine(app, points, row, cosine) {
 
 function missingNote(isPage) {
   const text = isPage
-    ? "Python finds the neighbours among so many points, and this page has no Python behind it."
+    ? "Python finds the neighbours among so many cells, and this page has no Python behind it."
     : "Asking Python for the neighbours … (this needs a running kernel)";
   return make("p", "dgcl-note", text);
 }
@@ -54,7 +54,7 @@ function nearParts(app, points, i, { rows, cosines }) {
   }
   const text = rows.length
     ? `Its ${rows.length} nearest by cosine of features, itself left out: ${same} of its class.`
-    : "There is no other point.";
+    : "There is no other cell.";
   return [make("p", "dgcl-note", text), list];
 }
 

@@ -46,14 +46,14 @@ export function markAll(app) {
 
 function unknownText(unknown) {
   if (!unknown) return "";
-  return `Density unknown: ${thousands(unknown)} points (grey when coloured by density). ` +
+  return `Density unknown: ${thousands(unknown)} cells (grey when coloured by density). ` +
     "They are shown only while the density slider covers its whole range.";
 }
 
 // Numbers beside the picture that depend on the filter.
 function showCounts(app, points, { count, unknown, perClass }) {
   app.classBox.count(perClass);
-  app.count.replaceChildren(make("b", "", thousands(count)), ` of ${thousands(points.n)} points shown`);
+  app.count.replaceChildren(make("b", "", thousands(count)), ` of ${thousands(points.n)} cells shown`);
   app.unknown.textContent = unknownText(unknown);
   if (app.counted === count) return;
   app.counted = count;

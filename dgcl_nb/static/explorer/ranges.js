@@ -1,5 +1,7 @@
 // The sliders for density and confidence. Each control says what it does to the model; each change of
 // the model, from wherever, is shown by its control.
+import { make } from "../front/elements.js";
+import { MEANING } from "../front/ends.js";
 import { rangeSlider } from "../front/range.js";
 import { decimals } from "../front/slider.js";
 import { fromRange, toRange } from "./filter.js";
@@ -23,13 +25,14 @@ export function rangeControl(app, name, label) {
     app.draw();
   };
   const control = rangeSlider(label, { ...ends, low, high, format }, change);
+  control.append(make("span", "dgcl-note", MEANING[name]));
   control.refresh = () => {
     limits = limitsOf(app.points(), name, model.get(field));
     for (const input of [control.lower, control.upper]) input.step = limits.step;
     control.limits(limits.low, limits.high);
     control.set(...fromRange(model.get(field), limits));
     if (isAllUnknown(app.points(), name)) {
-      control.querySelector("output").textContent = "unknown at this step";
+      control.querySelector("output").textContent = `no ${name} yet`;
     }
   };
   model.on(`change:${field}`, () => {

@@ -22,8 +22,8 @@ function addDrawing(app) {
     const { scene, by, model } = app;
     const { n, step } = app.points();
     const colour = `coloured by ${COLOURS[by]}`;
-    const what = `Scatter of ${n} pixel features at step ${step}, ${scene.layout} layout, ${colour}.`;
-    app.over.setAttribute("aria-label", `${what} Arrow keys go from point to point.`);
+    const what = `Scatter of ${n} cells at step ${step}, ${scene.layout} layout, ${colour}.`;
+    app.over.setAttribute("aria-label", `${what} Arrow keys go from cell to cell.`);
     app.note.textContent = [`Layout: ${scene.layout}`, model.get("note")].filter(Boolean).join(". ");
     app.time.refresh();
   };

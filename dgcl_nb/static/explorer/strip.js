@@ -34,7 +34,7 @@ function markedImage(app, points, m, rows, picture) {
   const paint = paintOf(scene, points, app.by);
   const cells = rows.map((i) => [points.col[i] * cellWidth, points.row[i] * cellHeight, i]);
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `${scene.image_ids[m]} with ${rows.length} selected pixels`);
+  canvas.setAttribute("aria-label", `${scene.image_ids[m]} with ${rows.length} selected cells`);
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.imageSmoothingEnabled = false;
   pen.drawImage(picture, 0, 0, width, height);
@@ -49,9 +49,9 @@ function markedImage(app, points, m, rows, picture) {
 function noteOf(order, lost) {
   const rest = [];
   if (order.length > MOST_IMAGES) rest.push(`${order.length - MOST_IMAGES} more images are not drawn`);
-  if (lost) rest.push(`${lost} pixels lie in images that the snapshot did not keep`);
+  if (lost) rest.push(`${lost} cells lie in images that the snapshot did not keep`);
   const inside = rest.length ? ` (${rest.join("; ")})` : "";
-  return make("p", "dgcl-note", `The selected pixels in their images${inside}:`);
+  return make("p", "dgcl-note", `The selected cells in their images${inside}:`);
 }
 
 export function showStrip(app, points) {
@@ -60,12 +60,13 @@ export function showStrip(app, points) {
   strip.hidden = !selected.size;
   if (!selected.size) return;
   const { order, lost } = rowsByImage(points, selected);
-  strip.append(noteOf(order, lost));
+  const pictures = make("div", "dgcl-pictures");
+  strip.append(noteOf(order, lost), pictures);
   for (const [m, rows] of order.slice(0, MOST_IMAGES)) {
     const figure = make("figure");
     const picture = pictureOf(scene, m);
     if (picture && scene.grid[0]) figure.append(markedImage(app, points, m, rows, picture));
     figure.append(make("figcaption", "dgcl-note", `${scene.image_ids[m]}: ${rows.length}`));
-    strip.append(figure);
+    pictures.append(figure);
   }
 }

@@ -5,11 +5,11 @@ import { UNKNOWN } from "../front/palette.js";
 import { shownRows, summarise } from "./selection.js";
 import { className, fixed, percent, rowHead, thousands } from "./words.js";
 
-const EMPTY = "Nothing yet. Draw a line around points: their pixels are marked in the images below, " +
+const EMPTY = "Nothing yet. Draw a line around cells: they are marked in the images below, " +
   "and their numbers stand here.";
 
 const LINES = [
-  ["points", (summary) => thousands(summary.n)],
+  ["cells", (summary) => thousands(summary.n)],
   ["mean density", (summary) => fixed(summary.density)],
   ["mean confidence", (summary) => fixed(summary.confidence)],
   ["pseudo-label right", (summary) => percent(summary.right)]

@@ -28,6 +28,13 @@ export function labelled(text, control) {
   return field;
 }
 
+// A sentence on what a control is for: beside the pointer, and for who listens to the page.
+export function explain(field, text) {
+  field.title = text;
+  (field.input || field).setAttribute("aria-description", text);
+  return field;
+}
+
 export function button(label, onClick) {
   const node = make("button", "dgcl-button", label);
   node.type = "button";

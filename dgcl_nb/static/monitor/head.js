@@ -2,7 +2,13 @@
 import { button, frontRoot, make } from "../front/elements.js";
 import { silence } from "./silence.js";
 
-const WORDS = { pause: "Pause", resume: "Resume", stop: "Stop" };
+const WORDS = { pause: "Pause", resume: "Resume", stop: "Stop", go_on: "Go on" };
+const MEANING = {
+  pause: "Hold after the step under way; nothing is lost",
+  resume: "Train on",
+  stop: "End after the step under way and save a checkpoint",
+  go_on: "Train on from the checkpoint that Stop has saved"
+};
 
 // A button that cannot be pressed now stays focusable: at the keyboard one would else lose the place.
 function makeButtons(ask) {
@@ -11,6 +17,7 @@ function makeButtons(ask) {
   };
   const pairs = Object.entries(WORDS).map(([what, word]) => {
     const key = button(word, () => press(what, key));
+    key.title = MEANING[what];
     return [what, key];
   });
   return Object.fromEntries(pairs);
@@ -23,6 +30,7 @@ function makeParts(root, keys) {
     buttons: make("div", "dgcl-mon-buttons", ...Object.values(keys)),
     bar: make("progress", "dgcl-mon-bar"),
     facts: make("div", "dgcl-mon-facts"),
+    hint: make("div", "dgcl-note"),
     notes: make("div", "dgcl-mon-notes"),
     silent: make("div", "dgcl-mon-problem")
   };
@@ -31,7 +39,7 @@ function makeParts(root, keys) {
   parts.bar.setAttribute("aria-label", "steps taken");
   parts.silent.hidden = true;
   const line = make("div", "dgcl-mon-line", parts.title, parts.pill, parts.buttons);
-  root.append(line, parts.bar, parts.facts, parts.notes, parts.silent);
+  root.append(line, parts.bar, parts.facts, parts.hint, parts.notes, parts.silent);
   return parts;
 }
 
@@ -45,11 +53,15 @@ function showHead(parts, keys, head) {
   parts.pill.dataset.state = head.state || "";
   parts.bar.value = head.done || 0;
   parts.facts.replaceChildren(...(head.facts || []).map((text) => make("span", "", text)));
+  parts.hint.textContent = head.hint || "";
   const inactive = lines(head.inactive, "dgcl-note");
   parts.notes.replaceChildren(...inactive, ...lines(head.problems, "dgcl-mon-problem"));
   const can = head.buttons || {};
   parts.buttons.hidden = !Object.keys(can).length;
-  for (const [what, key] of Object.entries(keys)) key.setAttribute("aria-disabled", String(!can[what]));
+  for (const [what, key] of Object.entries(keys)) {
+    key.hidden = !(what in can);
+    key.setAttribute("aria-disabled", String(!can[what]));
+  }
 }
 
 export function render({ model, el }) {

@@ -1,6 +1,6 @@
 // Image, step, opacity and threshold.
 import { choice } from "../front/choice.js";
-import { button, make } from "../front/elements.js";
+import { button, explain, make } from "../front/elements.js";
 import { slider } from "../front/slider.js";
 import { hider } from "./compose.js";
 import { player } from "./player.js";
@@ -34,6 +34,11 @@ export function controlsOf(state) {
   const format = (value) => hidingText(state, value);
   const limits = { min: 0, max: 1, step: 0.01, value: 0 }; // until the layer's are set
   const threshold = slider("threshold", { ...limits, format }, (value) => state.say("threshold", value));
+  explain(images, "Which of the images that the run shows");
+  explain(film.steps, "At which training step the network is looked at");
+  explain(alpha, "Opacity: how much of the layer's colour covers the image");
+  explain(kinds, "By which value pixels are hidden, in both panels");
+  explain(threshold, "Pixels of a lower value are not painted; their image shows");
   const above = make("div", "dgcl-ov-bar", node, film.node);
   const below = make("div", "dgcl-ov-bar", alpha, kinds, threshold);
   return { images, alpha, kinds, threshold, film, above, below };

@@ -1,6 +1,7 @@
 // What the colours of a layer mean, and how much of the image they cover.
 import { css, scaleCss } from "../front/colours.js";
 import { make } from "../front/elements.js";
+import { ENDS, MEANING, NO_DENSITY } from "../front/ends.js";
 import { RIGHT_WRONG, UNKNOWN } from "../front/palette.js";
 import { UNKNOWN_LEVEL } from "./levels.js";
 import { classReader, droppedReader, isContinuous, levelReader, numPixels, rangeOf } from "./readers.js";
@@ -15,12 +16,16 @@ export function colourBox(rgb, text, isHatched = false) {
 }
 
 function scaleLegend(maps, place, layer) {
+  const kind = layer.split("_")[0];
   const [low, high] = rangeOf(maps, layer).map((value) => valueText(maps, layer, value));
   const levelOf = levelReader(maps, place, layer);
   const unknown = shareOf(maps, (pixel) => levelOf(pixel) === UNKNOWN_LEVEL);
+  if (unknown === 1 && kind === "density") return [colourBox(UNKNOWN, NO_DENSITY)];
   const bar = make("span", "dgcl-ov-scale");
   bar.style.background = scaleCss();
-  const parts = [make("span", "dgcl-ov-chip dgcl-ov-wide", low, bar, high)];
+  const [lowEnd, highEnd] = ENDS[kind];
+  const scale = make("span", "dgcl-ov-chip dgcl-ov-wide", `${lowEnd} ${low}`, bar, `${high} ${highEnd}`);
+  const parts = [scale, make("span", "dgcl-note", `${kind}: ${MEANING[kind]}`)];
   if (unknown > 0) {
     const text = `unknown, ${wholePercent(unknown)}: nothing to compare with yet`;
     parts.push(colourBox(UNKNOWN, text));

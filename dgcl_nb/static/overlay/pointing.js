@@ -1,6 +1,6 @@
 // Pointing at a pixel by mouse or keys: arrows move the crosshair by a pixel, Escape puts it away.
 import { choice } from "../front/choice.js";
-import { make } from "../front/elements.js";
+import { explain, make } from "../front/elements.js";
 import { isContinuous } from "./readers.js";
 import { within } from "./state.js";
 
@@ -55,6 +55,7 @@ export function panelOf(state, side) {
     if (isContinuous(chosen) && state.isOff()) state.hideBy(chosen);
     else state.say(side, chosen);
   });
+  explain(layer, `What the ${side} panel paints over the image`);
   canvas.tabIndex = 0;
   canvas.setAttribute("role", "img");
   canvas.dataset.panel = side;

@@ -1,0 +1,17 @@
+// What the ends of a scale mean, for the layers whose numbers do not say it.
+
+export const ENDS = {
+  density: ["sparse", "dense"],
+  confidence: ["unsure", "sure"],
+  entropy: ["sure", "unsure"]
+};
+
+// What is said of a density that nothing could be compared with.
+export const NO_DENSITY = "no density yet: the memory bank holds nothing to compare with";
+
+// The meaning of the words, beside the controls that use them.
+export const MEANING = {
+  density: "mean cosine to the nearest features of its class in the memory bank; 1: all alike",
+  confidence: "the highest probability that the network gives to a class",
+  entropy: "how evenly the network spreads its probability over the classes; 0: it is sure of one"
+};

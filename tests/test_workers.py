@@ -1,0 +1,130 @@
+"""What comes from processes that read ahead: without shared memory, late, never, from one that was killed."""
+
+import logging
+import os
+import resource
+import signal
+import time
+
+import pytest
+import torch
+from helpers import metrics_of, start_child, state_of, tiny_run, wait_for
+from torch.utils.data import Dataset
+
+from dgcl_nb import batches, workers
+from dgcl_nb.core import InputError
+from dgcl_nb.engine import Stopped, fit
+from dgcl_nb.processes import Control
+from dgcl_nb.run_folder import RunFolder
+from dgcl_nb.workers import Loader, StoppedWaiting
+
+
+class Numbers(Dataset):
+    "Items of 4 MB; `befalls` happens in the worker before each."
+
+    def __init__(self, befalls=lambda i: None):
+        self.befalls = befalls
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, i):
+        self.befalls(i)
+        image = torch.full((1000, 1000), float(i))
+        return dict(
+            id=str(i), views=[image, image], part=torch.arange(1000)[i : i + 2], none=torch.empty(0, 3)
+        )
+
+
+def no_shared_memory(i=0):
+    "From here on this process can make no file above a kilobyte, in /dev/shm or elsewhere."
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+
+
+def hang(i):
+    time.sleep(1000)
+
+
+def die(i):
+    if i == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_loader__without_shared_memory(caplog):
+    found = list(Loader(Numbers(no_shared_memory), 2))
+    assert [f["id"] for f in found] == list("012345")
+    for i, (one, other) in enumerate(zip(found, Numbers())):
+        assert all(torch.equal(one[k], other[k]) for k in ("part", "none"))
+        assert torch.equal(one["views"][0], torch.full((1000, 1000), float(i)))
+        assert one["views"][0] is one["views"][1], "one tensor in two places stays one"
+    assert caplog.text.count("no room in shared memory") == 1
+
+
+def test_loader__a_stop_is_obeyed_while_it_waits():
+    asked, began = [], time.monotonic()
+    loader = Loader(Numbers(hang), 1, is_stopping=lambda: asked.append(1) or len(asked) > 1)
+    with pytest.raises(StoppedWaiting):
+        next(iter(loader))
+    assert time.monotonic() - began < 30
+
+
+def test_loader__waits_no_longer_than_its_patience():
+    with pytest.raises(InputError, match="no batch came from 1 processes for 1 s: .*; try batch.workers 0"):
+        list(Loader(Numbers(hang), 1, patience=1.0))
+
+
+def test_loader__a_killed_worker_is_a_sentence():
+    with pytest.raises(InputError, match="has ended .*pid.*lower batch.workers"):
+        list(Loader(Numbers(die), 1))
+
+
+def train_without_shared_memory(out):
+    share = workers.share_tensors
+
+    def share_nothing(value):
+        no_shared_memory()
+        return share(value)
+
+    workers.share_tensors = share_nothing
+    logging.basicConfig(force=True)
+    fit(tiny_run("supervised", out=out, batch__workers=1, loop__snapshots=0, steps=4), callbacks=[])
+
+
+def train_plainly(out):
+    fit(tiny_run("supervised", out=out, batch__workers=0, loop__snapshots=0, steps=4), callbacks=[])
+
+
+def test_fit__without_shared_memory(tmp_path):
+    "The bits are those of a run that had it."
+    children = [
+        start_child(train_without_shared_memory, tmp_path / "piped", log=tmp_path / "log"),
+        start_child(train_plainly, tmp_path / "plain"),
+    ]
+    assert wait_for(children) == [0, 0], (tmp_path / "log").read_text()
+    assert metrics_of(tmp_path / "piped") == metrics_of(tmp_path / "plain")
+    assert "no room in shared memory" in (tmp_path / "log").read_text()
+
+
+def test_fit__stopped_while_no_batch_comes(tmp_path, monkeypatch):
+    "The run is saved where it stands, and goes on from there."
+    control, make = Control(), batches.make_batch
+
+    def make_batch(step, **settings):
+        if step == 3:
+            hang(step)
+        return make(step=step, **settings)
+
+    class StopSoon:
+        def __getattr__(self, event):
+            return lambda t, *_: control.stop() if event == "on_step" and t.step == 3 else None
+
+    monkeypatch.setattr(batches, "make_batch", make_batch)
+    run = dict(out=tmp_path, loop__evaluations=0, loop__checkpoints=0, loop__snapshots=0, steps=6)
+    # the stop comes with the third step's end; here it is looked at only while waiting
+    monkeypatch.setattr(Control, "should_stop", lambda self, device: False)
+    with pytest.raises(Stopped, match="stopped after step 3 of 6"):
+        fit(tiny_run("supervised", batch__workers=1, **run), control, [StopSoon()])
+    assert state_of(tmp_path)["step"] == 3
+    monkeypatch.undo()
+    assert fit(tiny_run("supervised", resume=True, **run), callbacks=[])["steps"] == 6
+    assert not RunFolder(tmp_path).lock.exists()
