@@ -351,8 +351,6 @@ def train_to_end(
     t: Training,  # begun
 ) -> dict:  # the result, as in result.json
     "Run the loop and write the result; what ends it early is explained, noted and told to all who watch."
-
-
 def fit(
     run: Run,  # all settings
     control: Control | None = None,  # pause and stop; a new one by default
