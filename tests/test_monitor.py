@@ -305,7 +305,7 @@ def test_curves__a_page_that_is_loaded_late_draws_the_run_as_it_is_now(tmp_path)
     early.refresh()
     assert early.figure.get_state()["figure"] == Monitor(folder, every=0).figure.get_state()["figure"]
     names, texts = drawn(early)
-    assert "loss_contrast" in names and not any("supervised start" in text for text in texts)
+    assert "contrastive loss" in names and not any("supervised start" in text for text in texts)
 
 
 # A real fit
