@@ -27,23 +27,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from .core import InputError, generator_for, mix_seed
 from .data.segdata import SegData
+from .ranges import Few, FewOrNone, Ranged
 from .views import CutMix, ViewConfig, Views, normalize, strong_view, weak_view
 
 # %% ../nbs/22_batches.ipynb #288d8e4e
 @dataclass(frozen=True, kw_only=True)
-class BatchConfig:
+class BatchConfig(Ranged, group="batch"):
     "How many images a step sees on each process."
 
-    labelled: int = 8  # labelled images per step and process
+    labelled: Few = 8  # labelled images per step and process
     # unlabelled images per step and process; 0 leaves them out (for a purely supervised run)
-    unlabelled: int = 8
+    unlabelled: FewOrNone = 8
     # processes that prepare batches ahead; 0 prepares them in the training process; the batches are the same
-    workers: int = 0
-
-    def __post_init__(self):
-        for name, least in (("labelled", 1), ("unlabelled", 0), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"batch.{name} is {getattr(self, name)}; it must be at least {least}")
+    workers: FewOrNone = 0
 
 # %% ../nbs/22_batches.ipynb #778bf410
 @lru_cache(maxsize=16)

@@ -17,15 +17,15 @@ __all__ = ['NORM_FLOOR', 'draw_uniform', 'feature_noise', 'feature_drop', 'chann
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import InputError
 from .device import to_device
+from .ranges import Positive, Range, Ranged, Weight
 
 # %% ../nbs/48_perturbations.ipynb #pert0007
 def draw_uniform(
@@ -134,20 +134,12 @@ def cut_regions(
 
 # %% ../nbs/48_perturbations.ipynb #pert0024
 @dataclass(frozen=True, kw_only=True)
-class VatConfig:
+class VatConfig(Ranged, group="vat"):
     "Settings of the search for the worst direction."
 
-    xi: float = 1.0  # length of the probing step (released: 1e-6, which finds rounding noise)
-    eps: float = 2.0  # length of the perturbation of an image's whole feature map; 0: none
-    iterations: int = 1  # steps of the power iteration
-
-    def __post_init__(self):
-        if self.xi <= 0:
-            raise InputError(f"vat.xi is {self.xi}; it is a length, above 0")
-        if self.eps < 0:
-            raise InputError(f"vat.eps is {self.eps}; it is a length, 0 or more")
-        if self.iterations < 1:
-            raise InputError(f"vat.iterations is {self.iterations}; allowed: 1 or more")
+    xi: Positive = 1.0  # length of the probing step (released: 1e-6, which finds rounding noise)
+    eps: Weight = 2.0  # length of the perturbation of an image's whole feature map; 0: none
+    iterations: Annotated[int, Range(1, 100, is_cap=True)] = 1  # steps of the power iteration
 
 
 NORM_FLOOR = 1e-8

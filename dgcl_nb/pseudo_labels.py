@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .core import IGNORE_INDEX, InputError, gather_rows, unknown_name
+from .ranges import one_of, Percent, Ranged, Share
 
 # %% ../nbs/43_pseudo_labels.ipynb #6f74b106
 class PseudoLabels(NamedTuple):
@@ -210,33 +211,28 @@ FILTERS = ("entropy", "confidence", "none")  # how pseudo-labels are filtered
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilterConfig:
+class FilterConfig(Ranged, group="filter"):
     "Which pseudo-labels are used."
 
     # entropy (drop a share of the pixels, the most uncertain ones), confidence (a fixed threshold), or none
-    kind: str = "entropy"
+    kind: one_of(*FILTERS) = "entropy"
     # per cent of pixels that entropy drops when self-training begins; falls linearly to 0 at the end
-    drop_start: float = 20.0
+    drop_start: Percent = 20.0
     # per cent of pixels that entropy always drops, whatever the schedule says
-    drop_floor: float = 0.0
+    drop_floor: Percent = 0.0
     # whether entropy drops that share of each predicted class: a large easy one cannot push out a small one
     per_class: bool = False
-    conf_thresh: float = 0.95  # probability that confidence asks for
+    conf_thresh: Share = 0.95  # probability that confidence asks for
     # pixels exactly at the percentile: keep, or drop as the released code does (which may then drop all)
-    ties: str = "keep"
+    ties: one_of("keep", "drop") = "keep"
     # whether the percentile is taken over all processes, so that their number does not count (released: no)
     gather: bool = True
 
     def __post_init__(self):
-        if self.kind not in FILTERS:
-            raise unknown_name("pseudo-label filter", self.kind, FILTERS)
-        if self.ties not in ("keep", "drop"):
-            raise unknown_name("rule for ties", self.ties, ("keep", "drop"))
-        if not 0 <= self.drop_floor <= self.drop_start <= 100:
-            given = f"drop_floor = {self.drop_floor} and drop_start = {self.drop_start}"
-            raise InputError(f"{given} must obey 0 <= drop_floor <= drop_start <= 100 (per cent)")
-        if not 0 <= self.conf_thresh <= 1:
-            raise InputError(f"conf_thresh = {self.conf_thresh} must be a probability, between 0 and 1")
+        super().__post_init__()
+        if self.drop_floor > self.drop_start:
+            given = f"filter.drop_floor {self.drop_floor} and filter.drop_start {self.drop_start}"
+            raise InputError(f"{given}: the share that is always dropped must not exceed the one at first")
 
 # %% ../nbs/43_pseudo_labels.ipynb #3f6e1470
 _RELEASED = dict(kind="entropy", per_class=False, ties="drop", gather=False)

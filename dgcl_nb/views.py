@@ -20,7 +20,7 @@ import logging, math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torchvision.transforms.v2.functional as VF
@@ -29,64 +29,48 @@ from torchvision.transforms import InterpolationMode
 
 from .colours import blur_by, turn_hue
 from .core import IGNORE_INDEX, InputError
+from .ranges import MoreThanNone, Range, Ranged, Share, shown, Side, Zoom
 
 # %% ../nbs/21_views.ipynb #bd0ce7d1
 @dataclass(frozen=True, kw_only=True)
-class ViewConfig:
+class ViewConfig(Ranged, group="views"):
     "How views are drawn; sizes in pixels, probabilities and areas in [0, 1]."
 
     # side of the square view in pixels; a smaller image is padded (padding is ignored by every loss)
-    crop: int = 64
+    crop: Side = 64
     # the image is resized by a factor between these two: half the draws shrink, half enlarge
-    scale: tuple[float, float] = (0.5, 2.0)
+    scale: tuple[Zoom, Zoom] = (0.5, 2.0)
     # mirror half of the views left to right; off for digits, since a mirrored digit is another thing
     flip: bool = False
-    jitter_prob: float = 0.8  # probability that a strong view changes colours at all
-    brightness: float = 0.5  # strong view: brightness is multiplied by a factor in [1 - this, 1 + this]
-    contrast: float = 0.5  # strong view: contrast is multiplied by a factor in [1 - this, 1 + this]
-    saturation: float = 0.5  # strong view: saturation is multiplied by a factor in [1 - this, 1 + this]
-    hue: float = 0.25  # strong view: hue is turned by up to this part of the colour circle, at most 0.5
-    grey_prob: float = 0.2  # probability that a strong view is grey
-    blur_prob: float = 0.5  # probability that a strong view is blurred
+    jitter_prob: Share = 0.8  # probability that a strong view changes colours at all
+    # strong view: brightness is multiplied by a factor in [1 - this, 1 + this]
+    brightness: Annotated[float, Range(0, 100, is_cap=True)] = 0.5
+    # strong view: contrast is multiplied by a factor in [1 - this, 1 + this]
+    contrast: Annotated[float, Range(0, 100, is_cap=True)] = 0.5
+    # strong view: saturation is multiplied by a factor in [1 - this, 1 + this]
+    saturation: Annotated[float, Range(0, 100, is_cap=True)] = 0.5
+    # strong view: hue is turned by up to this part of the colour circle, at most 0.5
+    hue: Annotated[float, Range(0, 0.5)] = 0.25
+    grey_prob: Share = 0.2  # probability that a strong view is grey
+    blur_prob: Share = 0.5  # probability that a strong view is blurred
     # strong view: standard deviation of the blur in pixels lies between these two
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    blur_sigma: tuple[Zoom, Zoom] = (0.1, 2.0)
     strong_labelled: bool = False  # show labelled images, too, in the colours of a strong view
     # probability that the unlabelled images of a batch are cut and mixed, for a method whose rule tosses
     # that coin (U2PL, DGCL and kin); 0 turns the mixing off for every method
-    cutmix_prob: float = 0.5
-    cutmix_area: float = 0.5  # part of the image that the pasted box covers
+    cutmix_prob: Share = 0.5
+    cutmix_area: MoreThanNone = 0.5  # part of the image that the pasted box covers
     # channel means that are subtracted, for colours in [0, 1] (ImageNet's)
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    mean: tuple[Share, Share, Share] = (0.485, 0.456, 0.406)
     # channel deviations that are divided by, for colours in [0, 1] (ImageNet's)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[MoreThanNone, MoreThanNone, MoreThanNone] = (0.229, 0.224, 0.225)
 
     def __post_init__(self):
-        if self.crop < 1:
-            raise InputError(f"view.crop is {self.crop}; it must be at least 1 pixel")
-        for name in ("jitter_prob", "grey_prob", "blur_prob", "cutmix_prob"):
-            _check_range(name, getattr(self, name), 0, 1)
-        for name in ("brightness", "contrast", "saturation"):
-            _check_range(name, getattr(self, name), 0, math.inf)
-        _check_range("hue", self.hue, 0, 0.5)
+        super().__post_init__()
         for name in ("scale", "blur_sigma"):
-            _check_interval(name, getattr(self, name))
-        if not 0 < self.cutmix_area <= 1:
-            raise InputError(f"view.cutmix_area is {self.cutmix_area}; it must be above 0 and at most 1")
-        for mean in self.mean:
-            _check_range("mean", mean, 0, 1)
-        if min(self.std) <= 0:
-            why = "every entry must be above 0, since colours are divided by it"
-            raise InputError(f"view.std is {self.std}; {why}")
-
-# %% ../nbs/21_views.ipynb #2b3168a5
-def _check_range(name, value, low, high):
-    if not low <= value <= high:
-        raise InputError(f"view.{name} is {value}; it must be in [{low}, {high}]")
-
-
-def _check_interval(name, pair):
-    if not 0 < pair[0] <= pair[1]:
-        raise InputError(f"view.{name} is {pair}; give the smaller number first, both above 0")
+            first, second = pair = getattr(self, name)
+            if first > second:
+                raise InputError(f"views.{name} is {shown(pair)}; give the smaller number first")
 
 # %% ../nbs/21_views.ipynb #bfcacd4b
 def draw_scale(

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..consistency import mean_over, sigmoid_ramp, squared_gap
-from ..core import IGNORE_INDEX, InputError, check_choices, graph_zero
+from ..core import IGNORE_INDEX, InputError, graph_zero
 from ..losses import logits_at, supervised_loss
 from dgcl_nb.methods.protocol import (
     Labels,
@@ -46,6 +46,7 @@ from dgcl_nb.perturbations import (
     keep_where,
 )
 from ..pseudo_labels import drop_labels, keep_confident, pseudo_label
+from ..ranges import FewOrNone, LessThanAll, MoreThanNone, one_of, Ranged, Share, shown, Weight
 from ..views import Views
 
 # %% ../../nbs/methods/06_cct.ipynb #cct00008
@@ -130,49 +131,39 @@ OF_THINGS = ("context", "object")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CCTConfig:
+class CCTConfig(Ranged, group="cct"):
     "Settings of cross-consistency."
 
-    weight: float = 30.0  # of the consistency, once its ramp is over
-    ramp: float = 0.1  # share of the semi-supervised part over which the weight grows, [0, 1]
-    distance: str = "mse"  # between an auxiliary and the main prediction: mse, kl or js
-    conf_thresh: float = 0.0  # probability that the target must reach for its pixel to count; 0: all count
+    weight: Weight = 30.0  # of the consistency, once its ramp is over
+    ramp: Share = 0.1  # share of the semi-supervised part over which the weight grows, [0, 1]
+    distance: one_of(*DISTANCES) = "mse"  # between an auxiliary and the main prediction: mse, kl or js
+    conf_thresh: Share = 0.0  # probability that the target must reach for its pixel to count; 0: all count
     # decoders of each kind (published: 6 6 6 6 2 2 2)
-    num_noise: int = 1  # multiplicative noise
-    num_drop: int = 1  # the most active places dropped
-    num_dropout: int = 1  # whole channels dropped
-    num_cutout: int = 1  # a hole in each predicted object
-    num_context: int = 1  # the background's features removed
-    num_object: int = 1  # the objects' features removed
-    num_vat: int = 1  # the worst direction added
-    noise: float = 0.3  # the noise changes an entry by at most this share, [0, 1]
+    num_noise: FewOrNone = 1  # multiplicative noise
+    num_drop: FewOrNone = 1  # the most active places dropped
+    num_dropout: FewOrNone = 1  # whole channels dropped
+    num_cutout: FewOrNone = 1  # a hole in each predicted object
+    num_context: FewOrNone = 1  # the background's features removed
+    num_object: FewOrNone = 1  # the objects' features removed
+    num_vat: FewOrNone = 1  # the worst direction added
+    noise: Share = 0.3  # the noise changes an entry by at most this share, [0, 1]
     # the share of the largest activity from which on a place is dropped is drawn from this range
-    drop_range: tuple[float, float] = (0.7, 0.9)
-    dropout: float = 0.5  # probability that a channel is dropped, [0, 1)
-    erase: float = 0.4  # share of each side of an object's box that the hole takes, [0, 1]
-    min_share: float = 0.01  # share of the image from which on a predicted region is an object, [0, 1]
+    drop_range: tuple[Share, Share] = (0.7, 0.9)
+    dropout: LessThanAll = 0.5  # probability that a channel is dropped, [0, 1)
+    erase: Share = 0.4  # share of each side of an object's box that the hole takes, [0, 1]
+    min_share: Share = 0.01  # share of the image from which on a predicted region is an object, [0, 1]
     vat: VatConfig = VatConfig()  # the worst direction
     # auxiliary decoders: conv (1x1, bilinear), or shuffle (released: enlarged by learning, never negative)
-    decoder: str = "conv"
+    decoder: one_of("conv", "shuffle") = "conv"
     # supervised loss: ce (as `sup` says), or annealed (pixels that are known already are left out)
-    sup_loss: str = "ce"
-    sup_end: float = 0.9  # probability that annealed rises to (TorchSemiSeg: 0.99)
-    sup_anneal: float = 0.4  # share of the run over which it rises, (0, 1]
+    sup_loss: one_of("ce", "annealed") = "ce"
+    sup_end: Share = 0.9  # probability that annealed rises to (TorchSemiSeg: 0.99)
+    sup_anneal: MoreThanNone = 0.4  # share of the run over which it rises, (0, 1]
 
     def __post_init__(self):
-        check_choices(self, distance=DISTANCES, decoder=("conv", "shuffle"), sup_loss=("ce", "annealed"))
-        for name in ("weight", *(f"num_{kind}" for kind in KINDS)):
-            if getattr(self, name) < 0:
-                raise InputError(f"cct.{name} is {getattr(self, name)}; allowed: 0 or more")
-        for name in ("ramp", "conf_thresh", "noise", "erase", "min_share", "sup_end"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"cct.{name} is {getattr(self, name)}; allowed: between 0 and 1")
-        if not 0 <= self.drop_range[0] <= self.drop_range[1] <= 1:
-            raise InputError(f"cct.drop_range is {self.drop_range}; give two shares, the smaller one first")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"cct.dropout is {self.dropout}; allowed: at least 0 and below 1")
-        if not 0 < self.sup_anneal <= 1:
-            raise InputError(f"cct.sup_anneal is {self.sup_anneal}; allowed: above 0, at most 1")
+        super().__post_init__()
+        if self.drop_range[0] > self.drop_range[1]:
+            raise InputError(f"cct.drop_range is {shown(self.drop_range)}; give the smaller share first")
         if not any(self.counts().values()):
             raise InputError("all of cct.num_* are 0; give at least one of them an auxiliary decoder")
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from ..boxes import rare_boxes
-from ..core import InputError, check_choices
+from ..core import InputError
 from ..losses import unsupervised_loss
 from dgcl_nb.methods.protocol import (
     Labels,
@@ -29,28 +29,22 @@ from dgcl_nb.methods.protocol import (
 )
 from ..model import resize_logits
 from ..pseudo_labels import drop_labels, keep_confident, pseudo_label
+from ..ranges import one_of, Ranged, Share, Weight
 from ..timing import section
 from ..views import Views
 
 # %% ../../nbs/methods/13_fixmatch.ipynb #fixm0009
 @dataclass(frozen=True, kw_only=True)
-class FixMatchConfig:
+class FixMatchConfig(Ranged, group="fixmatch"):
     "Settings of FixMatch."
 
     # probability from which on a weak view's label counts, in [0, 1] (published: 0.95; on Cityscapes 0)
-    conf_thresh: float = 0.95
-    weight: float = 1.0  # weight of the loss on pseudo-labels
+    conf_thresh: Share = 0.95
+    weight: Weight = 1.0  # weight of the loss on pseudo-labels
     # the student labels in eval mode, or in train mode in the pass of the labelled images (released)
-    label_mode: str = "eval"
+    label_mode: one_of("eval", "train") = "eval"
     # whether all terms are halved, as published: half the learning rate, seen from the optimiser
     halve: bool = False
-
-    def __post_init__(self):
-        check_choices(self, label_mode=("eval", "train"))
-        if not 0 <= self.conf_thresh <= 1:
-            raise InputError(f"fixmatch.conf_thresh is {self.conf_thresh}; allowed: a probability, 0 to 1")
-        if self.weight < 0:
-            raise InputError(f"fixmatch.weight is {self.weight}; allowed: 0 or more")
 
 # %% ../../nbs/methods/13_fixmatch.ipynb #fixm0012
 class FixMatch(Method):

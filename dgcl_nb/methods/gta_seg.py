@@ -13,13 +13,14 @@ __all__ = ['EVERY_LABEL', 'GTASegConfig', 'drop_unsure', 'confidence_weighted', 
 # %% ../../nbs/methods/12_gta_seg.ipynb #89f0780e
 import copy
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..consistency import mean_over
-from ..core import IGNORE_INDEX, InputError, check_choices, graph_zero
+from ..core import IGNORE_INDEX, graph_zero
 from ..losses import logits_at
 from dgcl_nb.methods.protocol import (
     Labels,
@@ -38,20 +39,21 @@ from dgcl_nb.methods.protocol import (
 )
 from ..model import resize_logits
 from ..pseudo_labels import FilterConfig, PseudoLabels, drop_labels, keep_most_certain, pseudo_label
+from ..ranges import LessThanAll, one_of, Range, Ranged
 from ..teacher import ema_decay_at, move_towards
 from ..timing import section
 
 # %% ../../nbs/methods/12_gta_seg.ipynb #8a5afb3e
 @dataclass(frozen=True, kw_only=True)
-class GTASegConfig:
+class GTASegConfig(Ranged, group="gta_seg"):
     "Settings of the gentle teaching assistant."
 
     # per cent of the pixels, the least confident ones, that give no label; the same at every step
-    drop_percent: float = 20.0
+    drop_percent: Annotated[float, Range(0, 100, below=True)] = 20.0
     # whose confidence: that of the labels, or of a pass in train mode over the mixed images (released)
-    confidence_from: str = "labels"
+    confidence_from: one_of("labels", "mixed") = "labels"
     # largest share of the student that a transfer from the assistant leaves, in [0, 1)
-    transfer_momentum: float = 0.999
+    transfer_momentum: LessThanAll = 0.999
     # whether padding gets labels like any other pixel (released)
     count_padding: bool = False
     # whether the assistant's learning rate falls as the student's does (released: it stays)
@@ -59,15 +61,6 @@ class GTASegConfig:
     # whether networks share memory as in the released code: all three for one epoch after the supervised
     # start, and the classifiers of assistant and student for good
     share_memory: bool = False
-
-    def __post_init__(self):
-        check_choices(self, confidence_from=("labels", "mixed"))
-        if not 0 <= self.drop_percent < 100:
-            raise InputError(f"gta_seg.drop_percent is {self.drop_percent}; allowed: 0 to below 100")
-        if not 0 <= self.transfer_momentum < 1:
-            raise InputError(
-                f"gta_seg.transfer_momentum is {self.transfer_momentum}; allowed: at least 0 and below 1"
-            )
 
 # %% ../../nbs/methods/12_gta_seg.ipynb #cfe8174b
 def drop_unsure(

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from ..boxes import beta_boxes, layered_boxes
 from ..consistency import cosine_ramp, mean_over
-from ..core import InputError, check_choices
 from ..losses import logits_at, unsupervised_loss
 from dgcl_nb.methods.protocol import (
     Labels,
@@ -36,6 +35,7 @@ from dgcl_nb.methods.protocol import (
 from ..model import SegOutput
 from ..perturbations import VatConfig, adversarial_direction, draw_uniform, eval_mode
 from ..pseudo_labels import drop_labels, keep_confident, pseudo_label
+from ..ranges import Count, LessThanAll, one_of, Ranged, Share, Weight
 from ..teacher import EMA_BUFFERS, move_towards
 from ..timing import section
 from ..views import Views
@@ -132,34 +132,23 @@ BOXES = dict(beta=beta_boxes, layered=layered_boxes)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PSMTConfig:
+class PSMTConfig(Ranged, group="ps_mt"):
     "Settings of two teachers in turn."
 
-    weight: float = 1.5  # of the loss on pseudo-labels, once its ramp is over (published: 3 on Cityscapes)
-    ramp: float = 0.15  # share of the semi-supervised part over which the weight grows, [0, 1]
-    conf_thresh: float = 0.6  # confidence of the teachers' mean from which on a pixel counts, [0, 1]
-    momentum: float = 0.996  # share of itself that an update leaves of the active teacher, [0, 1)
+    weight: Weight = 1.5  # of the loss on pseudo-labels, once its ramp is over (published: 3 on Cityscapes)
+    ramp: Share = 0.15  # share of the semi-supervised part over which the weight grows, [0, 1]
+    conf_thresh: Share = 0.6  # confidence of the teachers' mean from which on a pixel counts, [0, 1]
+    momentum: LessThanAll = 0.996  # share of itself that an update leaves of the active teacher, [0, 1)
     # share of the semi-supervised part after which it is the other teacher's turn (published: one of 80
     # epochs); 0: an epoch of the unlabelled list, however long (released)
-    turn: float = 0.0125
-    top_classes: int = 7  # how many of its largest logits the idle teacher keeps for each pixel
-    buffers: str = "average"  # BatchNorm statistics of the teachers: average, copy, or own
-    teacher_mode: str = "eval"  # the teachers label in eval or in train mode (released: train)
-    boxes: str = "beta"  # CutMix: beta (one box, VOC) or layered (three boxes, Cityscapes)
+    turn: Share = 0.0125
+    top_classes: Count = 7  # how many of its largest logits the idle teacher keeps for each pixel
+    buffers: one_of(*EMA_BUFFERS) = "average"  # BatchNorm statistics of the teachers: average, copy, or own
+    # the teachers label in eval or in train mode (released: train)
+    teacher_mode: one_of("eval", "train") = "eval"
+    boxes: one_of(*BOXES) = "beta"  # CutMix: beta (one box, VOC) or layered (three boxes, Cityscapes)
     vat: VatConfig = VatConfig()  # the push of the student's features
-    neg_thresh: float = 0.0  # a class of a smaller mean probability is ruled out; 0: no negative learning
-
-    def __post_init__(self):
-        check_choices(self, buffers=EMA_BUFFERS, teacher_mode=("eval", "train"), boxes=BOXES)
-        for name in ("ramp", "conf_thresh", "turn", "neg_thresh"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"ps_mt.{name} is {getattr(self, name)}; allowed: between 0 and 1")
-        if not 0 <= self.momentum < 1:
-            raise InputError(f"ps_mt.momentum is {self.momentum}; allowed: at least 0 and below 1")
-        if self.weight < 0:
-            raise InputError(f"ps_mt.weight is {self.weight}; allowed: 0 or more")
-        if self.top_classes < 1:
-            raise InputError(f"ps_mt.top_classes is {self.top_classes}; allowed: 1 or more")
+    neg_thresh: Share = 0.0  # a class of a smaller mean probability is ruled out; 0: no negative learning
 
 # %% ../../nbs/methods/10_ps_mt.ipynb #psmt0019
 class PSMT(Method):

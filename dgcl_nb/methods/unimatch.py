@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from ..boxes import rare_boxes
-from ..core import InputError, check_choices
+from ..core import InputError
 from ..losses import unsupervised_loss
 from .protocol import Labels, Losses, Method, SupConfig, joint_pass, note_labels, supervised
 from ..model import SegOutput, resize_logits
 from ..pseudo_labels import drop_labels, keep_confident, pseudo_label
+from ..ranges import LessThanAll, one_of, Ranged, Share, Weight
 from ..timing import section
 from ..views import Views
 
@@ -61,28 +62,18 @@ def split_output(
 
 # %% ../../nbs/methods/14_unimatch.ipynb #unim0011
 @dataclass(frozen=True, kw_only=True)
-class UniMatchConfig:
+class UniMatchConfig(Ranged, group="unimatch"):
     "Settings of UniMatch."
 
     # probability from which on a weak view's label counts, in [0, 1] (published: 0.95; on Cityscapes 0)
-    conf_thresh: float = 0.95
-    weight: float = 0.25  # weight of the loss on each of the two strong views
-    feature_weight: float = 0.5  # weight of the loss on dropped features
-    drop_rate: float = 0.5  # probability that a channel between encoder and decoder is dropped, [0, 1)
+    conf_thresh: Share = 0.95
+    weight: Weight = 0.25  # weight of the loss on each of the two strong views
+    feature_weight: Weight = 0.5  # weight of the loss on dropped features
+    drop_rate: LessThanAll = 0.5  # probability that a channel between encoder and decoder is dropped, [0, 1)
     # the student labels in eval mode, or in train mode in the pass of all images (released)
-    label_mode: str = "eval"
+    label_mode: one_of("eval", "train") = "eval"
     # whether all terms are halved, as published: half the learning rate, seen from the optimiser
     halve: bool = False
-
-    def __post_init__(self):
-        check_choices(self, label_mode=("eval", "train"))
-        if not 0 <= self.conf_thresh <= 1:
-            raise InputError(f"unimatch.conf_thresh is {self.conf_thresh}; allowed: a probability, 0 to 1")
-        if not 0 <= self.drop_rate < 1:
-            raise InputError(f"unimatch.drop_rate is {self.drop_rate}; allowed: at least 0 and below 1")
-        for name in ("weight", "feature_weight"):
-            if getattr(self, name) < 0:
-                raise InputError(f"unimatch.{name} is {getattr(self, name)}; allowed: 0 or more")
 
 # %% ../../nbs/methods/14_unimatch.ipynb #unim0014
 class UniMatch(Method):
