@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import EPS, InputError
-from .ranges import Count, one_of, Ranged
+from .ranges import Count, Ranged, check_memory, one_of
 
 # %% ../nbs/41_bank.ipynb #db750b75
 # How stored densities are kept fresh: never again, some of the neediest class in each step, all in each step.
@@ -76,6 +76,9 @@ class Rings(nn.Module):
         super().__init__()
         sizes = [size] * num_classes if isinstance(size, int) else list(size)
         assert len(sizes) == num_classes, f"{len(sizes)} sizes for {num_classes} classes"
+        bytes_of_entry = sum(empty.nbytes for empty in columns.values())
+        what = f"a memory of {max(sizes)} entries for each of {num_classes} classes"
+        check_memory(what, num_classes * max(sizes) * bytes_of_entry)
         self.num_classes, self.size, self.smallest = num_classes, max(sizes), min(sizes)
         self.columns = tuple(columns)
         for name, empty in columns.items():

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .core import InputError, generator_for, mix_seed
 from .data.segdata import SegData
-from .ranges import Few, FewOrNone, Ranged
+from .ranges import Few, FewOrNone, Ranged, check_workers
 from .views import CutMix, ViewConfig, Views, normalize, strong_view, weak_view
 
 # %% ../nbs/22_batches.ipynb #288d8e4e
@@ -293,6 +293,7 @@ def make_loader(
     pin_memory: bool = False,
 ) -> DataLoader:  # yields one Batch per step
     "A loader of the batches of the steps from `start_step` to `steps - 1`."
+    check_workers("batch.workers", batch_cfg.workers)
     for name in ("labelled", "unlabelled"):  # an empty list shows here
         draw_indices(len(getattr(data, name)), getattr(batch_cfg, name), 0, seed, name)
     settings = dict(data=data, view_cfg=view_cfg, views=views, batch_cfg=batch_cfg)

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .core import IGNORE_INDEX, InputError
 from .metrics import ClusterScores, PixelSample, ScoreResult, SegScore, cluster_scores
+from .ranges import check_workers
 from .windows import EvalConfig, Window, describe_method, predict_labels
 
 # %% ../nbs/61_evaluation.ipynb #6c901a83
@@ -86,6 +87,7 @@ def load_batches(
     cfg: EvalConfig,  # batch size and workers
 ) -> Iterator[tuple[list[int], list[dict]]]:  # positions and samples of each batch
     "Checked batches of images of one size, in data-set order."
+    check_workers("eval.workers", cfg.workers)
     how = dict(batch_size=None, num_workers=cfg.workers, collate_fn=_as_is)
     # batches are made below, by size; without a generator of its own it would draw from the global one
     loader = DataLoader(dataset, sampler=positions, generator=torch.Generator(), **how)

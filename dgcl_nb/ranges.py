@@ -9,9 +9,9 @@ NaN and infinities lie in no range. Where mathematics asks for no upper bound th
 # %% auto #0
 __all__ = ['LARGEST_WEIGHT', 'LARGEST_COUNT', 'LARGEST_SIDE', 'LARGEST_CROWD', 'LARGEST_RATE', 'LONGEST_TEXT', 'LONGEST_TUPLE',
            'Share', 'LessThanAll', 'MoreThanNone', 'Percent', 'Weight', 'Positive', 'Count', 'CountOrNone', 'Side',
-           'SideOrNone', 'Zoom', 'Few', 'FewOrNone', 'Seed', 'Text', 'DEFAULT_RULES', 'SHOWN', 'KINDS', 'Range',
-           'Words', 'one_of', 'Length', 'shown', 'is_kind', 'check_value', 'check_tuple', 'check_text', 'declared',
-           'check_ranges', 'Ranged']
+           'SideOrNone', 'Zoom', 'Few', 'FewOrNone', 'Seed', 'Text', 'DEFAULT_RULES', 'SHOWN', 'KINDS',
+           'BYTES_OF_WORKER', 'Range', 'Words', 'one_of', 'Length', 'shown', 'is_kind', 'check_value', 'check_tuple',
+           'check_text', 'declared', 'check_ranges', 'Ranged', 'physical_memory', 'check_memory', 'check_workers']
 
 # %% ../nbs/07_ranges.ipynb #rng00004
 import dataclasses, os, sys, types
@@ -231,3 +231,31 @@ class Ranged:
 
     def __post_init__(self):
         check_ranges(self, self.group)
+
+# %% ../nbs/07_ranges.ipynb #rng00031
+BYTES_OF_WORKER = 100 * 2**20
+"What a process that prepares batches needs at least: its share of the interpreter and of torch."
+
+
+def physical_memory() -> int:  # bytes
+    "How much memory this machine has."
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def check_memory(
+    what: str,  # what needs it, with the setting's name or value
+    needed: int,  # bytes
+) -> None:
+    "Raise InputError if something needs more memory than there is."
+    there = physical_memory()
+    if needed > there:
+        gib = f"{needed / 2**30:,.1f} GiB of memory; this machine has {there / 2**30:,.1f}"
+        raise InputError(f"{what} would need {gib}: choose a smaller number")
+
+
+def check_workers(
+    setting: str,  # its dotted name
+    workers: int,  # processes
+) -> None:
+    "Raise InputError if so many processes cannot fit into memory."
+    check_memory(f"{setting} {workers}: as many processes", workers * BYTES_OF_WORKER)

@@ -58,7 +58,7 @@ class DataConfig(Ranged, group="data"):
     def __post_init__(self):
         super().__post_init__()
         if self.name not in DATA_SETS:
-            raise unknown_name("data set", self.name, DATA_SETS)
+            raise unknown_name("data.name", self.name, DATA_SETS)
         defaults = {f.name: f.default for f in fields(self)}
         for names, why, cure in self._idle():
             for name, default in defaults.items():
