@@ -11,7 +11,7 @@ Where we differ: the released codes search with $\xi = 10^{-6}$, which finds rou
 # %% auto #0
 __all__ = ['NORM_FLOOR', 'draw_uniform', 'feature_noise', 'feature_drop', 'channel_dropout', 'keep_where', 'Region',
            'find_regions', 'draw_corners', 'cut_regions', 'VatConfig', 'unit_per_image', 'adversarial_direction',
-           'eval_mode']
+           'eval_mode', 'Doubling', 'auxiliary_decoder']
 
 # %% ../nbs/48_perturbations.ipynb #pert0004
 from collections.abc import Callable, Iterator, Sequence
@@ -189,3 +189,27 @@ def eval_mode(
     finally:
         for m in parts:
             m.training = True
+
+# %% ../nbs/48_perturbations.ipynb #cct00008
+class Doubling(nn.Module):
+    "Twice the size by learning: (B, K, h, w) to (B, K, 2h, 2w), never negative."
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4 * channels, 1)
+        # all four pixels of a square begin alike (sub-pixel initialisation), or a checkerboard shows
+        alike = self.conv.weight.data[::4]
+        self.conv.weight.data.copy_(alike.repeat_interleave(4, dim=0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(F.relu(self.conv(x)), 2)
+
+
+def auxiliary_decoder(
+    width: int,  # D, channels of the features
+    num_classes: int,  # K
+    doublings: int = 0,  # how often the size is doubled by learning; 0: not at all
+) -> nn.Sequential:  # (B, D, h, w) to (B, K, h', w')
+    "A light decoder of features: a 1x1 convolution, then doublings."
+    first = nn.Conv2d(width, num_classes, 1, bias=doublings == 0)
+    return nn.Sequential(first, *[Doubling(num_classes) for _ in range(doublings)])

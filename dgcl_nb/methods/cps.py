@@ -33,7 +33,7 @@ from dgcl_nb.methods.protocol import (
 )
 from ..model import SegNetwork, SegOutput, resize_logits
 from ..pseudo_labels import PseudoLabels, drop_labels, pseudo_label
-from ..ranges import one_of, Ranged, Weight
+from ..ranges import Ranged, Weight, one_of
 from ..views import Views
 
 # %% ../../nbs/methods/08_cps.ipynb #0a96023b

@@ -22,12 +22,11 @@ from torch import Tensor
 
 from ..boxes import flip_boxes
 from ..consistency import mean_over, sigmoid_ramp, squared_gap
-from ..core import InputError
 from ..losses import logits_at
 from .protocol import Labels, Losses, Method, SemiConfig, SupConfig, follow, joint_pass
 from .protocol import make_teacher_of, note_labels, supervised
 from ..pseudo_labels import keep_confident, pseudo_label
-from ..ranges import one_of, Ranged, Share, Weight
+from ..ranges import Ranged, Share, Weight, one_of
 from ..timing import section
 from ..views import CutMix, Views
 

@@ -20,13 +20,13 @@ import torch
 from torch.func import functional_call
 
 from ..consistency import mean_over, sigmoid_ramp
-from ..core import IGNORE_INDEX, InputError
-from ..flaws import STAGES, FlawDetector, clean_flaws, exchange, flaw_targets
+from ..core import IGNORE_INDEX
+from ..flaws import FlawDetector, STAGES, clean_flaws, exchange, flaw_targets
 from ..losses import logits_at
 from .protocol import Labels, Losses, Method, SupConfig
 from .protocol import joint_pass, note_labels, param_groups, supervised
 from ..pseudo_labels import drop_labels, pseudo_label
-from ..ranges import LARGEST_RATE, LARGEST_SIDE, one_of, Range, Ranged, Share, Weight
+from ..ranges import LARGEST_RATE, LARGEST_SIDE, Range, Ranged, Share, Weight, one_of
 from ..views import Views
 
 # %% ../../nbs/methods/07_gct.ipynb #gctnb008

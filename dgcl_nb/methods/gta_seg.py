@@ -39,7 +39,7 @@ from dgcl_nb.methods.protocol import (
 )
 from ..model import resize_logits
 from ..pseudo_labels import FilterConfig, PseudoLabels, drop_labels, keep_most_certain, pseudo_label
-from ..ranges import LessThanAll, one_of, Range, Ranged
+from ..ranges import LessThanAll, Range, Ranged, one_of
 from ..teacher import ema_decay_at, move_towards
 from ..timing import section
 

@@ -23,16 +23,16 @@ from dgcl_nb.methods.protocol import (
     Method,
     SemiConfig,
     SupConfig,
+    confident_labels,
     follow,
     joint_pass,
     make_teacher_of,
     note_labels,
     supervised,
 )
-from ..model import resize_logits
 from ..prototypes import Prototypes, at_pixels, draw_pixels, feats_at, few_of_each_class
-from ..pseudo_labels import drop_labels, keep_confident, pseudo_label
-from ..ranges import Count, one_of, Positive, Ranged, Share, Side, Weight
+from ..pseudo_labels import drop_labels
+from ..ranges import Count, Positive, Ranged, Share, Side, Weight, one_of
 from ..timing import section
 
 # %% ../../nbs/methods/11_pcr.ipynb #pcrm0008
@@ -111,9 +111,7 @@ class PCR(Method):
         "What the teacher says of the weak views, and where it is certain."
         with section("teacher"):
             out = self.teacher(batch.images_u_w, with_proj=False)
-        pseudo = pseudo_label(resize_logits(out.logits, batch.valid_u.shape[-2:]))
-        kept = keep_confident(pseudo.confidence, batch.valid_u, self.cfg.pcr.conf_thresh)
-        return Labels(out, pseudo, kept, drop_labels(pseudo.labels, kept))
+        return confident_labels(out, batch.valid_u, self.cfg.pcr.conf_thresh)
 
     def scores(self, feats):
         return self.prototypes.scores(feats, self.cfg.pcr.temperature)

@@ -11,7 +11,7 @@ BatchNorm statistics instead of train mode with dropout, and its running mean st
 
 # %% auto #0
 __all__ = ['Progress', 'Note', 'Losses', 'Method', 'param_groups', 'SupConfig', 'supervised', 'SemiConfig', 'Labels', 'label',
-           'joint_pass', 'unsupervised', 'note_labels', 'make_teacher_of', 'follow']
+           'confident_labels', 'joint_pass', 'unsupervised', 'note_labels', 'make_teacher_of', 'follow']
 
 # %% ../../nbs/methods/00_protocol.ipynb #1a06e326
 from collections.abc import Callable
@@ -26,8 +26,15 @@ from ..batches import Batch
 from ..core import IGNORE_INDEX, InputError, generator_for
 from ..losses import ohem_loss, supervised_loss, unsupervised_loss
 from ..model import SegNetwork, SegOutput, resize_logits
-from ..pseudo_labels import FilterConfig, PseudoLabels, drop_labels, keep_mask, pseudo_label
-from ..ranges import CountOrNone, LessThanAll, one_of, Ranged, Share, Weight
+from dgcl_nb.pseudo_labels import (
+    FilterConfig,
+    PseudoLabels,
+    drop_labels,
+    keep_confident,
+    keep_mask,
+    pseudo_label,
+)
+from ..ranges import CountOrNone, LessThanAll, Ranged, Share, Weight, one_of
 from ..teacher import EMA_BUFFERS, Teacher, ema_decay_at, move_towards
 from ..timing import section
 from ..views import Views
@@ -96,6 +103,11 @@ class Losses:
         if name in self.terms:
             raise ValueError(f"the loss '{name}' was added already; give each term a name of its own")
         self.terms[name] = (value, weight)
+
+    def scaled(self, share: float) -> "Losses":
+        "The same with all terms multiplied: half the learning rate, seen from the optimiser, at 0.5."
+        self.terms = {name: (value, share * weight) for name, (value, weight) in self.terms.items()}
+        return self
 
     def note(self, **figures) -> None:
         "Numbers for the log."
@@ -291,6 +303,18 @@ def label(
         pseudo = pseudo_label(resize_logits(out.logits, images.shape[-2:]))
         kept = keep_mask(pseudo, valid, semi.filter, semi.schedule(progress))
         return Labels(out, pseudo, kept, drop_labels(pseudo.labels, kept))
+
+
+@torch.no_grad()
+def confident_labels(
+    out: SegOutput,  # of whoever labels, on the weak views
+    valid: Tensor,  # (B, H, W) bool, True inside the image
+    conf_thresh: float,  # confidence from which on a pixel counts, [0, 1]
+) -> Labels:
+    "The labels of the valid pixels of which an answer is sure."
+    pseudo = pseudo_label(resize_logits(out.logits, valid.shape[-2:]))
+    kept = keep_confident(pseudo.confidence, valid, conf_thresh)
+    return Labels(out, pseudo, kept, drop_labels(pseudo.labels, kept))
 
 # %% ../../nbs/methods/00_protocol.ipynb #d4922e66
 def joint_pass(

@@ -26,10 +26,10 @@ from .protocol import Losses, Method, SemiConfig, SupConfig, follow, joint_pass
 from .protocol import label, make_teacher_of, note_labels, supervised, unsupervised
 from ..mixes import CutOut, class_mix
 from ..model import resize_logits
-from ..negatives import RULES, Pools, choose, choose_keys, contrast_of_choice, entropy_masks
+from ..negatives import Pools, RULES, choose, choose_keys, contrast_of_choice, entropy_masks
 from ..negatives import find_pools, live_pairs, one_hot, rank_range, released_one_hot
 from ..pseudo_labels import drop_labels, keep_mask, linear_ramp, pseudo_label, shrink_targets
-from ..ranges import Count, CountOrNone, LessThanAll, one_of, Percent, Positive, Ranged, Weight
+from ..ranges import Count, CountOrNone, LessThanAll, Percent, Positive, Ranged, Weight, one_of
 from ..timing import section
 
 # %% ../../nbs/methods/09_u2pl.ipynb #59284b00
