@@ -23,7 +23,7 @@ from .batches import BatchConfig
 from .core import InputError, seed_everything, unknown_name
 from .data.sets import DataConfig, open_data
 from .data.segdata import SegData
-from .ranges import Count, CountOrNone, FewOrNone, one_of, Ranged, Seed, Share, Text
+from .ranges import Count, CountOrNone, FewOrNone, Ranged, Seed, Share, Text, one_of
 from .windows import EvalConfig
 from .methods.cps import CPS
 from .methods.cct import CCT

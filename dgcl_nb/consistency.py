@@ -9,7 +9,7 @@ cosine (PS-MT, Liu et al., CVPR 2022). Where we differ from released codes: the 
 
 # %% auto #0
 __all__ = ['DISTANCES', 'PROB_FLOOR', 'squared_gap', 'kl_gap', 'js_gap', 'mean_over', 'negative_loss', 'spread_loss',
-           'sigmoid_ramp', 'cosine_ramp']
+           'confidence_weighted', 'sigmoid_ramp', 'cosine_ramp']
 
 # %% ../nbs/47_consistency.ipynb #cons0004
 import math
@@ -17,6 +17,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
+from .core import IGNORE_INDEX
 from .losses import logits_at
 
 # %% ../nbs/47_consistency.ipynb #cons0007
@@ -90,6 +91,19 @@ def spread_loss(
     "Half the mean square of probabilities (B, K, H, W): smallest where all classes are as likely."
     squares = logits_at(logits, valid.shape[-2:]).softmax(1).square().mean(1)
     return mean_over(squares, valid) / 2
+
+# %% ../nbs/47_consistency.ipynb #d6dce30b
+def confidence_weighted(
+    logits: Tensor,  # (B, K, h, w) float, of the targets' size or coarser
+    targets: Tensor,  # (B, H, W) int64, IGNORE_INDEX where there is none
+    confidence: Tensor,  # (B, H, W) float in [0, 1], 0 where a label was dropped
+    counts: Tensor | None = None,  # (B, H, W) bool, the pixels that the mean is over; None: all
+) -> Tensor:  # () float32, nats; 0 with a graph if nothing has a label
+    "Sum of (1 + confidence) CE over pixels with a label, over the sum of (1 + confidence) of all that count."
+    logits = logits_at(logits, targets.shape[-2:])
+    losses = F.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX, reduction="none")
+    weight = 1 + confidence
+    return mean_over(losses, weight if counts is None else weight * counts)
 
 # %% ../nbs/47_consistency.ipynb #cons0013
 def sigmoid_ramp(

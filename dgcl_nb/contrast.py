@@ -30,7 +30,7 @@ from .cells import ByClass, Cells, ShownCells, bank_density_maps, make_cells, so
 from .core import EPS, IGNORE_INDEX, InputError, generator_for
 from .device import class_of_rows, random_order, to_device
 from .pseudo_labels import FilterConfig, linear_ramp
-from .ranges import Count, one_of, Positive, Ranged, Share, Weight
+from .ranges import Count, Positive, Ranged, Share, Weight, one_of
 from dgcl_nb.sampling import (
     ClassChoice,
     SamplingConfig,

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .core import InputError, unknown_name
-from .ranges import LessThanAll, one_of, Range, Ranged, Side, Text
+from .ranges import LessThanAll, Range, Ranged, Side, Text, one_of
 
 # %% ../nbs/30_encoders.ipynb #5e14478d
 OUTPUT_STRIDES = (8, 16, 32)

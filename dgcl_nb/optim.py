@@ -23,10 +23,10 @@ from dgcl_nb.ranges import (
     LARGEST_RATE,
     LessThanAll,
     MoreThanNone,
-    one_of,
     Range,
     Ranged,
     Weight,
+    one_of,
 )
 
 # %% ../nbs/34_optim.ipynb #be6db729

@@ -12,7 +12,8 @@ Where we differ: pixels that are exactly as uncertain as the percentile are kept
 # %% auto #0
 __all__ = ['NO_CLASS', 'FILTERS', 'RELEASED_LABELS', 'RELEASED_CONTRAST', 'PseudoLabels', 'pseudo_label', 'percentile',
            'class_percentiles', 'keep_most_certain', 'keep_most_uncertain', 'keep_confident', 'linear_ramp',
-           'drop_for_labels', 'drop_for_contrast', 'FilterConfig', 'keep_mask', 'drop_labels', 'shrink_targets']
+           'drop_for_labels', 'drop_for_contrast', 'FilterConfig', 'keep_mask', 'drop_labels', 'shrink_targets',
+           'drop_unsure']
 
 # %% ../nbs/43_pseudo_labels.ipynb #01d86e9f
 import math
@@ -25,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .core import IGNORE_INDEX, InputError, gather_rows, unknown_name
-from .ranges import one_of, Percent, Ranged, Share
+from .ranges import Percent, Ranged, Share, one_of
 
 # %% ../nbs/43_pseudo_labels.ipynb #6f74b106
 class PseudoLabels(NamedTuple):
@@ -274,3 +275,17 @@ def shrink_targets(
 ) -> Tensor:  # (B, h, w) int64
     "The targets on the feature grid (B, h, w): one pixel stands for each cell; classes have no mean."
     return F.interpolate(targets[:, None].float(), size=size, mode=mode)[:, 0].long()
+
+# %% ../nbs/43_pseudo_labels.ipynb #cfe8174b
+def drop_unsure(
+    labels: Tensor,  # (B, H, W) int64
+    confidence: Tensor,  # (B, H, W) float in [0, 1]
+    valid: Tensor,  # (B, H, W) bool, True where a label may be
+    rules: FilterConfig,  # its `per_class`, `ties` and `gather`
+    drop_percent: float = 20.0,  # per cent of the valid pixels that give none
+) -> tuple[Tensor, Tensor]:  # (B, H, W) int64 with IGNORE_INDEX; confidence, 0 where a label was dropped
+    "Take the labels from the least confident pixels, and their confidence as well."
+    per_class = labels if rules.per_class else None
+    keep = 1 - drop_percent / 100
+    kept = keep_most_certain(1 - confidence, valid, keep, per_class, rules.ties, rules.gather)
+    return drop_labels(labels, kept), confidence.masked_fill(valid & ~kept, 0)

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .core import InputError
 from .device import class_of_rows, random_order, starts_of, to_device
-from .ranges import Count, CountOrNone, one_of, Ranged
+from .ranges import Count, CountOrNone, Ranged, one_of
 
 # %% ../nbs/42_sampling.ipynb #3f110e5c
 STRATEGIES = ("density", "confidence", "random")  # how anchors and positives are chosen

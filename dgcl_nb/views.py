@@ -29,7 +29,7 @@ from torchvision.transforms import InterpolationMode
 
 from .colours import blur_by, turn_hue
 from .core import IGNORE_INDEX, InputError
-from .ranges import MoreThanNone, Range, Ranged, Share, shown, Side, Zoom
+from .ranges import MoreThanNone, Range, Ranged, Share, Side, Zoom, shown
 
 # %% ../nbs/21_views.ipynb #bd0ce7d1
 Deviation = Annotated[float, Range(0.001, 1)]

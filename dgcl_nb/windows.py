@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import InputError
-from .ranges import Few, FewOrNone, MoreThanNone, one_of, Ranged, shown, SideOrNone, Zoom
+from .ranges import Few, FewOrNone, MoreThanNone, Ranged, SideOrNone, Zoom, one_of, shown
 
 # %% ../nbs/35_windows.ipynb #b07cbbab
 MODES = ("whole", "slide")
