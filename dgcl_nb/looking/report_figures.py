@@ -86,7 +86,7 @@ def curve_figure(
     drawing = curves(records, class_names=runs[0].class_names or None)
     text = (
         "Losses, pseudo-labels (the share that the filter keeps, and how many are right), "
-        "how full the memory bank is, and mIoU on val over the steps."
+        "what else the method notes of itself, and mIoU on val over the steps."
     )
     return Figure("curves", drawing, text)
 

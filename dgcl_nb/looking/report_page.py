@@ -190,7 +190,7 @@ LEADS = dict(
     ),
     curves=(
         "Curves",
-        "Each loss, what becomes of the pseudo-labels, how full the memory bank is, and the scores on val. "
+        "Each loss, what becomes of the pseudo-labels, what else the method notes, and the scores on val. "
         "The first part of a run is supervised only, so most curves begin later.",
     ),
     images=(
