@@ -280,7 +280,15 @@ def rebuild(
 ) -> Settings:
     "A dataclass like `default` with the values of a dictionary; lists become tuples."
     if dataclasses.is_dataclass(default):
-        changed = {name: rebuild(getattr(default, name), value) for name, value in values.items()}
+        first = dataclasses.fields(default)[0]
+        if not isinstance(values, Mapping):
+            given = textwrap.shorten(repr(values), 80)
+            raise InputError(f"{given} stands where settings by name belong, such as {first.name}")
+        changed = {}
+        for name, value in values.items():
+            if not hasattr(default, name):
+                raise unknown_name("setting", name, [f.name for f in dataclasses.fields(default)])
+            changed[name] = rebuild(getattr(default, name), value)
         return dataclasses.replace(default, **changed)
     return tuple(values) if isinstance(values, list) else values
 
