@@ -111,9 +111,10 @@ def draw_crop(
 ) -> Crop:  # what to do with the image and with all that belongs to it
     "Draw a size, a place and a flip from torch's global generator."
     scale = draw_scale(cfg)
-    height = max(1, round(height * scale))
-    # torch shrinks no image to a single pixel
-    width = max(1 if height > 1 else 2, round(width * scale))
+    size = height, width
+    height, width = (max(1, round(side * scale)) for side in size)
+    if (height, width) == (1, 1) != size:
+        width = 2  # torch shrinks no image to a single pixel
     y, x, flip = torch.rand(3).tolist()
     top = _corner(height, cfg.crop, y)
     left = _corner(width, cfg.crop, x)

@@ -409,7 +409,7 @@ def test_evaluate__protocol_is_said(kwargs, said):
         (dict(workers=-1), "eval.workers is -1"),
         (dict(add="logit"), "did you mean logits"),
         (dict(scales=()), "eval.scales is empty; allowed"),
-        (dict(scales=(1.0, 0.0)), "eval.scales is 1 0; allowed for each entry"),
+        (dict(scales=(1.0, 0.0)), "eval.scales is 1.0 0.0; allowed for each entry"),
         (dict(scales=(0.5, 0.5)), "eval.scales is 0.5 0.5; allowed"),
     ],
 )
