@@ -1,6 +1,6 @@
 """Every setting of every method with every hostile value, by hand and at full size.
 
-    python tests/fuzz_settings.py                 parse all of them (about 40 000 command lines and values)
+    python tests/fuzz_settings.py                 parse all of them (some 29 000 command lines)
     python tests/fuzz_settings.py --runs 400      and train what was accepted, two steps each, up to so many
     python tests/fuzz_settings.py --seed 1        in another order
 
