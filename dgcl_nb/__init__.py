@@ -48,6 +48,7 @@ Modules:
 - `dgcl_nb.looking.layout`: From feature vectors to points on a screen: a PCA view at once, and UMAP over the exact neighbours of the density.
 - `dgcl_nb.looking.layout_time`: One layout for all snapshots of a run, live or afterwards, that an eye can follow.
 - `dgcl_nb.looking.live_layout`: A picture of feature clusters that does not jump when a snapshot comes: by the principal plane at once, by UMAP beside.
+- `dgcl_nb.looking.panels`: What is there to draw of a run, what is each of it called, and what does it say?
 - `dgcl_nb.looking.report_density`: The sampled cells of a run, sorted by density: their wrong pseudo-labels in a table, in two figures and in two sentences.
 - `dgcl_nb.looking.report_figures`: Curves, clusters and predictions of one run, or of two side by side, as figures that a page draws by itself.
 - `dgcl_nb.looking.report_page`: One file of HTML, light or dark as the reader's system is, and printable: its frame, its look, and what it does by itself.

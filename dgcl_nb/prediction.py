@@ -50,6 +50,7 @@ class Prediction:
     confidence: np.ndarray  # (H, W) float32 in [0, 1], the probability of that class
     class_names: tuple[str, ...]  # K names
     palette: np.ndarray  # (K, 3) uint8
+    background: int | None = None  # the class that is background, or None where no class is
 
     def index(self) -> Image.Image:
         "Class numbers with a palette."
@@ -62,7 +63,7 @@ class Prediction:
 
     def overlay(self, opacity: float = 0.5) -> Image.Image:
         "The colours over the image; background stays clear."
-        clear = np.array([n == "background" or not c.any() for n, c in zip(self.class_names, self.palette)])
+        clear = np.arange(len(self.palette)) == self.background  # all False where no class is background
         share = np.where(clear, 0.0, opacity).astype(np.float32)[self.labels][..., None]
         mixed = self.image * (1 - share) + self.palette[self.labels] * share
         return Image.fromarray(mixed.round().astype(np.uint8))
@@ -223,7 +224,8 @@ def predict_batch(
     found = []
     for s, y, c in zip(samples, labels, confidence):
         image = s["image"].permute(1, 2, 0).numpy()
-        found.append(Prediction(s["id"], image, y, c, trained.class_names, trained.palette))
+        look = trained.class_names, trained.palette, trained.background
+        found.append(Prediction(s["id"], image, y, c, *look))
     return found
 
 # %% ../nbs/commands/11_prediction.ipynb #c53a4e0f

@@ -43,6 +43,7 @@ from dgcl_nb.looking.report_figures import (
     attempt,
     cluster_figure,
     curve_figure,
+    error_figure,
     need_looking,
     prediction_figure,
 )
@@ -130,6 +131,8 @@ def figures_of(
     if logged:
         found.append(attempt(missing, "The curves", curve_figure, *logged))
     for r in runs:
+        if r.latest():
+            found.append(attempt(missing, f"The errors of {r.name}", error_figure, r))
         found += density_figures(r, missing)
     return {f.name: f for f in found if f}
 

@@ -28,7 +28,7 @@ from .core import IGNORE_INDEX, InputError, as_text, pick_device, unknown_name
 from .result import RESULT
 from .typed_files import TEXT, read_json
 from .run_folder import RunFolder, read_torch
-from .data.segdata import voc_palette
+from .data.segdata import background_class, distinct_palette, named_background
 from .checkpoints import checkpoints_of
 from .finite import check_saved
 from .saved import check_best, check_version
@@ -105,7 +105,7 @@ def classes_of(
     folder: str | Path,  # of a run
     num_classes: int,  # K
 ) -> tuple[tuple[str, ...], np.ndarray]:  # K names; (K, 3) uint8 colours
-    "Names and colours of a run's classes; without a snapshot, names of the result and VOC's colours."
+    "Names and colours of a run's classes; without a snapshot, names of the result and colours of our own."
     for path in list_snapshots(folder, allow_empty=True)[-1:]:
         try:
             snap = load_snapshot(path)
@@ -114,7 +114,7 @@ def classes_of(
             continue
         if len(snap.class_names) == num_classes:
             return tuple(snap.class_names), np.asarray(snap.palette)
-    return _names_without_snapshot(folder, num_classes), voc_palette(num_classes)
+    return _names_without_snapshot(folder, num_classes), distinct_palette(num_classes)
 
 
 def _names_without_snapshot(folder: str | Path, num_classes: int) -> tuple[str, ...]:  # K names
@@ -148,6 +148,13 @@ class Trained:
     @property
     def network(self) -> nn.Module:
         return self.networks[self.predictor]
+
+    @property
+    def background(self) -> int | None:
+        "The class that is background: what data.background says, or the first one where it is called so."
+        return background_class(
+            self.run.data.background, named_background(self.class_names), self.class_names
+        )
 
     @property
     def precision(self) -> str:

@@ -44,7 +44,7 @@ MAY_IMPORT = dict(
     looking="base",
 )
 # Rooms that a family may import one by one: what a viewer reads, and what its demonstration is made of.
-SINGLE_ROOMS = dict(looking="snapshots snapshot_schema metrics density data.splits data.digits")
+SINGLE_ROOMS = dict(looking="snapshots snapshot_schema metrics density data.splits data.digits data.segdata")
 # In these families no room knows another, but for those that may know all (True) or are known by all (False).
 SEPARATE = dict(
     parts={"cells": True, "contrast": True, "consistency": True, "negatives": True},

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from dgcl_nb.looking.curves import axis_range, curves, panels_of, series
+from dgcl_nb.looking.curves import LETTERS, axis_range, curves, panel_head, series
 from dgcl_nb.looking.figures import CURVE_COLOURS
+from dgcl_nb.looking.panels import QUANTITIES, panels_of
 
 NAMES = ("background", "cat", "dog")
 
@@ -25,7 +26,9 @@ def records(until=9, contrast_from=4, networks=("student",)):
 
 
 def texts(fig):
-    return [a.text for a in fig.layout.annotations]
+    "The titles of the panels, and what stands in empty ones."
+    first_lines = [a.text.split("<br>")[0] for a in fig.layout.annotations]
+    return [line.removeprefix("<b>").removesuffix("</b>") for line in first_lines]
 
 
 def test_series__leaves_out_what_was_not_logged():
@@ -39,7 +42,8 @@ def test_series__leaves_out_what_was_not_logged():
 
 def test_curves__one_panel_a_quantity_with_reasons_for_empty_ones():
     fig = curves(records(3), NAMES)
-    assert texts(fig)[:4] == ["loss_sup", "loss_contrast", "pseudo-labels", "mIoU, %"]
+    titles = ["loss on labelled images", "contrastive loss", "pseudo-labels", "mIoU, %"]
+    assert texts(fig)[:4] == titles
     assert {"contrast starts at step 4", "not evaluated yet"} <= set(texts(fig))
     fig = curves(records(), NAMES, steps=20)
     heat = next(t for t in fig.data if t.type == "heatmap")
@@ -68,7 +72,54 @@ def test_curves__several_runs_have_a_colour_each_and_one_legend():
     assert [t.name for t in lines][:2] == ["one", "two"]
     assert {t.line.color for t in fig.data if t.name == "two"} == {CURVE_COLOURS[1]}
     assert sum(bool(t.showlegend) for t in fig.data) == 3
+    assert "━" not in "".join(a.text for a in fig.layout.annotations)  # colours mean runs, no quantities
     assert not [t for t in fig.data if t.type == "heatmap"]
+
+
+def test_bank__keeps_every_class_where_names_are_numbers():
+    fills = [dict(step=1, bank_fill_per_class=[1.0, 0.5, 0.2])]
+    fig = curves(fills, ["background", "0", "1"])
+    rows = next(t for t in fig.data if t.type == "heatmap")
+    assert list(rows.y) == ["background", "0", "1"]
+    # plotly takes a list of mostly numbers for a linear axis, on which a word has no place
+    assert fig.layout["yaxis" + rows.yaxis[1:]].type == "category"
+    alike = curves(fills, ["traffic signal", "traffic signs", "b"]).data[-2]
+    assert len(set(alike.y)) == 3
+
+
+def test_curves__nothing_lies_over_a_curve():
+    lines = [dict(step=1, loss_sup=1.0, miou_student=3.0) | dict.fromkeys(QUANTITIES, 0.5)]
+    fig = curves(lines, NAMES)
+    assert not any(t.showlegend for t in fig.data if t.type == "scatter")
+    heads = [a for a in fig.layout.annotations if a.yanchor == "bottom"]
+    assert len(heads) == len(panels_of(lines)) and all(a.y == 1 for a in heads)
+    shares = next(a.text for a in heads if a.text.startswith("<b>pseudo-labels"))
+    assert shares.count("━") == 5 and "right, foreground" in shares
+    assert fig.layout.margin.t >= 30 + 13 * (1 + max(a.text.count("<br>") for a in heads[:3]))
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_heads__are_words_and_fit_above_their_panels(split):
+    lines = [dict(step=1, miou_student=3.0) | dict.fromkeys(QUANTITIES, 0.5)]
+    for panel in panels_of(lines, split):
+        head = panel_head(panel, has_key=not split)
+        assert panel.meaning and "_" not in head[0]
+        plain = [line for line in head[1:] if "<" not in line]
+        assert plain and max(map(len, plain)) <= LETTERS and len(panel.title) <= LETTERS
+
+
+def test_panels__accuracy_of_labelled_cells_alone_says_so():
+    known = dict(step=1, anchor_accuracy=1.0, agreement=0.3)
+    labels = panels_of([known])[-2].lines.values()
+    assert list(labels) == ["anchors of the right class (labelled only)", "both networks agree"]
+    labels = panels_of([known | dict(pseudo_accuracy=0.9)])[-2].lines.values()
+    assert "labelled only" not in " ".join(labels)
+
+
+def test_panels__parts_of_a_loss_that_wait_have_no_panel():
+    waiting = {"loss_contrast of classes 1 3": "their banks hold under 4 entries", "loss_unsup": "later"}
+    titles = [p.title for p in panels_of([dict(step=1, loss_sup=1.0, inactive=waiting)])]
+    assert titles[:3] == ["loss on labelled images", "loss on unlabelled images", "pseudo-labels"]
 
 
 ODD_VALUES = [

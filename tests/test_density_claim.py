@@ -69,7 +69,7 @@ def test_halves__pixels_that_err_together_need_intervals_over_images():
 def test_halves__nothing_to_ask():
     h = matched_halves([0.9, 0.9], [np.nan, 0.5], [True, False], conf_thresh=0.5)
     assert h.count == 0 and h.verdict == "undecided"
-    assert verdict_line(h) == "no pixel to ask: density is unknown, or none is that confident"
+    assert verdict_line(h) == "no cell to ask: density is unknown, or none is that confident"
     refuted = Halves(0.1, 0.5, (0.05, 0.2), (0.4, 0.6), (-0.5, -0.3), 100)
     assert "the claim is refuted" in verdict_line(refuted)
     assert ranges_by_image([np.ones(3, bool)] * 2, [np.arange(3)] * 2)[2] == (0, 0)

@@ -25,7 +25,7 @@ def test_histograms__shares_sum_to_one_and_unknown_is_left_out(pixels):
     fig = density_histograms(density, labels, PALETTE, NAMES, before=(density[:30], labels[:30]))
     assert [round(float(t.y.sum()), 6) for t in fig.data if t.type == "bar"] == [1, 1, 0]
     assert fig.layout.annotations[2].text == "<b>dog</b>  none → none"
-    assert "unknown: 10 → 30 pixels" in fig.layout.title.text
+    assert "unknown: 10 → 30 cells" in fig.layout.title.text
     with pytest.raises(InputError, match=r"density has shape \(9,\) and labels \(90,\)"):
         density_histograms(density[:9], labels, PALETTE)
 
@@ -51,7 +51,7 @@ def test_claim__figure_counts_each_known_pixel_once():
     groups, images = rng.integers(0, 3, 500), rng.integers(0, 9, 500)
     fig = confidence_density(confidence, density, wrong, groups, images)
     assert fig.data[0].customdata.sum() == 450 and fig.data[0].colorscale[0][1] == "#00224e"
-    assert fig.layout.annotations[0].text == "number of pixels (50 unknown left out)"
+    assert fig.layout.annotations[0].text == "number of cells (50 unknown left out)"
     assert fig.layout.uirevision == "claim"
     reach = fig.data[2].error_y
     assert np.isfinite(reach.array).all() and (np.array(reach.arrayminus) >= 0).all()
@@ -61,6 +61,6 @@ def test_claim__nothing_to_show_and_what_does_not_fit():
     rng = np.random.default_rng(0)
     confidence, density, wrong = rng.random(500), rng.random(500), rng.random(500) < 0.2
     nothing = confidence_density(confidence[:0], density[:0], wrong[:0])
-    assert "no pixel" in nothing.layout.annotations[-1].text
+    assert "no cell" in nothing.layout.annotations[-1].text
     with pytest.raises(InputError, match="a value a pixel"):
         confidence_density(confidence, density, wrong[:3])

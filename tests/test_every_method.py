@@ -39,7 +39,8 @@ from dgcl_nb.core import InputError
 from dgcl_nb.data.segdata import SegData
 from dgcl_nb.engine import Stopped, fit
 from dgcl_nb.looking import report_page
-from dgcl_nb.looking.curves import curves, score_panel
+from dgcl_nb.looking.curves import curves
+from dgcl_nb.looking.panels import score_panel
 from dgcl_nb.looking.run_state import heading_of
 from dgcl_nb.looking.runs import open_run
 from dgcl_nb.looking.watcher import Watcher

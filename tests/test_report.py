@@ -16,7 +16,7 @@ from helpers import clean_environment, few_images, tiny_args
 from dgcl_nb import engine, report, train
 from dgcl_nb.core import InputError
 from dgcl_nb.run_folder import RunFolder
-from dgcl_nb.looking import report_page
+from dgcl_nb.looking import report_page, scores
 from dgcl_nb.looking.report_views import AMOUNTS, smaller
 from dgcl_nb.looking.demo_run import make_demo_run
 from dgcl_nb.snapshots import Snapshot, keep_pixels, list_snapshots, load_snapshot, save_snapshot
@@ -85,7 +85,7 @@ def test_page__of_one_run(command, demo, tmp_path):
     assert re.fullmatch(r"\S+a\.html: \d\.\d MB in \d+\.\d s\n", said)
     page = file.read_text()
     assert sections(page) == ["results", "curves", "images", "features", "density", "settings"]
-    assert page.count('class="plot"') == 3 and page.count("data-drawn")
+    assert page.count('class="plot"') == 4 and page.count("data-drawn")
     assert notes(page) == ["The figures of this run are made up; no training took place."]
     for words in ("dgcl on digits, seed 0", "loop.sup_only_fraction", "silhouette"):
         assert words in page
@@ -101,6 +101,41 @@ def test_page__of_two_runs(command, demo, other):
     row = re.search(r'mIoU, last step</th>(.*?)</tr>', page)[1]
     a, b, gain = (float(v.replace("−", "-")) for v in re.findall(r"[−+]?\d+\.\d", row))
     assert a - b == pytest.approx(gain, abs=0.11)
+
+
+def test_page__errors_are_sorted(demo):
+    figure = report.figures_of(report.open_runs([demo]), [])["errors-dgcl"]
+    shares = [float(a.text.split("<br>")[1].split("%")[0]) for a in figure.drawing.layout.annotations]
+    assert len(shares) == 2 and shares == sorted(shares, reverse=True)
+    snap = load_snapshot(demo)
+    wrong = (snap.target != snap.prediction)[snap.target != 255].mean()
+    assert np.mean(shares) == pytest.approx(100 * wrong, abs=0.1)
+    assert f"step {snap.step}" in figure.caption and "images of val that the snapshots" in figure.caption
+
+
+def test_page__no_tool_of_a_figure_leaves_the_machine(demo):
+    start = page_of(demo).rpartition("startPage(")[2]
+    tools = json.loads(start.partition(");")[0])["tools"]
+    assert tools["showSendToCloud"] is False and tools["plotlyServerURL"] == ""
+    assert "toImage" not in tools["modeBarButtonsToRemove"]
+
+
+@pytest.mark.parametrize(
+    "said, words", [("auto", "background"), ("none", None), ("1", "0"), ("9999", "background")]
+)
+def test_background__follows_the_run(tmp_path, said, words):
+    folder = make_demo_run(tmp_path / "a", **SMALL | dict(snapshots=1))
+    config = json.loads((folder / "config.json").read_text())
+    config["data"]["background"] = said
+    (folder / "config.json").write_text(json.dumps(config))
+    (run,) = report.open_runs([folder])
+    assert scores.shared_background(run) == words
+    page = page_of(folder)
+    assert ("on val, without" in page) == (words is not None)
+    number = dict(background=0).get(words, words and 1)
+    assert f'"background": {"null" if number is None else number}' in page.replace('":', '": ').replace(
+        ":  ", ": "
+    )
 
 
 def test_page__a_comparison_leaves_the_report_of_each_run_alone(command, demo, other):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..core import IGNORE_INDEX, InputError, mix_seed
 from .files import Found, Layout, as_ids, assemble, by_id, draw_labelled, without
-from .segdata import SegData, voc_palette
+from .segdata import SegData, distinct_palette, named_background
 
 log = logging.getLogger("dgcl_nb.data")
 
@@ -67,15 +67,15 @@ def find_folder(
     image_of = by_id(root / "images", faults=faults)
     mask_of = by_id(root / "masks", faults=faults)
     names = read_classes(root / "classes.txt")
-    has_background = names[0].casefold() == "background"
+    background = named_background(names)
     return Found(
         image_of,
         mask_of,
         names,
-        voc_palette(len(names)),
+        distinct_palette(len(names), background),
         train=list(image_of),
         val=[],
-        background=0 if has_background else None,
+        background=background,
     )
 
 # %% ../../nbs/data/06_folder.ipynb #eda0e175

@@ -236,11 +236,11 @@ def verdict_line(
 ) -> str:  # a sentence
     "What the halves say about the claim."
     if not h.count:
-        return "no pixel to ask: density is unknown, or none is that confident"
+        return "no cell to ask: density is unknown, or none is that confident"
     sparse = _in_words(h.sparse, h.sparse_range)
     dense = _in_words(h.dense, h.dense_range)
-    unit = "images" if h.by_image else "pixels"
+    unit = "images" if h.by_image else "cells"
     return (
         f"at equal confidence, wrong: {sparse} of the sparser half, {dense} of the denser; "
-        f"2 × {h.count} pixels, intervals over {unit}: the claim is {h.verdict}"
+        f"2 × {h.count} cells, intervals over {unit}: the claim is {h.verdict}"
     )

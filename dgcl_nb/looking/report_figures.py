@@ -10,7 +10,7 @@ Where we differ: the released code draws nothing, and the paper's two pictures a
 
 # %% auto #0
 __all__ = ['need_looking', 'attempt', 'Figure', 'figure_html', 'curve_figure', 'last_of_both', 'cluster_scores_of',
-           'cluster_figure', 'shared_images', 'prediction_figure']
+           'cluster_figure', 'shared_images', 'prediction_figure', 'error_figure']
 
 # %% ../../nbs/looking/33_report_figures.ipynb #d5970989
 import importlib.util
@@ -23,7 +23,7 @@ import numpy as np
 from ..core import InputError
 from .html import Html, tag
 from .runs import RunView
-from .scores import CLUSTER_SCORES, scores_of, shared_background
+from .scores import CLUSTER_SCORES, predictor_of, scores_of, shared_background
 from ..snapshots import Snapshot
 
 # %% ../../nbs/looking/33_report_figures.ipynb #6b598541
@@ -132,7 +132,7 @@ def cluster_figure(
     drawing = clusters_side_by_side(xys, labels, [a.name, b.name], scores, colours, names)
     left_out = f", {background} left out" if background else ""
     text = (
-        "Sampled pixel features of both runs at their last snapshot in one "
+        "Sampled cells of both runs at their last snapshot, by their features, in one "
         f"{layout.upper()} layout, coloured by true class. "
         f"Scores are those of result.json: cells of all of val{left_out}."
     )
@@ -170,3 +170,19 @@ def prediction_figure(
         f"The mIoU is that of these {len(names)} images alone."
     )
     return Figure("predictions", drawing, text)
+
+# %% ../../nbs/looking/33_report_figures.ipynb #ec81c02c
+def error_figure(
+    run: RunView,  # with a snapshot of at least one image
+) -> Figure:
+    "The images of val in a run's last snapshot beside their wrong pixels, worst first."
+    from dgcl_nb.looking.tiles import contact_sheet
+
+    snap = run.latest()
+    drawing = contact_sheet(snap.image, snap.target, snap.prediction, snap.image_id)
+    text = (
+        f"The {len(snap.image_id)} images of val that the snapshots of {run.name} hold, in their size there, "
+        f"worst first. Beside each, in orange, the pixels that the {predictor_of(run)} gets wrong at step "
+        f"{snap.step}; the number is their share of the pixels of known class."
+    )
+    return Figure(f"errors-{run.name}", drawing, text)

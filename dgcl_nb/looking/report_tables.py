@@ -188,7 +188,7 @@ def compared_settings(
     changed = differing_settings(a, b)
     if not changed:
         return tag("p", "The two runs have the same settings.")
-    return table(["setting", a.name, b.name], changed, "Settings in which the two differ")
+    return table(["setting", a.name, b.name], changed, "Settings in which the two differ", "settings")
 
 # %% ../../nbs/looking/32_report_tables.ipynb #5b975e12
 def settings_table(
@@ -225,6 +225,10 @@ WORDS = {
     "confidence, entropy": (
         "The largest of the class probabilities that the pseudo-label comes from, and how spread out they "
         "are (in nats; 0 is certain)."
+    ),
+    "cell": (
+        "A place of the feature map, which covers several pixels of the image and has one feature. What is "
+        "said of features is said of cells, and a point of the explorer is a cell. IoU is of pixels."
     ),
     "density": (
         "Mean cosine of a feature to its k nearest features of the same class, averaged over several k. "

@@ -22,6 +22,7 @@ import numpy as np
 from ..core import InputError
 from .html import Html, tag
 from .runs import RunView
+from .scores import background_of
 from ..snapshots import SMALLEST_SIDE, Snapshot, keep_pixels, shrink_probes
 
 # %% ../../nbs/looking/35_report_views.ipynb #7b392bf7
@@ -100,7 +101,9 @@ def overlay_view(
     from dgcl_nb.widgets.overlay import Overlay, overlay_values
 
     snapshots = [smaller(s, amount) for s in spread_out(run.load_all(), amount.maps)]
-    return boxed(Overlay, overlay_values(snapshots), "overlay-view")
+    values = overlay_values(snapshots)
+    values["meta"]["background"] = background_of(run)  # a snapshot knows names only, the run its settings
+    return boxed(Overlay, values, "overlay-view")
 
 # %% ../../nbs/looking/35_report_views.ipynb #42d8cdd8
 def explorer_view(

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from lab import differ, picture, press, wait_until
+from pdf import pdf_pages
 
 from dgcl_nb.looking.demo_run import make_demo_run
 
@@ -20,10 +21,13 @@ UNLABELLED = """[...document.querySelectorAll("main input, main select, main but
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    "Reports of one run and of two."
+    "Reports of one run, of two, and of two with long names."
     place = tmp_path_factory.mktemp("runs")
     a, b = (make_demo_run(place / method, method=method, **SMALL) for method in ("dgcl", "self_training"))
-    return report.write_report(a), report.write_report(a, b, out=place / "both.html")
+    names = [f"camvid-{method}-s0-with-a-name-of-its-own" for method in ("mean_teacher", "self_training")]
+    long = [make_demo_run(place / name, **SMALL) for name in names]
+    both, wide = place / "both.html", place / "wide.html"
+    return report.write_report(a), report.write_report(a, b, out=both), report.write_report(*long, out=wide)
 
 
 def show(page, file):
@@ -52,7 +56,7 @@ def first_tick(page):
 def test_page__draws_every_figure_and_asks_for_nothing(page, pages):
     asked = []
     page.on("request", lambda r: asked.append(r.url))
-    for file, num in zip(pages, (3, 7)):
+    for file, num in zip(pages, (4, 9)):
         show(page, file)
         figures = page.locator("figure.plot")
         assert figures.count() == num and page.locator("figure.plot .main-svg").count() >= num
@@ -69,7 +73,7 @@ def test_page__without_plotly_says_why_and_keeps_its_tables(page, pages, tmp_pat
     packed = re.compile(r'(<script type="text/plain" id="plotly">).*?(?=</script>)', re.S)
     damaged.write_text(packed.sub(r"\1AAAA", pages[0].read_text()))
     page.goto(damaged.as_uri())
-    wait_until(lambda: page.locator("text=could not be drawn").count() == 3, 20, "a sentence in each figure")
+    wait_until(lambda: page.locator("text=could not be drawn").count() == 4, 20, "a sentence in each figure")
     assert page.locator("table.classes").is_visible()
     page.errors.clear()  # the fault is thrown on, for whoever looks into the console
 
@@ -159,6 +163,50 @@ def test_print__unfolds_everything_in_dark_on_white(page, pages):
     assert page.locator("details:not([open])").count() == 0 and not page.locator("nav").is_visible()
     assert ground(page) == "rgb(255, 255, 255)"
     wait_until(lambda: first_tick(page).evaluate(INK) == "rgb(34, 34, 34)", 10, "dark ink")
+
+
+@pytest.mark.parametrize("paper", ["A4", "Letter"])
+def test_print__cuts_nothing(page, pages, paper):
+    page.set_viewport_size(dict(width=1366, height=900))
+    show(page, pages[0])
+    printed = pdf_pages(page.pdf(format=paper))
+    assert 5 <= len(printed) <= 12, "no page too many"
+    text = "".join(printed)
+    for right in ("theteacherasabar", "lowerisbetter", "wrongat200", "Selectshown", "nothingishidden"):
+        assert right in text, f"what stands at the right: {right}"
+    assert "loop.sup_only_fraction0.25" in text and "Everythingisinthisfile;itneedsnonetwork." in text
+
+
+def test_print__nothing_is_wider_than_paper_and_bars_have_ink(page, pages):
+    page.set_viewport_size(dict(width=1366, height=900))
+    show(page, pages[1])
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.set_viewport_size(dict(width=703, height=990))  # between the margins of A4
+    page.emulate_media(media="print")
+    ends = """[...document.querySelectorAll(".canvas .main-svg, .view canvas, .view button, td, figcaption")]
+        .filter(e => e.getBoundingClientRect().width).map(e => e.getBoundingClientRect().right)"""
+    assert max(page.evaluate(ends)) <= 703
+    for part in (".swatch", ".better"):
+        assert (
+            page.evaluate("s => getComputedStyle(document.querySelector(s)).printColorAdjust", part)
+            == "exact"
+        )
+
+
+def test_tables__of_two_runs_fit_a_laptop(page, pages):
+    page.set_viewport_size(dict(width=1366, height=768))
+    show(page, pages[2])
+    sticks_out = (
+        "[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    )
+    assert page.locator("table.compared").count() == 2 and page.evaluate(sticks_out) == 0
+
+
+def test_tools__save_a_picture_and_upload_nothing(page, pages):
+    show(page, pages[0])
+    titles = page.evaluate("[...document.querySelectorAll('.modebar-btn')].map(e => e.dataset.title)")
+    assert any("PNG" in t for t in titles)
+    assert not [t for t in titles if "Share" in t or "Plotly" in t]
 
 
 def test_narrow_screen__nothing_sticks_out(page, pages):

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { gzipSync } from "node:zlib";
 import { drawFigures, fitted, sayWhyNot } from "../../dgcl_nb/static/report/figures.js";
+import { fitToPaper, paperScale } from "../../dgcl_nb/static/report/paper.js";
 import { unpack } from "../../dgcl_nb/static/report/unpack.js";
 
 // A figure of a page: its description, and the place where it is drawn.
@@ -40,11 +41,11 @@ test("drawFigures: each figure is drawn once, in its own place", async () => {
       calls.push(given);
     }
   };
-  await drawFigures(plotly, figures, "ink");
+  await drawFigures(plotly, figures, "ink", { showSendToCloud: false });
   assert.deepEqual(calls.map(([canvas]) => canvas), figures.map((figure) => figure.canvas));
   assert.deepEqual(calls.map(([, data]) => data[0].y[0]), [1, 2]);
   assert.deepEqual(calls.map(([, , layout]) => layout.template), ["ink", "ink"]);
-  assert.equal(calls[0][3].responsive, true);
+  assert.deepEqual(calls[0][3], { showSendToCloud: false, responsive: true });
 });
 
 test("sayWhyNot: a sentence in place of each figure", () => {
@@ -53,4 +54,12 @@ test("sayWhyNot: a sentence in place of each figure", () => {
   for (const { canvas } of figures) {
     assert.match(canvas.textContent, /could not be drawn: no such thing\. A browser of 2023 or later can/);
   }
+});
+
+test("fitToPaper: what is too wide gets the scale at which it fits", () => {
+  const scales = [];
+  const style = { setProperty: (name, value) => scales.push([name, value]) };
+  fitToPaper([1400, 500].map((width) => ({ scrollWidth: width, offsetWidth: 300, style })));
+  assert.deepEqual(scales, [["--paper-scale", 0.5], ["--paper-scale", 1]]);
+  assert.equal(paperScale(700), 1);
 });

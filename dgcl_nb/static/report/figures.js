@@ -1,11 +1,5 @@
 // The figures of a page: each is drawn from the description that lies in it, in the inks of a theme.
 
-const CONFIG = {
-  displaylogo: false,
-  responsive: true,
-  modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "toImage"]
-};
-
 // A figure's layout in a theme. Its width is left out: a figure in a page is as wide as its place.
 export function fitted(layout, template) {
   const result = { ...layout, template, autosize: true, paper_bgcolor: "rgba(0,0,0,0)" };
@@ -14,11 +8,12 @@ export function fitted(layout, template) {
   return result;
 }
 
-// A promise that all figures are drawn.
-export function drawFigures(plotly, figures, template) {
+// A promise that all figures are drawn, each with these tools in its bar.
+export function drawFigures(plotly, figures, template, tools) {
+  const config = { ...tools, responsive: true };
   const drawings = figures.map((figure) => {
     const { data, layout } = JSON.parse(figure.querySelector("script").textContent);
-    return plotly.react(figure.querySelector(".canvas"), data, fitted(layout, template), CONFIG);
+    return plotly.react(figure.querySelector(".canvas"), data, fitted(layout, template), config);
   });
   return Promise.all(drawings);
 }

@@ -1,6 +1,9 @@
 // What a report does by itself: it unpacks plotly, draws, follows the system's theme, and unfolds for paper.
 import { drawFigures, sayWhyNot } from "./figures.js";
+import { fitToPaper } from "./paper.js";
 import { unpack } from "./unpack.js";
+
+const WIDE = ".canvas, .view, .wide > table"; // what may be wider than paper
 
 async function loadPlotly() {
   const code = document.createElement("script");
@@ -8,10 +11,10 @@ async function loadPlotly() {
   document.head.append(code);
 }
 
-// `themes` are plotly templates named "light" and "dark"; on paper figures are always light.
-async function showFigures(figures, themes, dark) {
+// `look.themes` are plotly templates named "light" and "dark"; on paper figures are always light.
+async function showFigures(figures, { themes, tools }, dark) {
   await loadPlotly();
-  const draw = (theme) => drawFigures(window.Plotly, figures, themes[theme]);
+  const draw = (theme) => drawFigures(window.Plotly, figures, themes[theme], tools);
   const drawOnScreen = () => draw(dark.matches ? "dark" : "light");
   await drawOnScreen();
   dark.addEventListener("change", drawOnScreen);
@@ -23,17 +26,29 @@ function unfoldAll() {
   for (const part of document.querySelectorAll("details")) part.open = true;
 }
 
+function preparePaper() {
+  unfoldAll();
+  document.documentElement.dataset.paper = ""; // dark on white from here on, for whoever draws anew
+  fitToPaper(document.querySelectorAll(WIDE));
+}
+
+function leavePaper(dark) {
+  delete document.documentElement.dataset.paper;
+  document.body.dataset.jpThemeName = dark.matches ? "dark" : "light"; // the fronts draw anew
+}
+
 // Sets data-ready on the page when all is drawn.
-export async function startPage(themes) {
+export async function startPage(look) {
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const figures = [...document.querySelectorAll("figure.plot")];
-  window.addEventListener("beforeprint", unfoldAll);
+  window.addEventListener("beforeprint", preparePaper);
+  window.addEventListener("afterprint", () => leavePaper(dark));
   // the fronts draw anew when this attribute changes, as they do when JupyterLab changes its theme
   dark.addEventListener("change", () => {
     document.body.dataset.jpThemeName = dark.matches ? "dark" : "light";
   });
   try {
-    if (figures.length) await showFigures(figures, themes, dark);
+    if (figures.length) await showFigures(figures, look, dark);
     document.documentElement.dataset.ready = "";
   } catch (error) {
     sayWhyNot(figures, error);
