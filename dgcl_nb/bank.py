@@ -26,7 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import EPS, InputError, unknown_name
+from .core import EPS, InputError
+from .ranges import Count, Ranged, check_memory, one_of
 
 # %% ../nbs/41_bank.ipynb #db750b75
 # How stored densities are kept fresh: never again, some of the neediest class in each step, all in each step.
@@ -34,27 +35,23 @@ REFRESH = ("none", "rolling", "all")
 
 # %% ../nbs/41_bank.ipynb #0f03d466
 @dataclass(frozen=True, kw_only=True)
-class BankConfig:
+class BankConfig(Ranged, group="bank"):
     "How much the memory bank remembers, when a class takes part, and how stored densities are kept fresh."
 
     # entries kept per class; a new one overwrites the oldest (released code: 10000)
-    size: int = 1000
+    size: Count = 1000
     # entries that a class needs before it takes part in the contrast (released: all classes must be full)
-    min_fill: int = 64
+    min_fill: Count = 64
     # entries added per class and step at most, drawn at random (released: 1000, also a tenth of its size)
-    max_new_per_class: int = 100
+    max_new_per_class: Count = 100
     # densities of stored entries: none (computed once, as released), rolling (in each step the stalest
     # of one class), all (in each step)
-    refresh: str = "rolling"
+    refresh: one_of(*REFRESH) = "rolling"
     # entries of that class whose density is computed again in a step, if refresh is rolling
-    refresh_count: int = 100
+    refresh_count: Count = 100
 
     def __post_init__(self):
-        if self.refresh not in REFRESH:
-            raise unknown_name("bank.refresh", self.refresh, REFRESH)
-        for name in ("size", "min_fill", "max_new_per_class", "refresh_count"):
-            if getattr(self, name) < 1:
-                raise InputError(f"bank.{name} is {getattr(self, name)}, but must be at least 1")
+        super().__post_init__()
         if self.min_fill > self.size:
             raise InputError(
                 f"bank.min_fill is {self.min_fill}, but a class never holds more than "
@@ -79,6 +76,9 @@ class Rings(nn.Module):
         super().__init__()
         sizes = [size] * num_classes if isinstance(size, int) else list(size)
         assert len(sizes) == num_classes, f"{len(sizes)} sizes for {num_classes} classes"
+        bytes_of_entry = sum(empty.nbytes for empty in columns.values())
+        what = f"a memory of {max(sizes)} entries for each of {num_classes} classes"
+        check_memory(what, num_classes * max(sizes) * bytes_of_entry)
         self.num_classes, self.size, self.smallest = num_classes, max(sizes), min(sizes)
         self.columns = tuple(columns)
         for name, empty in columns.items():

@@ -28,23 +28,19 @@ from torch.utils.data import Dataset
 from .core import InputError, generator_for, mix_seed
 from .data.segdata import SegData
 from .workers import Loader
+from .ranges import Few, FewOrNone, Ranged, check_workers
 from .views import CutMix, ViewConfig, Views, normalize, strong_view, weak_view
 
 # %% ../nbs/22_batches.ipynb #288d8e4e
 @dataclass(frozen=True, kw_only=True)
-class BatchConfig:
+class BatchConfig(Ranged, group="batch"):
     "How many images a step sees on each process."
 
-    labelled: int = 8  # labelled images per step and process
+    labelled: Few = 8  # labelled images per step and process
     # unlabelled images per step and process; 0 leaves them out (for a purely supervised run)
-    unlabelled: int = 8
+    unlabelled: FewOrNone = 8
     # processes that prepare batches ahead; 0 prepares them in the training process; the batches are the same
-    workers: int = 0
-
-    def __post_init__(self):
-        for name, least in (("labelled", 1), ("unlabelled", 0), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"batch.{name} is {getattr(self, name)}; it must be at least {least}")
+    workers: FewOrNone = 0
 
 # %% ../nbs/22_batches.ipynb #778bf410
 @lru_cache(maxsize=16)
@@ -295,6 +291,7 @@ def make_loader(
     is_stopping: Callable[[], bool] = lambda: False,  # asked while a batch is waited for
 ) -> StepLoader:  # yields one Batch per step
     "A loader of the batches of the steps from `start_step` to `steps - 1`."
+    check_workers("batch.workers", batch_cfg.workers)
     for name in ("labelled", "unlabelled"):  # an empty list shows here
         draw_indices(len(getattr(data, name)), getattr(batch_cfg, name), 0, seed, name)
     settings = dict(data=data, view_cfg=view_cfg, views=views, batch_cfg=batch_cfg)

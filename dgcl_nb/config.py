@@ -23,6 +23,7 @@ from .batches import BatchConfig
 from .core import InputError, seed_everything, unknown_name
 from .data.sets import DataConfig, open_data
 from .data.segdata import SegData
+from .ranges import Count, CountOrNone, FewOrNone, Ranged, Seed, Share, Text, one_of
 from .windows import EvalConfig
 from .methods.cps import CPS
 from .methods.cct import CCT
@@ -79,62 +80,50 @@ METHODS: dict[str, type[Method]] = dict(
 
 # %% ../nbs/63_config.ipynb #669bdc99
 @dataclass(frozen=True, kw_only=True)
-class LoopConfig:
+class LoopConfig(Ranged, group="loop"):
     "How often the loop looks up from training, and how it computes."
 
     # share of the run that is the supervised start, before pseudo-labels are used
-    sup_only_fraction: float = 0.25
-    log_every: int = 25  # steps between log lines
-    evaluations: int = 5  # evaluations on val over the run, the last one at its end; 0 for only that one
-    snapshots: int = 4  # snapshots over the run, the last at its end; another before step 1
-    num_probes: int = 8  # val images that snapshots show
-    checkpoints: int = 4  # checkpoints over the run, the last one at its end
+    sup_only_fraction: Share = 0.25
+    log_every: Count = 25  # steps between log lines
+    # evaluations on val over the run, the last one at its end; 0 for only that one
+    evaluations: CountOrNone = 5
+    snapshots: CountOrNone = 4  # snapshots over the run, the last at its end; another before step 1
+    num_probes: Count = 8  # val images that snapshots show
+    checkpoints: CountOrNone = 4  # checkpoints over the run, the last one at its end
     # whether networks are compiled by torch.compile: minutes at the start, then faster steps on a GPU;
     # needs a C++ compiler
     compile: bool = False
-    precision: str = "no"  # autocast: no (float32), bf16, or fp16 (GPU only)
+    precision: one_of("no", "bf16", "fp16") = "no"  # autocast: no (float32), bf16, or fp16 (GPU only)
     # whether float32 products and convolutions on a GPU round their factors to TF32: on, off,
     # or auto (off with precision no, else on)
-    tf32: str = "auto"
-    threads: int = 0  # CPU threads that torch computes with; 0 leaves torch's choice
+    tf32: one_of("auto", "on", "off") = "auto"
+    threads: FewOrNone = 0  # CPU threads that torch computes with; 0 leaves torch's choice
     # whether curves are written for TensorBoard too (needs the extra: pip install 'dgcl_nb[tensorboard]')
     tensorboard: bool = False
     # whether the command ends with a report: report.html, written by a process of its own
     # (needs the extra: pip install 'dgcl_nb[looking]')
     report: bool = True
 
-    def __post_init__(self):
-        if self.precision not in ("no", "bf16", "fp16"):
-            raise unknown_name("loop.precision", self.precision, ("no", "bf16", "fp16"))
-        if self.tf32 not in ("auto", "on", "off"):
-            raise unknown_name("loop.tf32", self.tf32, ("auto", "on", "off"))
-        if not 0 <= self.sup_only_fraction <= 1:
-            raise InputError(f"loop.sup_only_fraction is {self.sup_only_fraction}; allowed: between 0 and 1")
-        if self.log_every < 1:
-            raise InputError(f"loop.log_every is {self.log_every}; allowed: 1 or more")
-        for name in ("evaluations", "snapshots", "checkpoints", "threads"):
-            if getattr(self, name) < 0:
-                raise InputError(f"loop.{name} is {getattr(self, name)}; allowed: 0 or more")
-
 # %% ../nbs/63_config.ipynb #b8fb20b3
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(Ranged, group=""):
     "Everything that decides what a run computes."
 
-    preset: str = "digits"  # section of settings.ini that is read first
-    method: str = "dgcl"  # which method trains
-    variant: str = ""  # section [variant NAME] of settings.ini, read on top of the preset, e.g. released
-    steps: int = 1000  # optimiser steps in all, the supervised start included
+    preset: Text = "digits"  # section of settings.ini that is read first
+    method: Text = "dgcl"  # which method trains
+    variant: Text = ""  # section [variant NAME] of settings.ini, read on top of the preset, e.g. released
+    steps: Count = 1000  # optimiser steps in all, the supervised start included
     # of initialisation, order of images, views and sampling
     # (not of the choice of labelled images: data.split_seed)
-    seed: int = 0
-    device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1, mps
-    out: str = ""  # the run folder; empty: the next free runs/PRESET-METHOD-sSEED, or runs/DATA-METHOD-sSEED
+    seed: Seed = 0
+    device: Text = "auto"  # where to compute: auto, cpu, cuda, cuda:1, mps
+    out: Text = ""  # the run folder; empty: the next free runs/PRESET-METHOD-sSEED, or runs/DATA-METHOD-sSEED
     resume: bool = False  # go on from the last checkpoint of --out
     # build everything, take a few steps, print what the run would cost each of so many processes,
     # and leave nothing; a bare --dry-run: as many processes as there are
-    dry_run: int = 0
-    init_from: str = ""  # a run folder whose network the run starts from
+    dry_run: FewOrNone = 0
+    init_from: Text = ""  # a run folder whose network the run starts from
     data: DataConfig = DataConfig()  # which images
     views: ViewConfig = ViewConfig()  # how they are shown
     batch: BatchConfig = BatchConfig()  # how many at a time
@@ -142,14 +131,6 @@ class Run:
     optim: OptimConfig = OptimConfig()  # how parameters are moved
     loop: LoopConfig = LoopConfig()  # how often the loop looks up
     eval: EvalConfig = EvalConfig()  # how networks are scored
-
-    def __post_init__(self):
-        if self.steps < 1:
-            raise InputError(f"--steps is {self.steps}; allowed: 1 or more")
-        if self.dry_run < 0:
-            raise InputError(
-                f"--dry_run is {self.dry_run}; allowed: a number of processes, or nothing after it"
-            )
 
     @property
     def sup_only_steps(self) -> int:

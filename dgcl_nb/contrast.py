@@ -27,9 +27,10 @@ from torch import Tensor
 
 from .bank import BankConfig, MemoryBank
 from .cells import ByClass, Cells, ShownCells, bank_density_maps, make_cells, sort_by_class
-from .core import EPS, IGNORE_INDEX, InputError, check_choices, generator_for
+from .core import EPS, IGNORE_INDEX, InputError, generator_for
 from .device import class_of_rows, random_order, to_device
 from .pseudo_labels import FilterConfig, linear_ramp
+from .ranges import Count, Positive, Ranged, Share, Weight, one_of
 from dgcl_nb.sampling import (
     ClassChoice,
     SamplingConfig,
@@ -187,43 +188,38 @@ def contrast_of_classes(
 
 # %% ../nbs/46_contrast.ipynb #dc354c5d
 @dataclass(frozen=True, kw_only=True)
-class ContrastConfig:
+class ContrastConfig(Ranged, group="dgcl"):
     "Which cells are compared, how strongly, and what is remembered of them."
 
-    contrast_weight: float = 0.1  # weight of the contrastive loss (released: 0.5)
+    contrast_weight: Weight = 0.1  # weight of the contrastive loss (released: 0.5)
     # share of the self-training part after which the contrast begins (released: 0)
-    contrast_start: float = 0.0
+    contrast_start: Share = 0.0
     # share of the self-training part over which its weight rises linearly from 0 (released: 0)
-    contrast_ramp: float = 0.0
+    contrast_ramp: Share = 0.0
     # unlabelled images that the contrast sees: clean (an extra student pass; released) or mixed
-    contrast_view: str = "clean"
+    contrast_view: one_of("clean", "mixed") = "clean"
     # whose features density is computed on and the bank keeps: student (released) or teacher
-    bank_source: str = "student"
-    num_neighbors: tuple[int, ...] = (8, 16, 32)  # neighbours of each density scale (released: 8 16 32)
-    temperature: float = 0.5  # divides the cosines of the contrastive loss (released: 0.5)
+    bank_source: one_of("student", "teacher") = "student"
+    num_neighbors: tuple[Count, ...] = (8, 16, 32)  # neighbours of each density scale (released: 8 16 32)
+    temperature: Positive = 0.5  # divides the cosines of the contrastive loss (released: 0.5)
     # a class's new entries get a density at once if its bank holds as many (released: 1001)
-    new_density_at: int = 64
+    new_density_at: Count = 64
     # which pixel's label a feature cell gets: nearest-exact (its centre) or nearest (its corner; released)
-    grid_labels: str = "nearest-exact"
+    grid_labels: one_of("nearest-exact", "nearest") = "nearest-exact"
     # unlabelled cells left out of the contrast (released: 80 to 10 per cent)
     contrast_filter: FilterConfig = FilterConfig(drop_start=80.0, drop_floor=10.0)
     sampling: SamplingConfig = SamplingConfig()  # anchors, positives, negatives
     bank: BankConfig = BankConfig()  # the memory
 
     def __post_init__(self):
-        allowed = dict(contrast_view=("clean", "mixed"), bank_source=("student", "teacher"))
-        check_choices(self, grid_labels=("nearest-exact", "nearest"), **allowed)
+        super().__post_init__()
         if self.contrast_view == "mixed" and self.bank_source == "teacher":
             raise InputError(
                 "contrast_view 'mixed' has no teacher features, as the teacher sees clean images only; "
                 "set bank_source student or contrast_view clean"
             )
-        if self.contrast_weight < 0:
-            raise InputError(f"contrast_weight is {self.contrast_weight}; allowed: 0 or more")
-        if not (0 <= self.contrast_start <= 1 and 0 <= self.contrast_ramp <= 1):
-            raise InputError("contrast_start and contrast_ramp are shares of self-training, between 0 and 1")
-        if self.temperature <= 0:
-            raise InputError(f"temperature is {self.temperature}; allowed: above 0")
+        if not self.num_neighbors:
+            raise InputError("dgcl.num_neighbors is empty; allowed: one or more counts, such as 8 16 32")
         if self.sampling.max_pixels < self.bank.max_new_per_class:
             raise InputError(
                 f"sampling.max_pixels {self.sampling.max_pixels} measures fewer cells of a class than "

@@ -19,6 +19,7 @@ __all__ = ['OUTPUT_STRIDES', 'LOW_LEVEL_STRIDE', 'PROBE_SIZE', 'TRANSFORMERS', '
 # %% ../nbs/30_encoders.ipynb #5d9aeb63
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Annotated
 
 import torch
 import torch.nn as nn
@@ -26,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .core import InputError, unknown_name
+from .ranges import LessThanAll, Range, Ranged, Side, Text, one_of
 
 # %% ../nbs/30_encoders.ipynb #5e14478d
 OUTPUT_STRIDES = (8, 16, 32)
@@ -35,41 +37,31 @@ LOW_LEVEL_STRIDE = 4
 
 # %% ../nbs/30_encoders.ipynb #9fb87c22
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Ranged, group="model"):
     "What the network is made of."
 
     # an encoder of timm, by name: convolutional ("resnet101", "convnext_tiny", ...)
     # or a plain transformer ("vit_small_patch14_dinov2", ...)
-    encoder: str = "tf_efficientnet_lite0"
+    encoder: Text = "tf_efficientnet_lite0"
     # pixels per cell of a convolutional encoder's deepest map: 8, 16 or 32; smaller is finer and slower
-    output_stride: int = 16
+    output_stride: one_of(*OUTPUT_STRIDES) = 16
     # the encoder's last stage (of a transformer: block) that is used (-1: all of them);
     # later blocks are cut off
-    last_stage: int = -1
-    aspp_rates: tuple[int, ...] = (6, 12, 18)  # dilations of the 3x3 branches; empty: only the 1x1 branch
+    last_stage: Annotated[int, Range(-100, 100)] = -1
+    aspp_rates: tuple[Side, ...] = (6, 12, 18)  # dilations of the 3x3 branches; empty: only the 1x1 branch
     aspp_pool: bool = True  # whether the pyramid has the branch that sees the mean of the whole image
     # width of pyramid and decoder, so the number of channels of the features that density is computed on
-    decoder_channels: int = 256
-    low_level_channels: int = 48  # width that a convolutional encoder's map of stride 4 is reduced to
-    proj_dim: int = 256  # width of the projection that the contrast compares
-    dropout: float = 0.1  # probability that a channel of pyramid or decoder is zeroed in training, in [0, 1)
+    decoder_channels: Side = 256
+    low_level_channels: Side = 48  # width that a convolutional encoder's map of stride 4 is reduced to
+    proj_dim: Side = 256  # width of the projection that the contrast compares
+    # probability that a channel of pyramid or decoder is zeroed in training, in [0, 1)
+    dropout: LessThanAll = 0.1
     aux: bool = False  # whether an auxiliary classifier on the map before the last is added
     # the encoder's first weights: offline (from a package), timm (downloads), none,
     # or a safetensors or pth file
-    pretrained: str = "offline"
+    pretrained: Text = "offline"
     # whether channels lie innermost in memory: faster convolutions, the same numbers
     channels_last: bool = True
-
-    def __post_init__(self):
-        if self.output_stride not in OUTPUT_STRIDES:
-            raise InputError(f"output_stride is {self.output_stride}; allowed: 8, 16 or 32")
-        if any(r < 1 for r in self.aspp_rates):
-            raise InputError(f"aspp_rates are {self.aspp_rates}; dilations are whole numbers from 1 on")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout}; a probability in [0, 1) is allowed")
-        for name in ("decoder_channels", "low_level_channels", "proj_dim"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; at least 1 is needed")
 
 # %% ../nbs/30_encoders.ipynb #00bd4a03
 def check_encoder(

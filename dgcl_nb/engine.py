@@ -9,7 +9,7 @@ Where we differ from the released code: it evaluates and saves by epochs, whose 
 # %% auto #0
 __all__ = ['log', 'CLUSTER_PIXELS', 'place_method', 'start_training', 'score', 'evaluate_scored', 'log_scores', 'write_snapshot',
            'cluster_columns', 'miou_columns', 'cost_columns', 'make_result', 'Stopped', 'stopped', 'run_loop',
-           'lost_process', 'finished_result', 'begin_training', 'train_to_end', 'fit']
+           'lost_process', 'begin_training', 'train_to_end', 'fit']
 
 # %% ../nbs/68_engine.ipynb #3f98b487
 import logging, math, time
@@ -30,9 +30,8 @@ from dgcl_nb.checkpoints import (
 )
 from .config import NUMBERS_VERSION, Run, build_data, build_method, environment, share_batch
 from .core import InputError, peak_rss_mb
-from .result import RESULT
 from .run_folder import RunFolder, append_line, read_lines, write_whole
-from .typed_files import COUNT, read_json, to_json
+from .typed_files import to_json
 from .data.segdata import SegData
 from .resuming import finished_result, note_divergence, write_config
 from .workers import StoppedWaiting, workers_explained
@@ -313,23 +312,6 @@ def lost_process(
     )
 
 # %% ../nbs/68_engine.ipynb #97af9f7d
-def finished_result(
-    folder: RunFolder,  # of a run
-    steps: int,  # that are asked for
-) -> dict | None:  # None: there are steps to take
-    "What a run that is finished claims, with its folder."
-    if not folder.result.exists():
-        return None
-    remedy = "restore it from a copy, or remove it: --resume makes it anew from the last checkpoint"
-    result = read_json(folder.result, dict(steps=COUNT), RESULT, remedy)
-    if result["steps"] != steps:
-        raise InputError(
-            f"{folder.path} is finished with {result['steps']} steps, and {steps} are asked for: every "
-            f"schedule stretches over all steps; start a new run from its weights: --init_from {folder.path}"
-        )
-    return result | dict(folder=str(folder.path))
-
-
 def begin_training(
     run: Run,  # all settings
     folder: RunFolder,  # its own
@@ -351,33 +333,15 @@ def train_to_end(
     t: Training,  # begun
 ) -> dict:  # the result, as in result.json
     "Run the loop and write the result; what ends it early is explained, noted and told to all who watch."
-def fit(
-    run: Run,  # all settings
-    control: Control | None = None,  # pause and stop; a new one by default
-    callbacks: Sequence[Callback] | None = None,  # who watches; a progress bar by default
-    started: float | None = None,  # when the clock of `seconds` began; now by default
-) -> dict:  # the result, as in result.json, with "folder"
-    "Train a run to its end, in the run folder that it names; with `resume` from its last checkpoint."
-    folder = agree_on_folder(run)
-    if old := finished_result(folder, run.steps):
-        return old
-    t = begin_training(run, folder, control or Control(), [Bar()] if callbacks is None else callbacks)
-    # what earlier processes spent counts
-    earlier = sum(r.get("seconds", 0) for r in read_lines(folder.timings)[-1:])
-    t.started = (started or t.started) - earlier
-    if t.is_main:
-        write_config(folder, run, arithmetic(), t.step)
-    t.tell("on_start")
     result = None
     try:
         with workers_explained():
             result = run_loop(t)
         if t.is_main:
-            write_whole(folder.result, to_json(result))
+            write_whole(t.folder.result, to_json(result))
         t.accelerator.wait_for_everyone()  # it is written when anyone returns
     except (NonFiniteLoss, NonFiniteWeights) as e:
         if t.is_main:
-            write_whole(t.folder.result, json.dumps(result, indent=1))
             note_divergence(t.folder, t.step, str(e))
         raise
     except Exception as e:
@@ -404,7 +368,7 @@ def fit(
             return old
         t = begin_training(run, folder, control or Control(), watching)
         spent = read_lines(folder.timings)[-1:]  # what earlier processes spent counts
-        t.started = (started or t.started) - sum(r["seconds"] for r in spent)
+        t.started = (started or t.started) - sum(r.get("seconds", 0) for r in spent)
         with catch_signals(t.control):
             if t.is_main:
                 write_config(folder, run, arithmetic(), t.step)

@@ -29,6 +29,7 @@ from torch.utils.data import Dataset
 from .core import IGNORE_INDEX, InputError
 from .metrics import ClusterScores, PixelSample, ScoreResult, SegScore, cluster_scores
 from .workers import Loader
+from .ranges import check_workers
 from .windows import EvalConfig, Window, describe_method, predict_labels
 
 # %% ../nbs/61_evaluation.ipynb #6c901a83
@@ -87,6 +88,7 @@ def load_batches(
     cfg: EvalConfig,  # batch size and workers
 ) -> Iterator[tuple[list[int], list[dict]]]:  # positions and samples of each batch
     "Checked batches of images of one size, in data-set order."
+    check_workers("eval.workers", cfg.workers)
     # batches are made below, by size; without a generator of its own it would draw from the global one
     loader = Loader(dataset, cfg.workers, sampler=positions, generator=torch.Generator())
     left = iter(positions)

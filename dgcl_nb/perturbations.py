@@ -11,21 +11,21 @@ Where we differ: the released codes search with $\xi = 10^{-6}$, which finds rou
 # %% auto #0
 __all__ = ['NORM_FLOOR', 'draw_uniform', 'feature_noise', 'feature_drop', 'channel_dropout', 'keep_where', 'Region',
            'find_regions', 'draw_corners', 'cut_regions', 'VatConfig', 'unit_per_image', 'adversarial_direction',
-           'eval_mode']
+           'eval_mode', 'Doubling', 'auxiliary_decoder']
 
 # %% ../nbs/48_perturbations.ipynb #pert0004
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import InputError
 from .device import to_device
+from .ranges import Positive, Range, Ranged, Weight
 
 # %% ../nbs/48_perturbations.ipynb #pert0007
 def draw_uniform(
@@ -134,20 +134,12 @@ def cut_regions(
 
 # %% ../nbs/48_perturbations.ipynb #pert0024
 @dataclass(frozen=True, kw_only=True)
-class VatConfig:
+class VatConfig(Ranged, group="vat"):
     "Settings of the search for the worst direction."
 
-    xi: float = 1.0  # length of the probing step (released: 1e-6, which finds rounding noise)
-    eps: float = 2.0  # length of the perturbation of an image's whole feature map; 0: none
-    iterations: int = 1  # steps of the power iteration
-
-    def __post_init__(self):
-        if self.xi <= 0:
-            raise InputError(f"vat.xi is {self.xi}; it is a length, above 0")
-        if self.eps < 0:
-            raise InputError(f"vat.eps is {self.eps}; it is a length, 0 or more")
-        if self.iterations < 1:
-            raise InputError(f"vat.iterations is {self.iterations}; allowed: 1 or more")
+    xi: Positive = 1.0  # length of the probing step (released: 1e-6, which finds rounding noise)
+    eps: Weight = 2.0  # length of the perturbation of an image's whole feature map; 0: none
+    iterations: Annotated[int, Range(1, 100, is_cap=True)] = 1  # steps of the power iteration
 
 
 NORM_FLOOR = 1e-8
@@ -197,3 +189,27 @@ def eval_mode(
     finally:
         for m in parts:
             m.training = True
+
+# %% ../nbs/48_perturbations.ipynb #cct00008
+class Doubling(nn.Module):
+    "Twice the size by learning: (B, K, h, w) to (B, K, 2h, 2w), never negative."
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4 * channels, 1)
+        # all four pixels of a square begin alike (sub-pixel initialisation), or a checkerboard shows
+        alike = self.conv.weight.data[::4]
+        self.conv.weight.data.copy_(alike.repeat_interleave(4, dim=0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(F.relu(self.conv(x)), 2)
+
+
+def auxiliary_decoder(
+    width: int,  # D, channels of the features
+    num_classes: int,  # K
+    doublings: int = 0,  # how often the size is doubled by learning; 0: not at all
+) -> nn.Sequential:  # (B, D, h, w) to (B, K, h', w')
+    "A light decoder of features: a 1x1 convolution, then doublings."
+    first = nn.Conv2d(width, num_classes, 1, bias=doublings == 0)
+    return nn.Sequential(first, *[Doubling(num_classes) for _ in range(doublings)])

@@ -13,7 +13,7 @@ Where we differ: pixels that are exactly as uncertain as the percentile are kept
 __all__ = ['NO_CLASS', 'FILTERS', 'RELEASED_LABELS', 'RELEASED_CONTRAST', 'PseudoLabels', 'pseudo_label', 'most_probable',
            'percentile', 'class_percentiles', 'keep_most_certain', 'keep_most_uncertain', 'keep_confident',
            'linear_ramp', 'drop_for_labels', 'drop_for_contrast', 'FilterConfig', 'keep_mask', 'drop_labels',
-           'shrink_targets']
+           'shrink_targets', 'drop_unsure']
 
 # %% ../nbs/43_pseudo_labels.ipynb #01d86e9f
 import math
@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .core import IGNORE_INDEX, InputError, gather_rows, unknown_name
+from .ranges import Percent, Ranged, Share, one_of
 
 # %% ../nbs/43_pseudo_labels.ipynb #6f74b106
 class PseudoLabels(NamedTuple):
@@ -220,33 +221,28 @@ FILTERS = ("entropy", "confidence", "none")  # how pseudo-labels are filtered
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilterConfig:
+class FilterConfig(Ranged, group="filter"):
     "Which pseudo-labels are used."
 
     # entropy (drop a share of the pixels, the most uncertain ones), confidence (a fixed threshold), or none
-    kind: str = "entropy"
+    kind: one_of(*FILTERS) = "entropy"
     # per cent of pixels that entropy drops when self-training begins; falls linearly to 0 at the end
-    drop_start: float = 20.0
+    drop_start: Percent = 20.0
     # per cent of pixels that entropy always drops, whatever the schedule says
-    drop_floor: float = 0.0
+    drop_floor: Percent = 0.0
     # whether entropy drops that share of each predicted class: a large easy one cannot push out a small one
     per_class: bool = False
-    conf_thresh: float = 0.95  # probability that confidence asks for
+    conf_thresh: Share = 0.95  # probability that confidence asks for
     # pixels exactly at the percentile: keep, or drop as the released code does (which may then drop all)
-    ties: str = "keep"
+    ties: one_of("keep", "drop") = "keep"
     # whether the percentile is taken over all processes, so that their number does not count (released: no)
     gather: bool = True
 
     def __post_init__(self):
-        if self.kind not in FILTERS:
-            raise unknown_name("pseudo-label filter", self.kind, FILTERS)
-        if self.ties not in ("keep", "drop"):
-            raise unknown_name("rule for ties", self.ties, ("keep", "drop"))
-        if not 0 <= self.drop_floor <= self.drop_start <= 100:
-            given = f"drop_floor = {self.drop_floor} and drop_start = {self.drop_start}"
-            raise InputError(f"{given} must obey 0 <= drop_floor <= drop_start <= 100 (per cent)")
-        if not 0 <= self.conf_thresh <= 1:
-            raise InputError(f"conf_thresh = {self.conf_thresh} must be a probability, between 0 and 1")
+        super().__post_init__()
+        if self.drop_floor > self.drop_start:
+            given = f"filter.drop_floor {self.drop_floor} and filter.drop_start {self.drop_start}"
+            raise InputError(f"{given}: the share that is always dropped must not exceed the one at first")
 
 # %% ../nbs/43_pseudo_labels.ipynb #3f6e1470
 _RELEASED = dict(kind="entropy", per_class=False, ties="drop", gather=False)
@@ -288,3 +284,17 @@ def shrink_targets(
 ) -> Tensor:  # (B, h, w) int64
     "The targets on the feature grid (B, h, w): one pixel stands for each cell; classes have no mean."
     return F.interpolate(targets[:, None].float(), size=size, mode=mode)[:, 0].long()
+
+# %% ../nbs/43_pseudo_labels.ipynb #cfe8174b
+def drop_unsure(
+    labels: Tensor,  # (B, H, W) int64
+    confidence: Tensor,  # (B, H, W) float in [0, 1]
+    valid: Tensor,  # (B, H, W) bool, True where a label may be
+    rules: FilterConfig,  # its `per_class`, `ties` and `gather`
+    drop_percent: float = 20.0,  # per cent of the valid pixels that give none
+) -> tuple[Tensor, Tensor]:  # (B, H, W) int64 with IGNORE_INDEX; confidence, 0 where a label was dropped
+    "Take the labels from the least confident pixels, and their confidence as well."
+    per_class = labels if rules.per_class else None
+    keep = 1 - drop_percent / 100
+    kept = keep_most_certain(1 - confidence, valid, keep, per_class, rules.ties, rules.gather)
+    return drop_labels(labels, kept), confidence.masked_fill(valid & ~kept, 0)

@@ -14,10 +14,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from .config import Run, check_config_version, config_record, run_from_dict, run_name
-from .config import CONFIG, Run, check_config_version, config_record, run_from_dict
+from .config import CONFIG, Run, check_config_version, config_record, run_from_dict, run_name
 from .core import InputError
-from .typed_files import TEXT, read_json, to_json
+from .result import RESULT
+from .typed_files import COUNT, TEXT, read_json, to_json
 from .run_folder import RunFolder, write_whole
 from .settings import parse_flags, setting_names, setting_of
 
@@ -151,7 +151,8 @@ def finished_result(
     "What a run that is finished claims, with its folder."
     if not folder.result.exists():
         return None
-    result = json.loads(folder.result.read_text())
+    remedy = "restore it from a copy, or remove it: --resume makes it anew from the last checkpoint"
+    result = read_json(folder.result, dict(steps=COUNT), RESULT, remedy)
     if result["steps"] != steps:
         raise InputError(
             f"{folder.path} is finished with {result['steps']} steps, and {steps} are asked for: every "

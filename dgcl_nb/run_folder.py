@@ -11,8 +11,7 @@ __all__ = ['PART', 'SEAL', 'sync_folder', 'check_regular', 'write_atomic', 'writ
            'DamagedFile', 'read_torch', 'unusable_folder', 'RunFolder', 'append_line', 'sync_file', 'cut_lines_after']
 
 # %% ../nbs/02_run_folder.ipynb #b48031c3
-import errno, hashlib, io, json, os, pickle, secrets, stat
-import errno, hashlib, io, json, os, pickle, shutil, tempfile, zipfile
+import errno, hashlib, io, json, os, pickle, secrets, shutil, stat, zipfile
 from pathlib import Path
 
 import torch

@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .core import InputError, unknown_name
+from .core import InputError
 from .device import class_of_rows, random_order, starts_of, to_device
+from .ranges import Count, CountOrNone, Ranged, one_of
 
 # %% ../nbs/42_sampling.ipynb #3f110e5c
 STRATEGIES = ("density", "confidence", "random")  # how anchors and positives are chosen
@@ -34,37 +35,29 @@ NEGATIVES = ("batch", "bank", "both")  # where negatives come from
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingConfig:
+class SamplingConfig(Ranged, group="sampling"):
     "Which pixels of each class take part in the contrastive loss, and as what."
 
     # how anchors and positives are ranked: density, confidence, or random (any pixel is moved to the average)
-    strategy: str = "density"
-    num_anchors: int = 200  # anchors of one class in one step, at most
-    num_positives: int = 50  # positives of one class from the batch, at most
-    num_bank_positives: int = 50  # positives of one class from its memory bank, at most
-    num_negatives: int = 512  # pixels of other classes that all anchors of a class share, at most
-    negatives: str = "batch"  # where negatives come from: batch, bank, or both (half of them each)
+    strategy: one_of(*STRATEGIES) = "density"
+    num_anchors: Count = 200  # anchors of one class in one step, at most
+    num_positives: CountOrNone = 50  # positives of one class from the batch, at most
+    num_bank_positives: CountOrNone = 50  # positives of one class from its memory bank, at most
+    num_negatives: Count = 512  # pixels of other classes that all anchors of a class share, at most
+    # where negatives come from: batch, bank, or both (half of them each)
+    negatives: one_of(*NEGATIVES) = "batch"
     # pixels of one class that are looked at in one step; a random subset if there are more
-    max_pixels: int = 10_000
+    max_pixels: Count = 10_000
     # a class with at most this many pixels in the batch counts as equally dense everywhere
     # (released: 32; 0: never)
-    flat_density_at: int = 0
+    flat_density_at: CountOrNone = 0
     overlap: bool = False  # whether one pixel may be anchor and positive at once (True in the released code)
     background: bool = False  # whether the background class of the data set, if it has one, takes part too
     # whether no class starts before the bank of every class is ready (True in the released code)
     wait_for_all: bool = False
 
     def __post_init__(self):
-        if self.strategy not in STRATEGIES:
-            raise unknown_name("sampling strategy", self.strategy, STRATEGIES)
-        if self.negatives not in NEGATIVES:
-            raise unknown_name("source of negatives", self.negatives, NEGATIVES)
-        for name in ("num_anchors", "num_negatives", "max_pixels"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} = {getattr(self, name)} must be at least 1")
-        for name in ("num_positives", "num_bank_positives", "flat_density_at"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} = {getattr(self, name)} must not be negative")
+        super().__post_init__()
         if self.num_positives + self.num_bank_positives == 0:
             raise InputError(
                 "num_positives = num_bank_positives = 0 leaves no target to move towards; set one of them"

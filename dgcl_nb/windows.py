@@ -28,7 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import InputError, unknown_name
+from .core import InputError
+from .ranges import Few, FewOrNone, MoreThanNone, Ranged, SideOrNone, Zoom, one_of, shown
 
 # %% ../nbs/35_windows.ipynb #b07cbbab
 MODES = ("whole", "slide")
@@ -40,41 +41,31 @@ RESIZE_BUDGET = 2**24
 
 # %% ../nbs/35_windows.ipynb #81f71c95
 @dataclass(frozen=True, kw_only=True)
-class EvalConfig:
+class EvalConfig(Ranged, group="eval"):
     "How a network is evaluated."
 
     # whole: each image at once; slide: overlapping windows, for images much larger than the training crops
-    mode: str = "whole"
-    crop: int = 0  # slide only: side of a window in pixels, usually that of the training crops
+    mode: one_of(*MODES) = "whole"
+    crop: SideOrNone = 0  # slide only: side of a window in pixels, usually that of the training crops
     # slide only: step between windows as a fraction of the crop, in (0, 1]; 2/3 is PSPNet's
-    stride: float = 2 / 3
+    stride: MoreThanNone = 2 / 3
     # sizes at which an image is looked at, as multiples of its own; with several, what all say is averaged
-    scales: tuple[float, ...] = (1.0,)
+    scales: tuple[Zoom, ...] = (1.0,)
     flip: bool = False  # True: an image is looked at mirrored, too
     # what overlapping windows, sizes and mirror images add up: logits (U2PL, DGCL) or probs (UniMatch)
-    add: str = "logits"
+    add: one_of(*SUMS) = "logits"
     # images that go through the network together, at most; only neighbours of one size do,
     # and few if they are large
-    batch_size: int = 32
-    workers: int = 0  # processes that read images; 0 reads in the main process
+    batch_size: Few = 32
+    workers: FewOrNone = 0  # processes that read images; 0 reads in the main process
 
     def __post_init__(self):
-        if self.mode not in MODES:
-            raise unknown_name("evaluation mode", self.mode, MODES)
-        if self.add not in SUMS:
-            raise unknown_name("sum of windows", self.add, SUMS)
-        self._check_windows()
-        if not self.scales or min(self.scales) <= 0 or len(set(self.scales)) < len(self.scales):
-            given = " ".join(f"{s:g}" for s in self.scales) or "empty"
+        super().__post_init__()
+        if not self.scales or len(set(self.scales)) < len(self.scales):
             raise InputError(
-                f"eval.scales is {given}; allowed: one or more different numbers above 0, such as 0.75 1 1.25"
+                f"eval.scales is {shown(self.scales)}; "
+                "allowed: one or more different numbers above 0, such as 0.75 1 1.25"
             )
-        if self.batch_size < 1:
-            raise InputError(f"eval.batch_size is {self.batch_size}; allowed: 1 or more")
-        if self.workers < 0:
-            raise InputError(f"eval.workers is {self.workers}; allowed: 0 or more")
-
-    def _check_windows(self):
         if self.mode == "slide" and self.crop < 1:
             raise InputError(
                 f"eval.crop is {self.crop}; sliding windows need their side in pixels, "
@@ -84,10 +75,6 @@ class EvalConfig:
             raise InputError(
                 f"eval.crop is {self.crop}, which has no effect on whole images; "
                 "set eval.mode = slide, or leave eval.crop at 0"
-            )
-        if not 0 < self.stride <= 1:
-            raise InputError(
-                f"eval.stride is {self.stride}; allowed: a fraction of the window in (0, 1], such as 2/3"
             )
 
 # %% ../nbs/35_windows.ipynb #8459d91e

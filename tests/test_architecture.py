@@ -1,6 +1,7 @@
 """Who may know whom: import lines against the table of families; the index against the rooms there are."""
 
 import ast
+import itertools
 import json
 import re
 from typing import NamedTuple
@@ -242,6 +243,53 @@ def test_faults__a_room_outside_the_table():
     assert faults({"utils": Place("", 50)}, {"utils": set()}) == [
         "utils: Place(folder='', number=50) belongs to no family"
     ]
+
+
+METHOD_ROOMS = sorted(p for p in (ROOT / PACKAGE / "methods").glob("[a-z]*.py") if p.stem != "protocol")
+MOST_SHARED = 5
+"Lines in a row that two methods may have in common outside `forward`, which each writes out whole."
+
+
+def left_out(node):
+    "Whether a node is an import, a text that stands alone (a docstring), or `forward`."
+    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return isinstance(node, (ast.Import, ast.ImportFrom)) or is_text or getattr(node, "name", "") == "forward"
+
+
+def own_lines(source):
+    "The lines of a method's code, in order: no blank ones, comments, imports, docstrings, nor `forward`."
+    lines = [line.partition("#")[0].strip() for line in source.splitlines()]
+    for node in filter(left_out, ast.walk(ast.parse(source))):
+        size = node.end_lineno - node.lineno + 1
+        lines[node.lineno - 1 : node.end_lineno] = [""] * size
+        if getattr(node, "name", ""):  # what stands on both sides of `forward` is not in a row
+            lines[node.lineno - 1] = f"forward of {hash(source)}"
+    return [line for line in lines if line]
+
+
+def shared_runs(one, other, length=MOST_SHARED + 1):
+    "Runs of `length` equal lines of two lists."
+
+    def runs(lines):
+        return {tuple(lines[i : i + length]) for i in range(len(lines) - length + 1)}
+
+    return runs(one) & runs(other)
+
+
+def test_methods__share_no_six_lines_outside_forward():
+    lines = {p.stem: own_lines(p.read_text(encoding="utf-8")) for p in METHOD_ROOMS}
+    found = {
+        (one, other): ["\n".join(run) for run in shared_runs(lines[one], lines[other])]
+        for one, other in itertools.combinations(lines, 2)
+    }
+    assert len(lines) == 14 and not {pair: runs for pair, runs in found.items() if runs}
+
+
+def test_own_lines__leave_out_what_may_repeat():
+    head, tail = "import a\n\n\nclass M:\n    'Says.'\n\n", "    x = 1  # why\n"
+    first, barrier, last = own_lines(f"{head}    def forward(self):\n        return 1\n\n{tail}")
+    assert (first, last) == ("class M:", "x = 1") and barrier.startswith("forward of")
+    assert shared_runs(list("abcdefg"), list("xbcdefg")) == {tuple("bcdefg")}
 
 
 def test_index__links_every_room_and_nothing_that_is_not_there():

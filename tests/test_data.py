@@ -117,7 +117,7 @@ def test_load_part__cache_of_another_shape_is_rendered_again(tmp_path):
 
 
 def test_data_config__unknown_and_idle_settings(tmp_path):
-    with pytest.raises(InputError, match="unknown data set 'vocs'; did you mean voc"):
+    with pytest.raises(InputError, match="unknown data.name 'vocs'; did you mean voc"):
         DataConfig(name="vocs")
     no_size = "data.size=128 has no effect on the data set 'voc'; leave it at 64, or choose digits"
     with pytest.raises(InputError, match=f"{no_size} with data.name"):

@@ -221,7 +221,7 @@ def test_main__runs_without_some_of_their_weights(command, run, few):
         (["--out", "there.json"], "--out there.json exists; name another file"),
         (["--out", "there.json/x.json"], "cannot write there.json/x.json"),
         (["--eval.crop", "64"], "eval.crop is 64, which has no effect on whole images"),
-        (["--data.name", "digit"], "unknown data set 'digit'; did you mean digits"),
+        (["--data.name", "digit"], "unknown data.name 'digit'; did you mean digits"),
         (["--data.name", "voc", "--data.root", "nowhere"], "no VOC 2012 in nowhere"),
         (["--part", "vall"], "vall"),
         (["--device", "cdua"], "unknown device 'cdua'; did you mean cuda"),

@@ -401,7 +401,7 @@ def test_evaluate__protocol_is_said(kwargs, said):
 @pytest.mark.parametrize(
     "kwargs, message",
     [
-        (dict(mode="slid"), "unknown evaluation mode 'slid'; did you mean slide"),
+        (dict(mode="slid"), "unknown eval.mode 'slid'; did you mean slide"),
         (dict(mode="slide"), "eval.crop is 0"),
         (dict(crop=5), "has no effect on whole images"),
         (dict(stride=0), "eval.stride is 0; allowed"),
@@ -409,7 +409,7 @@ def test_evaluate__protocol_is_said(kwargs, said):
         (dict(workers=-1), "eval.workers is -1"),
         (dict(add="logit"), "did you mean logits"),
         (dict(scales=()), "eval.scales is empty; allowed"),
-        (dict(scales=(1.0, 0.0)), "eval.scales is 1 0; allowed"),
+        (dict(scales=(1.0, 0.0)), "eval.scales is 1.0 0.0; allowed for each entry"),
         (dict(scales=(0.5, 0.5)), "eval.scales is 0.5 0.5; allowed"),
     ],
 )

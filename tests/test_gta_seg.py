@@ -12,9 +12,10 @@ from dgcl_nb.batches import Batch, draw_mixes
 from dgcl_nb.config import build_method, parse_run
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.engine import fit
-from dgcl_nb.methods.gta_seg import GTASeg, GTASegConfig, confidence_weighted, drop_unsure
+from dgcl_nb.consistency import confidence_weighted
+from dgcl_nb.methods.gta_seg import GTASeg, GTASegConfig
 from dgcl_nb.methods.protocol import Progress
-from dgcl_nb.pseudo_labels import FilterConfig
+from dgcl_nb.pseudo_labels import FilterConfig, drop_unsure
 
 SIDE = 48
 

@@ -290,10 +290,10 @@ def test_shrink_targets__keeps_classes():
     "setting,message",
     [
         (dict(kind="entropie"), "did you mean entropy"),
-        (dict(drop_start=120.0), "per cent"),
+        (dict(drop_start=120.0), "between 0 and 100"),
         (dict(drop_start=5.0, drop_floor=10.0), "drop_floor"),
-        (dict(conf_thresh=95.0), "probability"),
-        (dict(ties="maybe"), "rule for ties"),
+        (dict(conf_thresh=95.0), "between 0 and 1"),
+        (dict(ties="maybe"), "unknown filter.ties"),
     ],
 )
 def test_config__refuses(setting, message):

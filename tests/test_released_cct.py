@@ -10,18 +10,14 @@ import pytest
 import torch
 from released import assert_gradient, assert_loss, case, cases, needs_reference, states
 
-from dgcl_nb.consistency import mean_over, sigmoid_ramp
-from dgcl_nb.methods.cct import (
-    DISTANCES,
-    CCTConfig,
-    annealed_loss,
-    annealed_threshold,
-    auxiliary_decoder,
-)
+from dgcl_nb.consistency import DISTANCES, mean_over, sigmoid_ramp
+from dgcl_nb.losses import annealed_loss, annealed_threshold
+from dgcl_nb.methods.cct import CCTConfig
 from dgcl_nb.perturbations import (
     Region,
     VatConfig,
     adversarial_direction,
+    auxiliary_decoder,
     channel_dropout,
     cut_regions,
     feature_drop,

@@ -17,7 +17,7 @@ from told import Told, paired_batch, with_partners
 from dgcl_nb.config import parse_run
 from dgcl_nb.core import IGNORE_INDEX
 from dgcl_nb.methods.fixmatch import FixMatch, FixMatchConfig
-from dgcl_nb.methods.protocol import Progress
+from dgcl_nb.methods.protocol import Progress, confident_labels
 
 pytestmark = needs_reference
 NOW = Progress(step=5, steps=10)
@@ -68,7 +68,7 @@ def test_fixmatch__what_is_pasted(name):
     found = case("unimatch", name)
     _, method, network, batch = step_of(found, settings_of("ours", found["conf_thresh"]))
     weak = with_partners(found["logits_u_weak"], found["logits_u_weak_mix"])
-    labels = method.certain_labels(Told(weak)(batch.images_u_w), batch.valid_u)
+    labels = confident_labels(Told(weak)(batch.images_u_w), batch.valid_u, found["conf_thresh"])
     num, mix = len(found["box"]), batch.mixes[0]
     assert torch.equal(mix.mix(labels.pseudo.labels)[:num], found["pseudo_label_mixed"].long())
     assert_gradient(mix.mix(labels.pseudo.confidence)[:num], found["confidence_mixed"])

@@ -24,11 +24,12 @@ from torch import nn
 from dgcl_nb.batches import Batch
 from dgcl_nb.config import parse_run
 from dgcl_nb.core import IGNORE_INDEX
-from dgcl_nb.methods.gta_seg import GTASeg, GTASegConfig, confidence_weighted, drop_unsure
+from dgcl_nb.consistency import confidence_weighted
+from dgcl_nb.methods.gta_seg import GTASeg, GTASegConfig
 from dgcl_nb.methods.protocol import Progress, SemiConfig
 from dgcl_nb.model import SegOutput
 from dgcl_nb.optim import OptimConfig, lr_factor, make_optimizer, set_lr
-from dgcl_nb.pseudo_labels import RELEASED_LABELS, FilterConfig, pseudo_label
+from dgcl_nb.pseudo_labels import FilterConfig, RELEASED_LABELS, drop_unsure, pseudo_label
 from dgcl_nb.views import CutMix
 
 pytestmark = needs_reference

@@ -15,20 +15,13 @@ import torch.nn.functional as F
 from released import assert_gradient, assert_loss, case, cases, needs_reference, states
 from torch import nn
 
-from dgcl_nb.consistency import cosine_ramp
+from dgcl_nb.consistency import cosine_ramp, negative_loss, spread_loss
 from dgcl_nb.losses import unsupervised_loss
-from dgcl_nb.methods.ps_mt import (
-    Ensemble,
-    PSMTConfig,
-    confident_labels,
-    mean_logits,
-    negative_loss,
-    spread_loss,
-    steadied,
-)
+from dgcl_nb.methods.protocol import confident_labels
+from dgcl_nb.methods.ps_mt import PSMTConfig
 from dgcl_nb.model import SegOutput
 from dgcl_nb.perturbations import VatConfig, adversarial_direction, eval_mode
-from dgcl_nb.teacher import move_towards
+from dgcl_nb.teacher import Ensemble, mean_logits, move_towards, steadied
 
 pytestmark = needs_reference
 CFG = PSMTConfig()

@@ -134,7 +134,7 @@ WRONG = [
     (["--method", "dgcll"], "unknown method 'dgcll'; did you mean dgcl"),
     (["--variant", "releasd"], "unknown variant 'releasd'"),
     (["--model.encoder", "tf_efficientnet_lit0"], NO_ENCODER),
-    (["--data.name", "digts"], "unknown data set 'digts'; did you mean digits"),
+    (["--data.name", "digts"], "unknown data.name 'digts'; did you mean digits"),
     (["--device", "cdua"], "unknown device 'cdua'; did you mean cuda"),
     (["--optim.optimizer", "adam"], "unknown optim.optimizer 'adam'; did you mean adamw"),
     (["--optim.lrr", "1"], "--optim.lr"),

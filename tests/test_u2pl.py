@@ -225,7 +225,7 @@ def test_rings__of_unlike_sizes_each_come_round_by_themselves():
         (dict(low_rank=20), "no rank between"),
         (dict(weight=-1), "weight is -1"),
         (dict(temperature=0.0), "above 0"),
-        (dict(alpha_start=120.0), "per cent"),
+        (dict(alpha_start=120.0), "between 0 and 100"),
         (dict(mix="boxes"), "mix"),
     ],
 )

@@ -241,17 +241,17 @@ def test_cutmix__wrong_size_is_our_own_mistake():
 @pytest.mark.parametrize(
     "setting, message",
     [
-        (dict(crop=0), "view.crop is 0"),
-        (dict(scale=(0, 1)), "view.scale is"),
+        (dict(crop=0), "views.crop is 0"),
+        (dict(scale=(0, 1)), "views.scale is"),
         (dict(scale=(2, 1)), "give the smaller number first"),
-        (dict(jitter_prob=1.2), "view.jitter_prob is 1.2"),
-        (dict(brightness=-1), "view.brightness"),
-        (dict(hue=0.6), "must be in [0, 0.5]"),
-        (dict(blur_sigma=(0, 1)), "view.blur_sigma"),
-        (dict(cutmix_area=1.5), "view.cutmix_area"),
-        (dict(mean=(0, 0, 124)), "view.mean is 124"),
-        (dict(std=(0, 1, 1)), "view.std"),
-        (dict(cutmix_prob=float("nan")), "view.cutmix_prob is nan"),
+        (dict(jitter_prob=1.2), "views.jitter_prob is 1.2"),
+        (dict(brightness=-1), "views.brightness"),
+        (dict(hue=0.6), "between 0 and 0.5"),
+        (dict(blur_sigma=(0, 1)), "views.blur_sigma"),
+        (dict(cutmix_area=1.5), "views.cutmix_area"),
+        (dict(mean=(0, 0, 124)), "views.mean is 0 0 124"),
+        (dict(std=(0, 1, 1)), "views.std"),
+        (dict(cutmix_prob=float("nan")), "views.cutmix_prob is nan"),
     ],
 )
 def test_config__refuses_and_names_the_value(setting, message):

@@ -18,6 +18,7 @@ from dataclasses import astuple, dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import PIL
@@ -30,6 +31,7 @@ from torchvision import tv_tensors
 from ..core import InputError, mix_seed
 from .segdata import SegData
 from .splits import nested_split
+from ..ranges import Range, Ranged
 from ..run_folder import write_atomic
 from ..typed_files import read_arrays
 
@@ -71,10 +73,10 @@ PALETTE = np.array([list(bytes.fromhex(c)) for row in _COLOURS.values() for c in
 
 # %% ../../nbs/data/03_digits.ipynb #0ab4dfc9
 @dataclass(frozen=True, kw_only=True)
-class SceneConfig:
+class SceneConfig(Ranged, group="data"):
     "How a scene is rendered; the defaults are those of all tables."
 
-    size: int = 64  # side of a scene, in pixels
+    size: Annotated[int, Range(16, 1024)] = 64  # side of a scene, in pixels
     # largest side of the photograph's crop, as a fraction of its shorter side; the smallest is `size`
     crop_max: float = 0.5
     digits_max: int = 3  # a scene shows 1 to this many digits
@@ -90,10 +92,6 @@ class SceneConfig:
     core: float = 0.6
     core_overlap: float = 0.1  # a place is free if less than this share of the inner part lies in them
     noise: float = 4.0  # standard deviation of the noise on each channel (of 255)
-
-    def __post_init__(self):
-        if not 16 <= self.size <= 1024:
-            raise InputError(f"data.size is {self.size}; a scene of digits has a side of 16 to 1024 pixels")
 
 # %% ../../nbs/data/03_digits.ipynb #04667063
 def photo_crop(

@@ -11,6 +11,7 @@ __all__ = ['log', 'LAYOUTS', 'DATA_SETS', 'DataConfig', 'open_data']
 # %% ../../nbs/data/20_sets.ipynb #a085637f
 import logging
 from dataclasses import dataclass, fields, replace
+from typing import Annotated
 
 from ..core import InputError, unknown_name
 from .cityscapes import CITYSCAPES
@@ -20,44 +21,46 @@ from .published import name_notes
 from .segdata import SegData, background_class
 from .splits import find_lists
 from .voc import VOC
+from ..ranges import CountOrNone, Range, Ranged, Seed, Text
 
 log = logging.getLogger("dgcl_nb.data")
 
 # %% ../../nbs/data/20_sets.ipynb #a22e0c38
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Ranged, group="data"):
     "Which images are trained on and scored."
 
     # data set: digits, digits-tune (for choosing settings), voc, cityscapes, or folder (your own images)
-    name: str = "digits"
-    root: str = "data"  # folder of the data set; digits keeps its rendered scenes there
+    name: Text = "digits"
+    root: Text = "data"  # folder of the data set; digits keeps its rendered scenes there
     # which images are labelled (not for digits): FAMILY/NAME of a pair below ROOT/splits, e.g. u2pl/732 or
     # cps/662; make: our own draw; empty: the three files below
-    lists: str = ""
+    lists: Text = ""
     # digits and lists=make: how many training images keep their labels (fewer are a part of more)
-    num_labelled: int = 250
+    num_labelled: CountOrNone = 250
     # digits and lists=make: decides which images are labelled (and the scenes of digits); apart from the
     # seed of the run
-    split_seed: int = 0
-    size: int = 64  # digits only: side of a scene in pixels
+    split_seed: Seed = 0
+    size: Annotated[int, Range(16, 1024)] = 64  # digits only: side of a scene in pixels
     # file that lists the labelled images, here or below data.root (not for digits); without it, what the
     # data set takes as labelled by itself
-    labelled: str | None = None
+    labelled: Text | None = None
     # file that lists the unlabelled images, here or below data.root (not for digits); without it, all
     # other training images
-    unlabelled: str | None = None
+    unlabelled: Text | None = None
     # file that lists the scored images, here or below data.root (not for digits); without it, the data
     # set's own validation images
-    val: str | None = None
+    val: Text | None = None
     # True: an image may be in two of the lists, e.g. to repeat a published pair that leaks
     allow_overlap: bool = False
     # which class is background, and left out of cluster scores: auto (what the data set says), none, or a
     # class by number or name
-    background: str = "auto"
+    background: Text = "auto"
 
     def __post_init__(self):
+        super().__post_init__()
         if self.name not in DATA_SETS:
-            raise unknown_name("data set", self.name, DATA_SETS)
+            raise unknown_name("data.name", self.name, DATA_SETS)
         defaults = {f.name: f.default for f in fields(self)}
         for names, why, cure in self._idle():
             for name, default in defaults.items():

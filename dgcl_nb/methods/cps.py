@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..batches import Batch
 from ..boxes import three_boxes
-from ..core import IGNORE_INDEX, InputError, check_choices
+from ..core import IGNORE_INDEX
 from ..losses import logits_at, supervised_loss
 from dgcl_nb.methods.protocol import (
     Labels,
@@ -33,26 +33,22 @@ from dgcl_nb.methods.protocol import (
 )
 from ..model import SegNetwork, SegOutput, resize_logits
 from ..pseudo_labels import PseudoLabels, drop_labels, most_probable
+from ..ranges import Ranged, Weight, one_of
 from ..views import Views
 
 # %% ../../nbs/methods/08_cps.ipynb #0a96023b
 @dataclass(frozen=True, kw_only=True)
-class CPSConfig:
+class CPSConfig(Ranged, group="cps"):
     "Settings of cross pseudo supervision."
 
     # weight of the two cross terms (published: 1.5 on VOC, 6 on Cityscapes; with cutmix 1 and 5)
-    weight: float = 1.5
+    weight: Weight = 1.5
     # cross terms on CutMix images, unlabelled ones only, instead of all images as they are
     cutmix: bool = False
     # cutmix: the networks label unmixed images in eval mode, or in train mode (released, dropout included)
-    label_mode: str = "eval"
+    label_mode: one_of("eval", "train") = "eval"
     # whether padding, and what is ignored in labelled images, takes part in the cross terms (released)
     count_padding: bool = False
-
-    def __post_init__(self):
-        check_choices(self, label_mode=("eval", "train"))
-        if self.weight < 0:
-            raise InputError(f"cps.weight is {self.weight}; allowed: 0 or more")
 
 # %% ../../nbs/methods/08_cps.ipynb #25e14b0c
 def labels_of_pass(

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from ..boxes import flip_boxes
 from ..consistency import mean_over, sigmoid_ramp, squared_gap
-from ..core import InputError, check_choices
 from ..losses import logits_at
 from .protocol import Labels, Losses, Method, SemiConfig, SupConfig, follow, joint_pass
 from .protocol import make_teacher_of, note_labels, supervised
 from ..pseudo_labels import keep_confident, most_probable
+from ..ranges import Ranged, Share, Weight, one_of
 from ..timing import section
 from ..views import CutMix, Views
 
@@ -36,30 +36,23 @@ DISTANCES = ("var", "mse", "bce", "kld", "logits_var", "logits_smoothl1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutMixConfig:
+class CutMixConfig(Ranged, group="cutmix"):
     "Settings of the agreement on mixed images."
 
     # what is compared: var (probabilities, squared, summed over classes), mse (their mean), bce, kld,
     # logits_var, logits_smoothl1
-    distance: str = "var"
-    weight: float = 1.0  # of the agreement, when the ramp has ended (semi.unsup_weight is not read)
-    ramp: float = 0.0  # share of the semi-supervised part over which the weight grows, [0, 1]
-    conf_thresh: float = 0.97  # probability from which on the teacher is certain of a pixel
+    distance: one_of(*DISTANCES) = "var"
+    weight: Weight = 1.0  # of the agreement, when the ramp has ended (semi.unsup_weight is not read)
+    ramp: Share = 0.0  # share of the semi-supervised part over which the weight grows, [0, 1]
+    conf_thresh: Share = 0.97  # probability from which on the teacher is certain of a pixel
     # whether only certain pixels count, instead of all of them with the certain share as one factor
     per_pixel: bool = False
     # what the student sees before mixing: strong, or weak as the teacher (released)
-    student_view: str = "strong"
-    mode: str = "mix"  # mix (the box shows another image) or cutout (the box is empty, and does not count)
+    student_view: one_of("strong", "weak") = "strong"
+    # mix (the box shows another image) or cutout (the box is empty, and does not count)
+    mode: one_of("mix", "cutout") = "mix"
     # divide by all pixels and take the certain share of all, those outside their image included (released)
     over_all: bool = False
-
-    def __post_init__(self):
-        check_choices(self, distance=DISTANCES, student_view=("strong", "weak"), mode=("mix", "cutout"))
-        for name in ("ramp", "conf_thresh"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"cutmix.{name} is {getattr(self, name)}; allowed: between 0 and 1")
-        if self.weight < 0:
-            raise InputError(f"cutmix.weight is {self.weight}; allowed: 0 or more")
 
 # %% ../../nbs/methods/05_cutmix.ipynb #cm000010
 LEAST = 1e-6

@@ -16,41 +16,38 @@ from dataclasses import dataclass
 import torch
 
 from ..boxes import rare_boxes
-from ..core import InputError, check_choices
 from ..losses import unsupervised_loss
 from dgcl_nb.methods.protocol import (
-    Labels,
     Losses,
     Method,
     SupConfig,
+    confident_labels,
     joint_pass,
     note_labels,
     supervised,
 )
-from ..model import resize_logits
-from ..pseudo_labels import drop_labels, keep_confident, most_probable
+from ..pseudo_labels import drop_labels
+from ..ranges import Ranged, Share, Weight, one_of
 from ..timing import section
 from ..views import Views
 
 # %% ../../nbs/methods/13_fixmatch.ipynb #fixm0009
 @dataclass(frozen=True, kw_only=True)
-class FixMatchConfig:
+class FixMatchConfig(Ranged, group="fixmatch"):
     "Settings of FixMatch."
 
     # probability from which on a weak view's label counts, in [0, 1] (published: 0.95; on Cityscapes 0)
-    conf_thresh: float = 0.95
-    weight: float = 1.0  # weight of the loss on pseudo-labels
+    conf_thresh: Share = 0.95
+    weight: Weight = 1.0  # weight of the loss on pseudo-labels
     # the student labels in eval mode, or in train mode in the pass of the labelled images (released)
-    label_mode: str = "eval"
+    label_mode: one_of("eval", "train") = "eval"
     # whether all terms are halved, as published: half the learning rate, seen from the optimiser
     halve: bool = False
 
-    def __post_init__(self):
-        check_choices(self, label_mode=("eval", "train"))
-        if not 0 <= self.conf_thresh <= 1:
-            raise InputError(f"fixmatch.conf_thresh is {self.conf_thresh}; allowed: a probability, 0 to 1")
-        if self.weight < 0:
-            raise InputError(f"fixmatch.weight is {self.weight}; allowed: 0 or more")
+    @property
+    def scale(self) -> float:
+        "What all terms are multiplied by."
+        return 0.5 if self.halve else 1.0
 
 # %% ../../nbs/methods/13_fixmatch.ipynb #fixm0012
 class FixMatch(Method):
@@ -69,7 +66,7 @@ class FixMatch(Method):
             (out_l,) = joint_pass(self.student, [batch.images_l])
             supervised(losses, out_l, batch.targets_l, self.cfg.sup)
             losses.skip("loss_unsup", f"supervised start until step {progress.sup_only_steps}")
-            return self.weighed(losses)
+            return losses.scaled(cfg.scale)
         mix = batch.mixes[0]
         mixed = mix.mix(batch.images_u_s[0])
         if cfg.label_mode == "train":
@@ -77,14 +74,14 @@ class FixMatch(Method):
         else:
             out_w = self.in_eval_mode(batch.images_u_w)
             out_l, out_s = joint_pass(self.student, [batch.images_l, mixed])
-        labels = self.certain_labels(out_w, batch.valid_u)
+        labels = confident_labels(out_w, batch.valid_u, cfg.conf_thresh)
         supervised(losses, out_l, batch.targets_l, self.cfg.sup)
         targets, kept = mix.mix(drop_labels(labels.pseudo.labels, batch.valid_u)), mix.mix(labels.kept)
         loss = unsupervised_loss(out_s.logits, targets, rescale=False, weight=kept.float())
         losses.add("loss_unsup", loss, cfg.weight)
         losses.skip("loss_unsup", "no label of a weak view is certain enough", when=~kept.any())
         note_labels(losses, labels, batch, self.cfg.background)
-        return self.weighed(losses)
+        return losses.scaled(cfg.scale)
 
     @torch.no_grad()
     def in_eval_mode(self, images):
@@ -94,15 +91,3 @@ class FixMatch(Method):
             out = self.student.eval()(images, with_proj=False)
         self.student.train(is_training)
         return out
-
-    def certain_labels(self, out, valid) -> Labels:
-        "The labels of weak views, and which of them are certain."
-        pseudo = most_probable(resize_logits(out.logits.detach(), valid.shape[-2:]).softmax(1))
-        kept = keep_confident(pseudo.confidence, valid, self.cfg.fixmatch.conf_thresh)
-        return Labels(out, pseudo, kept, drop_labels(pseudo.labels, kept))
-
-    def weighed(self, losses) -> Losses:
-        "The terms as they are, or halved."
-        if self.cfg.fixmatch.halve:
-            losses.terms = {name: (value, weight / 2) for name, (value, weight) in losses.terms.items()}
-        return losses

@@ -18,36 +18,29 @@ import torch
 from torch import Tensor
 
 from ..consistency import mean_over, sigmoid_ramp, squared_gap
-from ..core import EPS, InputError, check_choices
+from ..core import EPS
 from ..losses import logits_at
 from .protocol import Labels, Losses, Method, SemiConfig, SupConfig, follow, joint_pass
 from .protocol import make_teacher_of, note_labels, supervised
 from ..pseudo_labels import most_probable
+from ..ranges import Ranged, Share, Weight, one_of
 from ..timing import section
 from ..views import Views
 
 # %% ../../nbs/methods/04_mean_teacher.ipynb #mt000008
 @dataclass(frozen=True, kw_only=True)
-class MeanTeacherConfig:
+class MeanTeacherConfig(Ranged, group="mean_teacher"):
     "Settings of the agreement between student and teacher."
 
     # what is compared: probs (softmax maps; weight 100 in TorchSemiSeg) or logits (weight 1 in PixelSSL)
-    distance: str = "probs"
-    weight: float = 100.0  # of the agreement, when the ramp has ended (semi.unsup_weight is not read)
-    ramp: float = 0.1  # share of the semi-supervised part over which the weight grows, [0, 1]
+    distance: one_of("probs", "logits") = "probs"
+    weight: Weight = 100.0  # of the agreement, when the ramp has ended (semi.unsup_weight is not read)
+    ramp: Share = 0.1  # share of the semi-supervised part over which the weight grows, [0, 1]
     # what the student sees of an unlabelled image: strong, or weak as the teacher (released)
-    student_view: str = "strong"
+    student_view: one_of("strong", "weak") = "strong"
     on_labelled: bool = False  # whether they must agree on labelled images as well (TorchSemiSeg)
     # largest standard deviation of noise added to what each network sees, for colours stretched to [0, 1]
-    noise: float = 0.0
-
-    def __post_init__(self):
-        check_choices(self, distance=("probs", "logits"), student_view=("strong", "weak"))
-        if not 0 <= self.ramp <= 1:
-            raise InputError(f"mean_teacher.ramp is {self.ramp}; it is a share of the run, between 0 and 1")
-        for name in ("weight", "noise"):
-            if getattr(self, name) < 0:
-                raise InputError(f"mean_teacher.{name} is {getattr(self, name)}; allowed: 0 or more")
+    noise: Weight = 0.0
 
     def weight_at(self, done: float) -> float:  # of the semi-supervised part, in [0, 1]
         "The weight of the agreement when that share is done."

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..core import IGNORE_INDEX, InputError, check_choices, mix_seed
+from ..core import IGNORE_INDEX, InputError, mix_seed
 from ..losses import supervised_loss, unsupervised_loss
 from dgcl_nb.methods.protocol import (
     Labels,
@@ -23,47 +23,39 @@ from dgcl_nb.methods.protocol import (
     Method,
     SemiConfig,
     SupConfig,
+    confident_labels,
     follow,
     joint_pass,
     make_teacher_of,
     note_labels,
     supervised,
 )
-from ..model import resize_logits
 from ..prototypes import Prototypes, at_pixels, draw_pixels, feats_at, few_of_each_class
-from ..pseudo_labels import drop_labels, keep_confident, most_probable
+from ..pseudo_labels import drop_labels
+from ..ranges import Count, Positive, Ranged, Share, Side, Weight, one_of
 from ..timing import section
 
 # %% ../../nbs/methods/11_pcr.ipynb #pcrm0008
 @dataclass(frozen=True, kw_only=True)
-class PCRConfig:
+class PCRConfig(Ranged, group="pcr"):
     "Settings of prototype-based consistency."
 
-    weight: float = 1.0  # weight of the prototypes' losses beside those of the linear head
+    weight: Weight = 1.0  # weight of the prototypes' losses beside those of the linear head
     # probability from which on a label of the teacher counts and moves prototypes, in [0, 1]
     # (published: 0.8 on VOC, 0.65 on Cityscapes)
-    conf_thresh: float = 0.8
-    num_prototypes: int = 4  # M, prototypes of each class (published: 4 on VOC, 3 on Cityscapes)
-    temperature: float = 0.1  # by which cosines are divided
-    momentum: float = 0.99  # share of itself that a prototype keeps in a step, [0, 1]
-    granularity: int = 32  # cells along each side of an image; one random pixel of each moves prototypes
+    conf_thresh: Share = 0.8
+    num_prototypes: Count = 4  # M, prototypes of each class (published: 4 on VOC, 3 on Cityscapes)
+    temperature: Positive = 0.1  # by which cosines are divided
+    momentum: Share = 0.99  # share of itself that a prototype keeps in a step, [0, 1]
+    granularity: Side = 32  # cells along each side of an image; one random pixel of each moves prototypes
     # prototypes follow means of unit features, or of raw ones (released)
-    means: str = "unit"
-    ring: int = 256  # labelled pixels of each class that are remembered for its first prototypes
-    ring_per_step: int = 16  # of them, new ones of a class in a step at most
-    min_rows: int = 32  # remembered pixels that a class needs before it gets prototypes
+    means: one_of("unit", "raw") = "unit"
+    ring: Count = 256  # labelled pixels of each class that are remembered for its first prototypes
+    ring_per_step: Count = 16  # of them, new ones of a class in a step at most
+    min_rows: Count = 32  # remembered pixels that a class needs before it gets prototypes
 
     def __post_init__(self):
-        check_choices(self, means=("unit", "raw"))
-        for name in ("conf_thresh", "momentum"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"pcr.{name} is {getattr(self, name)}; allowed: between 0 and 1")
-        for name in ("num_prototypes", "granularity", "ring_per_step"):
-            if getattr(self, name) < 1:
-                raise InputError(f"pcr.{name} is {getattr(self, name)}; allowed: 1 or more")
-        if self.temperature <= 0 or self.weight < 0:
-            given = f"pcr.temperature is {self.temperature} and pcr.weight {self.weight}"
-            raise InputError(f"{given}; allowed: above 0, and 0 or more")
+        super().__post_init__()
         if not self.num_prototypes <= self.min_rows <= self.ring:
             given = f"num_prototypes {self.num_prototypes}, min_rows {self.min_rows}, ring {self.ring}"
             raise InputError(f"pcr: {given} must not decrease: clusters need rows, and rows a place")
@@ -119,9 +111,7 @@ class PCR(Method):
         "What the teacher says of the weak views, and where it is certain."
         with section("teacher"):
             out = self.teacher(batch.images_u_w, with_proj=False)
-        pseudo = most_probable(resize_logits(out.logits, batch.valid_u.shape[-2:]).softmax(1))
-        kept = keep_confident(pseudo.confidence, batch.valid_u, self.cfg.pcr.conf_thresh)
-        return Labels(out, pseudo, kept, drop_labels(pseudo.labels, kept))
+        return confident_labels(out, batch.valid_u, self.cfg.pcr.conf_thresh)
 
     def scores(self, feats):
         return self.prototypes.scores(feats, self.cfg.pcr.temperature)

@@ -11,7 +11,7 @@ BatchNorm statistics instead of train mode with dropout, and its running mean st
 
 # %% auto #0
 __all__ = ['Progress', 'Note', 'Losses', 'Method', 'param_groups', 'SupConfig', 'supervised', 'SemiConfig', 'Labels', 'label',
-           'joint_pass', 'unsupervised', 'note_labels', 'make_teacher_of', 'follow']
+           'confident_labels', 'joint_pass', 'unsupervised', 'note_labels', 'make_teacher_of', 'follow']
 
 # %% ../../nbs/methods/00_protocol.ipynb #1a06e326
 from collections.abc import Callable
@@ -23,10 +23,19 @@ import torch
 from torch import Tensor, nn
 
 from ..batches import Batch
-from ..core import IGNORE_INDEX, InputError, check_choices, generator_for
+from ..core import IGNORE_INDEX, InputError, generator_for
 from ..losses import ohem_loss, supervised_loss, unsupervised_loss
 from ..model import SegNetwork, SegOutput, resize_logits
-from ..pseudo_labels import FilterConfig, PseudoLabels, drop_labels, keep_mask, pseudo_label
+from dgcl_nb.pseudo_labels import (
+    FilterConfig,
+    PseudoLabels,
+    drop_labels,
+    keep_confident,
+    keep_mask,
+    most_probable,
+    pseudo_label,
+)
+from ..ranges import CountOrNone, LessThanAll, Ranged, Share, Weight, one_of
 from ..teacher import EMA_BUFFERS, Teacher, ema_decay_at, move_towards
 from ..timing import section
 from ..views import Views
@@ -95,6 +104,11 @@ class Losses:
         if name in self.terms:
             raise ValueError(f"the loss '{name}' was added already; give each term a name of its own")
         self.terms[name] = (value, weight)
+
+    def scaled(self, share: float) -> "Losses":
+        "The same with all terms multiplied: half the learning rate, seen from the optimiser, at 0.5."
+        self.terms = {name: (value, share * weight) for name, (value, weight) in self.terms.items()}
+        return self
 
     def note(self, **figures) -> None:
         "Numbers for the log."
@@ -204,18 +218,19 @@ def param_groups(
 
 # %% ../../nbs/methods/00_protocol.ipynb #c7314cd4
 @dataclass(frozen=True, kw_only=True)
-class SupConfig:
+class SupConfig(Ranged, group="sup"):
     "Settings of the supervised term, shared by all methods."
 
     # online hard example mining instead of plain cross-entropy (the field's choice on Cityscapes)
     ohem: bool = False
-    ohem_thresh: float = 0.7  # OHEM keeps pixels whose true-class probability is at most this, in [0, 1]
-    ohem_min_kept: int = 100_000  # OHEM keeps at least this many pixels of a batch
-    aux_weight: float = 0.4  # weight of the auxiliary head's loss, if the model has one
+    ohem_thresh: Share = 0.7  # OHEM keeps pixels whose true-class probability is at most this, in [0, 1]
+    ohem_min_kept: CountOrNone = 100_000  # OHEM keeps at least this many pixels of a batch
+    aux_weight: Weight = 0.4  # weight of the auxiliary head's loss, if the model has one
     # divide by all pixels, those without a label included (all methods of PixelSSL); not with ohem
     over_all: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         if self.ohem and self.over_all:
             raise InputError("sup.over_all has no effect with sup.ohem; leave one of them False")
 
@@ -242,30 +257,22 @@ def supervised(
 
 # %% ../../nbs/methods/00_protocol.ipynb #cc542078
 @dataclass(frozen=True, kw_only=True)
-class SemiConfig:
+class SemiConfig(Ranged, group="semi"):
     "Settings of learning from pseudo-labels, shared by all methods that do."
 
-    unsup_weight: float = 1.0  # weight of the loss on pseudo-labels (released DGCL: 0.5)
+    unsup_weight: Weight = 1.0  # weight of the loss on pseudo-labels (released DGCL: 0.5)
     # weigh the loss on pseudo-labels by all / kept pixels, as the released code of this family does
     rescale: bool = True
-    ema_decay: float = 0.99  # largest decay m of the teacher's running mean (released DGCL: 0.999)
+    ema_decay: LessThanAll = 0.99  # largest decay m of the teacher's running mean (released DGCL: 0.999)
     # BatchNorm statistics of the teacher: average, copy, or own (released: own, with teacher_mode train)
-    ema_buffers: str = "average"
+    ema_buffers: one_of(*EMA_BUFFERS) = "average"
     # the teacher labels in eval or in train mode (released: train, dropout included)
-    teacher_mode: str = "eval"
+    teacher_mode: one_of("eval", "train") = "eval"
     # the running mean starts with the run, or the teacher equals the student until "unsup" (released)
-    teacher_start: str = "run"
+    teacher_start: one_of("run", "unsup") = "run"
     # the filters' percentages change with every step, or with every epoch (released)
-    schedule_by: str = "step"
+    schedule_by: one_of("step", "epoch") = "step"
     filter: FilterConfig = FilterConfig()  # which pseudo-labels are dropped
-
-    def __post_init__(self):
-        check_choices(self, teacher_start=("run", "unsup"), schedule_by=("step", "epoch"))
-        check_choices(self, teacher_mode=("eval", "train"), ema_buffers=EMA_BUFFERS)
-        if not 0 <= self.ema_decay < 1:
-            raise InputError(f"semi.ema_decay is {self.ema_decay}; allowed: at least 0 and below 1")
-        if self.unsup_weight < 0:
-            raise InputError(f"semi.unsup_weight is {self.unsup_weight}; allowed: 0 or more")
 
     def schedule(self, progress: Progress) -> float:  # s in [0, 1]
         "How far self-training is, as the filters' schedules see it."
@@ -297,6 +304,19 @@ def label(
         pseudo = pseudo_label(resize_logits(out.logits, images.shape[-2:]))
         kept = keep_mask(pseudo, valid, semi.filter, semi.schedule(progress))
         return Labels(out, pseudo, kept, drop_labels(pseudo.labels, kept))
+
+
+@torch.no_grad()
+def confident_labels(
+    out: SegOutput,  # of whoever labels, on the weak views
+    valid: Tensor,  # (B, H, W) bool, True inside the image
+    conf_thresh: float,  # confidence from which on a pixel counts, [0, 1]
+) -> Labels:
+    "The labels of the valid pixels of which an answer is sure."
+    probs = resize_logits(out.logits.detach(), valid.shape[-2:]).softmax(1)
+    pseudo = most_probable(probs)
+    kept = keep_confident(pseudo.confidence, valid, conf_thresh)
+    return Labels(out, pseudo, kept, drop_labels(pseudo.labels, kept))
 
 # %% ../../nbs/methods/00_protocol.ipynb #d4922e66
 def joint_pass(

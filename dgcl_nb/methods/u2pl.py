@@ -20,15 +20,16 @@ import torch
 
 from ..bank import Rings
 from ..cells import map_rows
-from ..core import IGNORE_INDEX, InputError, check_choices, gather_rows, graph_zero
+from ..core import IGNORE_INDEX, InputError, gather_rows, graph_zero
 from ..device import num_processes
 from .protocol import Losses, Method, SemiConfig, SupConfig, follow, joint_pass
 from .protocol import label, make_teacher_of, note_labels, supervised, unsupervised
 from ..mixes import CutOut, class_mix
 from ..model import resize_logits
-from ..negatives import RULES, Pools, choose, choose_keys, contrast_of_choice, entropy_masks
+from ..negatives import Pools, RULES, choose, choose_keys, contrast_of_choice, entropy_masks
 from ..negatives import find_pools, live_pairs, one_hot, rank_range, released_one_hot
 from ..pseudo_labels import drop_labels, keep_mask, linear_ramp, pseudo_label, shrink_targets
+from ..ranges import Count, CountOrNone, LessThanAll, Percent, Positive, Ranged, Weight, one_of
 from ..timing import section
 
 # %% ../../nbs/methods/09_u2pl.ipynb #59284b00
@@ -37,54 +38,44 @@ MIXES = ("cutmix", "classmix", "cutout")
 
 
 @dataclass(frozen=True, kw_only=True)
-class U2PLConfig:
+class U2PLConfig(Ranged, group="u2pl"):
     "Settings of the contrast with unreliable pixels."
 
-    weight: float = 1.0  # weight of the contrast (released: 1; 0 is self-training)
+    weight: Weight = 1.0  # weight of the contrast (released: 1; 0 is self-training)
     # what becomes a negative: paper (uncertain pixels of classes they rule out, labelled ones of other
     # classes), onehot_fixed (the released rule with right one-hots: next to nothing), released
-    negatives: str = "paper"
+    negatives: one_of(*RULES) = "paper"
     # the queue that a class's anchors meet: class (its own), released (the next one's if a class is absent)
-    queue_of: str = "class"
+    queue_of: one_of("class", "released") = "class"
     # per cent of the unlabelled pixels that are certain, and uncertain, at first; falls linearly to 0
-    alpha_start: float = 20.0
+    alpha_start: Percent = 20.0
     uncertain_only: bool = True  # whether unlabelled negatives are uncertain pixels; False: any
-    low_rank: int = 3  # first rank of classes that a pixel rules out, 0 the best; lower with few classes
-    high_rank: int = 20  # first rank of classes that are too easy to rule out
-    conf_thresh: float = 0.3  # an anchor's class has more than this probability
-    num_anchors: int = 256  # anchors of a class, drawn with replacement
-    num_negatives: int = 50  # negatives of an anchor, drawn with replacement from the class's queue
-    temperature: float = 0.5  # divides the cosines
-    bank_size: int = 30_000  # negatives remembered per class, a row of model.proj_dim floats each
-    bank_size_background: int = 50_000  # the same for the background class, if the data set has one
-    max_new_per_class: int = 1000  # negatives that enter a queue per step and process (released: 0, all)
+    low_rank: Count = 3  # first rank of classes that a pixel rules out, 0 the best; lower with few classes
+    high_rank: Count = 20  # first rank of classes that are too easy to rule out
+    conf_thresh: LessThanAll = 0.3  # an anchor's class has more than this probability
+    num_anchors: Count = 256  # anchors of a class, drawn with replacement
+    num_negatives: Count = 50  # negatives of an anchor, drawn with replacement from the class's queue
+    temperature: Positive = 0.5  # divides the cosines
+    bank_size: Count = 30_000  # negatives remembered per class, a row of model.proj_dim floats each
+    bank_size_background: Count = 50_000  # the same for the background class, if the data set has one
+    # negatives that enter a queue per step and process (released: 0, all)
+    max_new_per_class: CountOrNone = 1000
     # how strong views are mixed: cutmix, classmix (half of the predicted classes), cutout (a hole)
-    mix: str = "cutmix"
+    mix: one_of(*MIXES) = "cutmix"
     # whose entropy filters labels: weak (of the view they come from), mixed (of the mixed image; released)
-    filter_view: str = "weak"
+    filter_view: one_of("weak", "mixed") = "weak"
     # mode of the teacher that gives ranks, entropy and representations: eval, or train (released)
-    keys_mode: str = "eval"
+    keys_mode: one_of("eval", "train") = "eval"
     # shares of pixels fall over the semi-supervised part (unsup) or over the whole run (released)
-    schedule_from: str = "unsup"
+    schedule_from: one_of("unsup", "run") = "unsup"
     # which pixel's label a feature cell gets: nearest-exact (its centre) or nearest (its corner; released)
-    grid_labels: str = "nearest-exact"
+    grid_labels: one_of("nearest-exact", "nearest") = "nearest-exact"
 
     def __post_init__(self):
-        check_choices(self, negatives=RULES, queue_of=("class", "released"), filter_view=("weak", "mixed"))
-        check_choices(self, keys_mode=("eval", "train"), schedule_from=("unsup", "run"))
-        check_choices(self, mix=MIXES, grid_labels=("nearest-exact", "nearest"))
-        sizes = ("low_rank", "num_anchors", "num_negatives", "bank_size", "bank_size_background")
-        for name, least in dict.fromkeys(sizes, 1).items() | {("max_new_per_class", 0), ("weight", 0)}:
-            if getattr(self, name) < least:
-                raise InputError(f"u2pl.{name} is {getattr(self, name)}; allowed: {least} or more")
+        super().__post_init__()
         if self.high_rank <= self.low_rank:
             given = f"u2pl.low_rank {self.low_rank} and u2pl.high_rank {self.high_rank}"
             raise InputError(f"{given} leave no rank between them; raise high_rank or lower low_rank")
-        if not (0 <= self.alpha_start <= 100 and 0 <= self.conf_thresh < 1):
-            given = f"u2pl.alpha_start is {self.alpha_start}, u2pl.conf_thresh {self.conf_thresh}"
-            raise InputError(f"{given}; allowed: per cent in [0, 100], and a probability below 1")
-        if self.temperature <= 0:
-            raise InputError(f"u2pl.temperature is {self.temperature}; allowed: above 0")
 
 # %% ../../nbs/methods/09_u2pl.ipynb #9363f808
 class U2PL(Method):

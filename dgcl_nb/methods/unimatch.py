@@ -17,11 +17,20 @@ import torch
 from torch import Tensor
 
 from ..boxes import rare_boxes
-from ..core import InputError, check_choices
 from ..losses import unsupervised_loss
-from .protocol import Labels, Losses, Method, SupConfig, joint_pass, note_labels, supervised
-from ..model import SegOutput, resize_logits
-from ..pseudo_labels import drop_labels, keep_confident, most_probable
+from dgcl_nb.methods.protocol import (
+    Labels,
+    Losses,
+    Method,
+    SupConfig,
+    confident_labels,
+    joint_pass,
+    note_labels,
+    supervised,
+)
+from ..model import SegOutput
+from ..pseudo_labels import drop_labels
+from ..ranges import LessThanAll, Ranged, Share, Weight, one_of
 from ..timing import section
 from ..views import Views
 
@@ -61,28 +70,23 @@ def split_output(
 
 # %% ../../nbs/methods/14_unimatch.ipynb #unim0011
 @dataclass(frozen=True, kw_only=True)
-class UniMatchConfig:
+class UniMatchConfig(Ranged, group="unimatch"):
     "Settings of UniMatch."
 
     # probability from which on a weak view's label counts, in [0, 1] (published: 0.95; on Cityscapes 0)
-    conf_thresh: float = 0.95
-    weight: float = 0.25  # weight of the loss on each of the two strong views
-    feature_weight: float = 0.5  # weight of the loss on dropped features
-    drop_rate: float = 0.5  # probability that a channel between encoder and decoder is dropped, [0, 1)
+    conf_thresh: Share = 0.95
+    weight: Weight = 0.25  # weight of the loss on each of the two strong views
+    feature_weight: Weight = 0.5  # weight of the loss on dropped features
+    drop_rate: LessThanAll = 0.5  # probability that a channel between encoder and decoder is dropped, [0, 1)
     # the student labels in eval mode, or in train mode in the pass of all images (released)
-    label_mode: str = "eval"
+    label_mode: one_of("eval", "train") = "eval"
     # whether all terms are halved, as published: half the learning rate, seen from the optimiser
     halve: bool = False
 
-    def __post_init__(self):
-        check_choices(self, label_mode=("eval", "train"))
-        if not 0 <= self.conf_thresh <= 1:
-            raise InputError(f"unimatch.conf_thresh is {self.conf_thresh}; allowed: a probability, 0 to 1")
-        if not 0 <= self.drop_rate < 1:
-            raise InputError(f"unimatch.drop_rate is {self.drop_rate}; allowed: at least 0 and below 1")
-        for name in ("weight", "feature_weight"):
-            if getattr(self, name) < 0:
-                raise InputError(f"unimatch.{name} is {getattr(self, name)}; allowed: 0 or more")
+    @property
+    def scale(self) -> float:
+        "What all terms are multiplied by."
+        return 0.5 if self.halve else 1.0
 
 # %% ../../nbs/methods/14_unimatch.ipynb #unim0014
 class UniMatch(Method):
@@ -102,11 +106,11 @@ class UniMatch(Method):
             supervised(losses, out_l, batch.targets_l, self.cfg.sup)
             for name in ("loss_strong_1", "loss_strong_2", "loss_features"):
                 losses.skip(name, f"supervised start until step {progress.sup_only_steps}")
-            return self.halved(losses)
+            return losses.scaled(cfg.scale)
         labels = self.label_in_eval(batch) if cfg.label_mode == "eval" else None
         mixed = [mix.mix(images) for mix, images in zip(batch.mixes, batch.images_u_s)]
         out_l, *outs_s, out_w, out_f = self.pass_all([batch.images_l, *mixed, batch.images_u_w], progress)
-        labels = labels or self.certain_labels(out_w, batch.valid_u)
+        labels = labels or confident_labels(out_w, batch.valid_u, cfg.conf_thresh)
         supervised(losses, out_l, batch.targets_l, self.cfg.sup)
         targets, kept = drop_labels(labels.pseudo.labels, batch.valid_u), labels.kept
         for i, (out_s, mix) in enumerate(zip(outs_s, batch.mixes), start=1):
@@ -118,7 +122,7 @@ class UniMatch(Method):
         losses.add("loss_features", loss, cfg.feature_weight)
         losses.skip("loss_features", "no label of a weak view is certain enough", when=~kept.any())
         note_labels(losses, labels, batch, self.cfg.background)
-        return self.halved(losses)
+        return losses.scaled(cfg.scale)
 
     def pass_all(self, groups, progress) -> list[SegOutput]:
         "One output for each group of images, and one for the last group with dropped features."
@@ -131,23 +135,13 @@ class UniMatch(Method):
             out = self.student.decode(stacked, groups[0].shape[-2:], with_proj=False)
         return split_output(out, [*sizes, sizes[-1]])
 
-    def certain_labels(self, out, valid) -> Labels:
-        "The labels of weak views, and which of them are certain."
-        pseudo = most_probable(resize_logits(out.logits.detach(), valid.shape[-2:]).softmax(1))
-        kept = keep_confident(pseudo.confidence, valid, self.cfg.unimatch.conf_thresh)
-        return Labels(out, pseudo, kept, drop_labels(pseudo.labels, kept))
-
     @torch.no_grad()
     def label_in_eval(self, batch) -> Labels:
         "Labels with running statistics and without dropout."
         was_training, student = self.student.training, self.student.eval()
         with section("labels"):
-            labels = self.certain_labels(student(batch.images_u_w, with_proj=False), batch.valid_u)
+            labels = confident_labels(
+                student(batch.images_u_w, with_proj=False), batch.valid_u, self.cfg.unimatch.conf_thresh
+            )
         student.train(was_training)
         return labels
-
-    def halved(self, losses) -> Losses:
-        "The terms as they are, or halved."
-        share = 0.5 if self.cfg.unimatch.halve else 1.0
-        losses.terms = {name: (value, share * weight) for name, (value, weight) in losses.terms.items()}
-        return losses
