@@ -300,7 +300,7 @@ def test_curves__a_page_that_is_loaded_late_draws_the_run_as_it_is_now(tmp_path)
     folder = make_demo_run(tmp_path / "run", **SMALL, until=50)
     early = Monitor(folder, every=0)
     names, texts = drawn(early)
-    assert "loss_contrast" not in names and any("supervised start" in text for text in texts)
+    assert "contrastive loss" not in names and any("supervised start" in text for text in texts)
     make_demo_run(folder, **SMALL)
     early.refresh()
     assert early.figure.get_state()["figure"] == Monitor(folder, every=0).figure.get_state()["figure"]
