@@ -8,9 +8,9 @@ and a run that is killed while it saves has no checkpoint at all."""
 
 # %% auto #0
 __all__ = ['log', 'SHARED_OUT', 'made_with', 'state_of_run', 'checkpoints_of', 'write_checkpoint', 'start_checkpoint',
-           'save_checkpoint', 'check_settings', 'check_state', 'what_is_not_exact', 'cut_after', 'later_best',
-           'load_optimizers', 'load_checkpoint', 'load_together', 'last_whole', 'go_back', 'predictor_name',
-           'save_best', 'choose_sources', 'trained_networks', 'init_from_run']
+           'save_checkpoint', 'check_settings', 'check_state', 'what_is_not_exact', 'cut_after', 'load_optimizers',
+           'load_checkpoint', 'load_together', 'last_whole', 'go_back', 'predictor_name', 'save_best', 'choose_sources',
+           'trained_networks', 'init_from_run']
 
 # %% ../nbs/67_checkpoints.ipynb #0b3fba01
 import dataclasses, functools, logging
@@ -21,7 +21,7 @@ import torch
 
 from .config import run_from_dict, run_to_dict
 from .core import InputError
-from .best import check_best, set_best_aside
+from .best import agreed_best, set_best_aside
 from .run_folder import RunFolder, cut_lines_after, is_whole, read_torch, sync_file, write_torch
 from .methods.protocol import Method
 from .model import SegNetwork
@@ -190,19 +190,6 @@ def cut_after(
         if int(path.stem.removeprefix("step_")) > step:
             path.unlink()
 
-# %% ../nbs/67_checkpoints.ipynb #51f0bc4e
-def later_best(
-    folder: RunFolder,  # of a run
-    step: int,  # that it goes back to
-) -> int:  # 0: none
-    "The step of a best.pt that was saved after `step`."
-    path = folder.checkpoints / "best.pt"
-    if not path.is_file() or not is_whole(path):
-        return 0
-    best = read_torch(path)
-    check_best(best, path)
-    return best["step"] if best["step"] > step else 0
-
 # %% ../nbs/67_checkpoints.ipynb #b9d6a468
 def load_optimizers(
     optimizers: dict,  # phase -> optimiser, filled in place
@@ -234,7 +221,7 @@ def load_checkpoint(
     window = windows[rank] if rank < len(windows) else {}
     t.window = {name: [torch.tensor(total), count] for name, (total, count) in window.items()}
     t.step = state["step"]
-    t.best, t.lost_best, why = check_best(t.folder, t.step, state["best"])
+    t.best, t.lost_best, why = agreed_best(t.folder, t.step, state["best"])
     if not t.is_main:
         return
     set_best_aside(t.folder, why)
