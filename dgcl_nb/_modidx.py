@@ -85,7 +85,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'dgcl_nb.bench.with_records': ('commands/bench.html#with_records', 'dgcl_nb/bench.py'),
                                'dgcl_nb.bench.write_page': ('commands/bench.html#write_page', 'dgcl_nb/bench.py'),
                                'dgcl_nb.bench.write_tables': ('commands/bench.html#write_tables', 'dgcl_nb/bench.py')},
-            'dgcl_nb.best': { 'dgcl_nb.best.agreed_best': ('best.html#agreed_best', 'dgcl_nb/best.py'),
+            'dgcl_nb.best': { 'dgcl_nb.best.best_to_go_on_with': ('best.html#best_to_go_on_with', 'dgcl_nb/best.py'),
                               'dgcl_nb.best.set_best_aside': ('best.html#set_best_aside', 'dgcl_nb/best.py'),
                               'dgcl_nb.best.step_of_best': ('best.html#step_of_best', 'dgcl_nb/best.py')},
             'dgcl_nb.boxes': { 'dgcl_nb.boxes.BoxDraws': ('boxes.html#boxdraws', 'dgcl_nb/boxes.py'),

@@ -21,7 +21,7 @@ import torch
 
 from .config import run_from_dict, run_to_dict
 from .core import InputError
-from .best import agreed_best, set_best_aside
+from .best import best_to_go_on_with, set_best_aside
 from .run_folder import RunFolder, cut_lines_after, is_whole, read_torch, sync_file, write_torch
 from .methods.protocol import Method
 from .model import SegNetwork
@@ -221,7 +221,7 @@ def load_checkpoint(
     window = windows[rank] if rank < len(windows) else {}
     t.window = {name: [torch.tensor(total), count] for name, (total, count) in window.items()}
     t.step = state["step"]
-    t.best, t.lost_best, why = agreed_best(t.folder, t.step, state["best"])
+    t.best, t.lost_best, why = best_to_go_on_with(t.folder, t.step, state["best"])
     if not t.is_main:
         return
     set_best_aside(t.folder, why)

@@ -286,18 +286,16 @@ def test_fit__died_before_its_first_checkpoint(out, tmp_path):
     assert not [p for p in out.rglob(".*")]
 
 
-def test_fit__longer_run_keeps_no_snapshot_of_steps_taken_again(out):
+def test_fit__snapshots_of_steps_taken_again_are_made_anew(out):
     with pytest.raises(RuntimeError):
         train(out, "toy", DieAfter(7), loop__snapshots=4)
-    assert [p.stem for p in list_snapshots(out)] == [
-        "step_0000000",
-        "step_0000002",
-        "step_0000004",
-        "step_0000006",
-    ]
-    train(out, resume=True, steps=9, loop__snapshots=2)
-    stems = [f"step_{n:07d}" for n in (0, 2, 4, 5, 9)]
+    stems = [f"step_{n:07d}" for n in (0, 2, 4, 6, 8)]
+    assert [p.stem for p in list_snapshots(out)] == stems[:-1]
+    stale = list_snapshots(out)[-1]
+    stale.write_bytes(b"of a run that died after it")
+    train(out, resume=True, loop__snapshots=4)
     assert [p.stem for p in list_snapshots(out)] == stems
+    assert load_snapshot(stale).step == 6
 
 
 def test_fit__stopped_once_a_step_is_the_run_that_never_stopped(tmp_path):
