@@ -279,6 +279,16 @@ def chosen_of(
     return dict(chosen={method: row.row.label for method, row in chosen_tries(c.rows).items()})
 
 # %% ../nbs/commands/28_bench.ipynb #27dx01
+def _write(path: str | Path, text: str) -> None:
+    "Write one file of a comparison."
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text)
+    except OSError as e:
+        remedy = "name another --out, or free space; the runs are kept, and the same command goes on"
+        raise InputError(f"cannot write {path}: {e.strerror}; {remedy}") from e
+
+
 def write_page(
     c: Comparison,  # all that a table is made of
     path: Path,  # of the table, without an ending
@@ -309,16 +319,6 @@ def write_page(
     return list(files)
 
 # %% ../nbs/commands/28_bench.ipynb #7ce4ff67
-def _write(path: str | Path, text: str) -> None:
-    "Write one file of a comparison."
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, text)
-    except OSError as e:
-        remedy = "name another --out, or free space; the runs are kept, and the same command goes on"
-        raise InputError(f"cannot write {path}: {e.strerror}; {remedy}") from e
-
-
 def write_tables(
     jobs: Sequence[Job],  # all of the bench; at least one is finished
     bench: Bench,  # where the table goes
