@@ -1,5 +1,6 @@
 """What comes from processes that read ahead: without shared memory, late, never, from one that was killed."""
 
+import multiprocessing
 import os
 import resource
 import signal
@@ -86,6 +87,7 @@ def train_without_shared_memory(out):
         (out.parent / "handed_over").write_text(type(handed_over).__name__)
         return handed_over
 
+    multiprocessing.set_start_method("fork", force=True)  # so that the worker has what is patched here
     workers.share_tensors = share_nothing
     fit(tiny_run("supervised", out=out, batch__workers=1, loop__snapshots=0, steps=4), callbacks=[])
 
