@@ -31,7 +31,7 @@ SLIDER = """<input type=range id=s value=50><p id=p>50</p><script>
 
 def test_page__notes_requests_and_errors(page):
     page.set_content(BROKEN)
-    wait_until(lambda: page.outside and page.errors, 5, "a request and an error")
+    wait_until(lambda: page.outside and page.errors, 20, "a request and an error")
     assert page.outside == ["https://example.org/x"]
     assert page.errors == ["broken"]
     with pytest.raises(AssertionError, match="to the outside"):

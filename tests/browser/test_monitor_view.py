@@ -132,7 +132,7 @@ def test_notebook__page_loaded_again_while_training(page, lab):
     open_notebook(page, lab, "reload")
     page.wait_for_selector(".js-plotly-plot .main-svg", timeout=60_000)
     wait_until(lambda: points_drawn(page) > 0, 60, "curves after the page was loaded again")
-    begun = "'loss_contrast' in m.figure.figure and 'supervised start' not in m.figure.figure"
+    begun = "'contrastive loss' in m.figure.figure and 'supervised start' not in m.figure.figure"
     wait_until(lambda: kernel_says(page, begun), 120, "the contrast")
     page.get_by_role("button", name="Pause").click()
     wait_until(lambda: page.locator(".dgcl-mon-state").inner_text().startswith("paused"), 20, "pausing")
