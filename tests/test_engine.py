@@ -450,7 +450,7 @@ def test_save_checkpoint__holds_settings_and_circumstances(finished):
 def test_load_checkpoint__says_what_is_no_longer_exact(copied, caplog):
     threads = torch.get_num_threads()
     try:
-        (copied / "result.json").unlink()
+        (copied / "result.json").unlink(missing_ok=True)
         train(copied, resume=True, loop__threads=threads + 1)
     finally:
         torch.set_num_threads(threads)
