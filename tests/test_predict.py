@@ -221,7 +221,7 @@ def test_predict__reads_only_what_it_needs(trained, monkeypatch):
     for _ in range(9):
         next(found)
     assert max(seen) <= 12
-    next(predictions_of(trained, {}, EvalConfig(batch_size=10**6)))
+    next(predictions_of(trained, {}, EvalConfig(batch_size=1024)))
     most = RESIZE_BUDGET // (11 * 64 * 64)
     assert max(seen) <= 13 + most, "a batch's scores fit the budget, however large eval.batch_size is"
 
@@ -233,6 +233,8 @@ def test_open_trained__needs_neither_data_nor_pretrained_weights(runs, run):
     assert (here.labels == there.labels).all()
     assert here.class_names == there.class_names
     shutil.rmtree(run / "snapshots")
+    assert next(predict(run, noise(20, 20))).class_names == there.class_names
+    (run / "result.json").unlink()
     assert next(predict(run, noise(20, 20))).class_names == tuple(map(str, range(11)))
 
 
@@ -524,7 +526,7 @@ def test_main__weights_that_hold_a_program_are_refused(command, run, tmp_path, m
         (["run", "a.png", "--out", "out", "--device", "cdua"], "unknown device 'cdua'; did you mean cuda"),
         (["run", "a.png", "--out", "out", "--opacity", "2"], "--opacity is 2"),
         (["run", "a.png", "--out", "out", "--kinds", "index", "index"], "each once"),
-        (["run", "a.png", "--out", "out", "--eval.scales", "0"], "eval.scales is 0; allowed"),
+        (["run", "a.png", "--out", "out", "--eval.scales", "0"], "eval.scales is 0.0; allowed"),
         (["run", "a.png", "--out", "out", "--weights", "bset"], "best"),
         (["run", "a.png", "--outt", "out"], "--out"),
     ],

@@ -290,12 +290,15 @@ def go_on(out, steps):
 def test_fit__goes_on_with_fewer_processes(ranks, tmp_path):
     folder, _ = ranks
     out = shutil.copytree(folder / "toy", tmp_path / "run")
-    before = metrics_of(out)
-    assert wait_for([start_child(go_on, out, STEPS + 4, log=tmp_path / "log")]) == [0]
-    assert state_of(out)["step"] == STEPS + 4 and metrics_of(out)[: len(before)] == before
+    (out / "result.json").unlink()
+    checkpoints_of(RunFolder(out))[-1].unlink()  # as if it had been stopped before its end
+    saved = state_of(out)["step"]
+    before = [line for line in metrics_of(out) if line["step"] <= saved]
+    assert wait_for([start_child(go_on, out, STEPS, log=tmp_path / "log")]) == [0]
+    assert state_of(out)["step"] == STEPS and metrics_of(out)[: len(before)] == before
     assert json.loads((out / "result.json").read_text())["processes"] == 1
     said = (tmp_path / "log").read_text()
-    changed = "step_0000020.pt goes on with processes 1 (before: 2), images_per_step 4 (before: 8)"
+    changed = f"step_{saved:07d}.pt goes on with processes 1 (before: 2), images_per_step 4 (before: 8)"
     assert f"{changed}: what was learnt is kept, but from here this is not to the bit" in said
     assert "a step sees another number of images (optim.total_batch keeps it)" in said
 

@@ -67,7 +67,7 @@ def test_values_of_a_file__are_refused_by_name_or_make_a_run():
 def test_numbers__no_setting_may_be_nan_or_infinite(value):
     for name, (method, cls, field) in EVERY.items():
         if kind_of(declared(cls)[field]) in (int, float):
-            with pytest.raises(InputError, match=f"{field} is "):
+            with pytest.raises(InputError, match=f"{field}'? is "):
                 changed(method, name, value)
 
 
