@@ -382,12 +382,12 @@ def test_train__a_damaged_run_is_one_error_of_all(ranks, tmp_path):
 def test_make_accelerator__a_second_run_has_its_own_device(monkeypatch):
     from accelerate.state import PartialState
 
-    assert make_accelerator(tiny_run("toy")).device.type == "cpu"
+    assert make_accelerator(tiny_run("supervised")).device.type == "cpu"
     monkeypatch.setattr(processes, "pick_device", torch.device)
     monkeypatch.setattr(PartialState, "default_device", property(lambda self: torch.device("meta")))
-    assert make_accelerator(tiny_run("toy", device="meta")).device.type == "meta"
+    assert make_accelerator(tiny_run("supervised", device="meta")).device.type == "meta"
     monkeypatch.undo()
-    assert make_accelerator(tiny_run("toy")).device.type == "cpu"
+    assert make_accelerator(tiny_run("supervised")).device.type == "cpu"
 
 
 def test_share_statistics__keeps_what_is_fused_into_a_norm():
