@@ -2066,6 +2066,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'dgcl_nb.store.deciding_settings': ('commands/store.html#deciding_settings', 'dgcl_nb/store.py'),
                                'dgcl_nb.store.evaluations_of': ('commands/store.html#evaluations_of', 'dgcl_nb/store.py'),
                                'dgcl_nb.store.key_of': ('commands/store.html#key_of', 'dgcl_nb/store.py'),
+                               'dgcl_nb.store.keyed_settings': ('commands/store.html#keyed_settings', 'dgcl_nb/store.py'),
                                'dgcl_nb.store.make_record': ('commands/store.html#make_record', 'dgcl_nb/store.py')},
             'dgcl_nb.streams': { 'dgcl_nb.streams.SteadyStream': ('streams.html#steadystream', 'dgcl_nb/streams.py'),
                                  'dgcl_nb.streams.SteadyStream._lead_away': ('streams.html#steadystream._lead_away', 'dgcl_nb/streams.py'),
