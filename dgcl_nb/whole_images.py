@@ -31,7 +31,7 @@ from .evaluation import check_sample
 MOST_PIXELS = 100_000
 "Pixels of all images of a snapshot, at most, unless each is small."
 LONGEST_SIDE, LEAST_SIDE = 160, 64
-"Between these, in pixels, lies the side into which every image fits; the smaller one holds however many there are."
+"Between these, in pixels, lies the side into which an image fits; the smaller one holds for any number of them."
 
 Size = tuple[int, int]
 "Height and width."

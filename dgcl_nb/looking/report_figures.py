@@ -184,7 +184,8 @@ def error_figure(
     drawing = contact_sheet(snap.image, snap.target, snap.prediction, snap.image_id)
     text = (
         f"The {len(snap.image_id)} images of val that the snapshots of {run.name} hold "
-        f"({describe_images(snap)}), worst first. Beside each, in orange, the pixels that the {predictor_of(run)} gets wrong at step "
-        f"{snap.step}; the number is their share of the pixels of known class."
+        f"({describe_images(snap)}), worst first. Beside each, in orange, the pixels that the "
+        f"{predictor_of(run)} gets wrong at step {snap.step}; the number is their share of the pixels "
+        "of known class."
     )
     return Figure(f"errors-{run.name}", drawing, text)
