@@ -161,7 +161,7 @@ def describe_images(
     if np.array_equal(snap.image_size, snap.shown_size):
         return "whole images in their own size"
     longest = int(snap.shown_size.max())
-    return f"whole images, one pixel in several of those that are longer than {longest} pixels"
+    return f"whole images, thinned to at most {longest} pixels a side"
 
 # %% ../nbs/61_snapshot_schema.ipynb #9d6aaa64
 MAX_NAME = 200

@@ -14,7 +14,7 @@ from dgcl_nb.methods.protocol import SemiConfig
 from dgcl_nb.pseudo_labels import FilterConfig, most_probable
 from dgcl_nb.snapshots import MAX_BYTES, load_snapshot, save_snapshot
 from dgcl_nb.views import ViewConfig, normalize
-from dgcl_nb.whole_images import LEAST_SIDE, MOST_PIXELS, at_pixels, places, shown_size, side_for, take_probes
+from dgcl_nb.whole_images import MOST_PIXELS, SIDES, at_pixels, places, shown_size, side_for, take_probes
 from dgcl_nb.windows import EvalConfig, predict_labels
 
 CPU, VIEWS = torch.device("cpu"), ViewConfig()
@@ -41,7 +41,7 @@ def data_of(photos):
 @pytest.mark.parametrize("num", [1, 2, 7, 8, 50])
 def test_side__keeps_all_images_within_their_pixels(num):
     side = side_for(num)
-    assert num * side**2 <= max(MOST_PIXELS, num * LEAST_SIDE**2)
+    assert num * side**2 <= max(MOST_PIXELS, num * SIDES[-1] ** 2)
     assert shown_size((64, 64), side) == (64, 64)  # digits are never scaled
 
 
@@ -95,7 +95,7 @@ def test_snapshot__of_photographs_is_whole_small_and_says_so(name, tmp_path):
     back = load_snapshot(path)
     assert len(back.image_id) == 8  # none had to be left out
     assert back.image_size.tolist() == [[480, 640]] * 6 + [[640, 480]] * 2
-    assert back.shown_size.tolist() == [[83, 111]] * 6 + [[111, 83]] * 2
+    assert back.shown_size.tolist() == [[80, 106]] * 6 + [[106, 80]] * 2
     assert back.protocol.startswith("whole images, original resolution")
     inside = back.prediction != IGNORE_INDEX
     for shown, (rows, cols) in zip(inside, back.shown_size):

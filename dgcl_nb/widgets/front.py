@@ -141,7 +141,7 @@ def leave_behind(
     text: str,  # a sentence on where to look instead
     stills: Sequence[bytes] = (),  # PNGs of what is on view
 ):  # the bundle, and a handle that can change what was left
-    "Write above a view what is seen of it without its kernel, and a picture beside it, for pages without widgets."
+    "Write above a view what stands there without its kernel; beside it, a picture for pages without widgets."
     from IPython.display import display
 
     data = bundle[0] if isinstance(bundle, tuple) else bundle
@@ -157,7 +157,8 @@ def report_words(
     folder = getattr(source, "path", source)
     if not isinstance(folder, (str, Path)) or Path(folder).suffix == ".npz":
         return "All of it is in the report of a run, too: python -m dgcl_nb.report runs/NAME."
-    return f"All of it is in the report, too: python -m dgcl_nb.report {folder} writes {Path(folder) / 'report.html'}."
+    page = Path(folder) / "report.html"
+    return f"All of it is in the report, too: python -m dgcl_nb.report {folder} writes {page}."
 
 
 class Front(anywidget.AnyWidget):

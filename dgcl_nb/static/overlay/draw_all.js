@@ -22,7 +22,7 @@ function drawSide(state, controls, panel, place, options) {
 }
 
 function drawPane(state, pane, place, options) {
-  const hint = () => [make("div", "dgcl-note", HINT)];
+  const hint = () => [make("div", "dgcl-note dgcl-screen", HINT)];
   const parts = state.pixel === null ? hint() : readout(state.maps, place, state.pixel, options);
   const marked = options.marks.filter(([image]) => image === place.image).length;
   if (marked) {
