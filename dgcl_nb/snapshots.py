@@ -248,7 +248,7 @@ def save_snapshot(
     folder: str | Path,  # of the run (or its folder of snapshots); made if missing
     snap: Snapshot,  # of any size
 ) -> Path:  # folder/snapshots/step_0000200.npz
-    "Write a snapshot of at most 2 MB, whole or not at all; the log says what does not fit."
+    "Write a snapshot of at most 1 MB, whole or not at all; the log says what does not fit."
     check_snapshot(snap)
     folder, (snap, data) = snapshot_folder(folder), fit_budget(snap)
     try:

@@ -257,7 +257,7 @@ def test_stills__show_the_image_and_both_layers():
     s = steps(10, 20)[1]
     said = layer_picture(maps, "prediction", 2, 1)
     np.testing.assert_array_equal(said, s.palette[s.prediction[2]])
-    np.testing.assert_array_equal(layer_picture(maps, "image", 2, 1), s.image[2])
+    np.testing.assert_array_equal(layer_picture(maps, "image", 2, 1), steps(10)[0].image[2])
     for layer in ("density", "density_16", "entropy", "right_wrong", "target"):
         assert layer_picture(maps, layer, 0, 0).shape == (64, 64, 3)
 

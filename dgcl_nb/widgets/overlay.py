@@ -128,8 +128,11 @@ class Overlay(OverlayTraits):
         "The image on view, and its two layers."
         maps = dict(meta=self.meta) | {name: getattr(self, name) for name in MAPS}
         image, step = self.image_index, self.step_index
+        rows, cols = self.meta["shown_size"][image]
         shown = dict.fromkeys(("image", self.left, self.right))
-        tiles = {layer.replace("_", " "): layer_picture(maps, layer, image, step) for layer in shown}
+        tiles = {
+            layer.replace("_", " "): layer_picture(maps, layer, image, step)[:rows, :cols] for layer in shown
+        }
         png = images_still(tiles, f"{self.meta['images'][image]} at step {self.meta['steps'][step]}")
         return [png] if png else []
 
