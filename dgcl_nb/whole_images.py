@@ -30,7 +30,7 @@ from .evaluation import check_sample
 MOST_PIXELS = 100_000
 "Pixels of all images of a snapshot, at most, unless each is small."
 SIDES = (160, 106, 80, 64)
-"Into a square of one of these sides (pixels) an image has to fit; the smallest holds for any number of images."
+"Into a square of one of these sides (pixels) an image has to fit; the last one holds for any number."
 
 Size = tuple[int, int]
 "Height and width."
