@@ -116,6 +116,7 @@ Modules:
 - `dgcl_nb.typed_files`: Whatever comes from a file is checked before it is believed: its size, its encoding, its depth, the types and ranges of its values.
 - `dgcl_nb.views`: What a network is shown of an image: the weak view, the strong view, and CutMix - with image, target and valid mask always moved together.
 - `dgcl_nb.weights`: First weights for an encoder: read without running anything, matched with a report of what did not fit, and at hand without a network.
+- `dgcl_nb.whole_images`: How an image of any size gets into the small maps of a snapshot: whole, scaled down, and with values that the network really gave.
 - `dgcl_nb.widgets.explorer`: Pixel features as a picture to be asked: sliders for density and confidence, neighbours, a lasso that marks pixels in their images, and clusters seen forming.
 - `dgcl_nb.widgets.front`: What all views in the browser share: labelled controls, packed arrays, a colour scale, and a page that needs no kernel.
 - `dgcl_nb.widgets.maps`: From the snapshots of a run to the maps of a view: the same images at every step, values as whole numbers, and what is not known.
@@ -123,6 +124,7 @@ Modules:
 - `dgcl_nb.widgets.overlay`: Maps over images: any two layers of a snapshot side by side, with sliders that never wait for Python.
 - `dgcl_nb.widgets.scene`: What the feature explorer draws: the points of all steps in one value, and the parts of the page that choose, colour, draw and find them.
 - `dgcl_nb.widgets.state`: The points of a feature explorer as plain arrays: which are shown, where they lie in their images, who their neighbours are.
+- `dgcl_nb.widgets.stills`: What remains of a view when its kernel is gone: a small picture in the notebook itself.
 - `dgcl_nb.windows`: What a network says of a whole image: at once or in sliding windows, at several sizes and mirrored on request, always at the original resolution.
 - `dgcl_nb.writer`: A file of a moment, written while the run goes on."""
 

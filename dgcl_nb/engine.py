@@ -169,7 +169,8 @@ def write_snapshot(
     "Show the method the probe images and write down what it makes of them; all processes look, one writes."
     run, device = t.run, t.accelerator.device
     with t.accelerator.autocast():
-        snapshot = take_snapshot(t.method, t.data, run.views, run.loop.num_probes, t.progress, t.step, device)
+        seen_in = (run.views, run.eval, run.loop.num_probes)
+        snapshot = take_snapshot(t.method, t.data, *seen_in, t.progress, t.step, device)
     if not t.is_main:
         return None
     path = save_snapshot(t.folder.path, snapshot)

@@ -26,6 +26,7 @@ from ..core import InputError, as_text
 from ..typed_files import COUNT, OBJECT, TEXT, dict_of, number_in, whole_in
 from ..run_folder import RunFolder
 from ..result import RESULT, miou_by_network
+from ..data.segdata import background_class, named_background
 from .run_files import JsonFile, LogTail, SnapshotShelf, file_stamp
 from ..snapshots import Snapshot
 
@@ -139,6 +140,16 @@ class RunView:
         "The classes, as far as a snapshot or the result names them."
         latest = self.latest()
         return list((self.result or {}).get("iou_per_class", {}) if latest is None else latest.class_names)
+
+    @property
+    def background(self) -> int | None:
+        "The class that is background: what data.background says, or the first if it is called so."
+        names, by_name = self.class_names, named_background(self.class_names)
+        said = str((self.config or {}).get("data", {}).get("background", "auto"))
+        try:
+            return background_class(said, by_name, names)
+        except InputError:  # a config.json that was changed by hand, or a run that knows no classes yet
+            return by_name
 
     def load(self, path: Path) -> Snapshot | None:
         return self.parts["snapshots"].read(path)

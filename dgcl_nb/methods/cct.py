@@ -198,3 +198,6 @@ class CCT(Method):
             start = draw_uniform(feats.shape, draw, place)
             return feats + adversarial_direction(decoder, feats, start, cct.vat)
         return keep_where(feats, things if kind == "context" else ~things)
+
+    def kept(self, pseudo, valid, progress):
+        return keep_confident(pseudo.confidence, valid, self.cfg.cct.conf_thresh)

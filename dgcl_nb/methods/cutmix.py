@@ -153,3 +153,6 @@ class CutMixSeg(Method):
 
     def scored(self):
         return dict(teacher=self.teacher.network, student=self.student)
+
+    def kept(self, pseudo, valid, progress):
+        return keep_confident(pseudo.confidence, valid, self.cfg.cutmix.conf_thresh)

@@ -26,7 +26,7 @@ from dgcl_nb.methods.protocol import (
     note_labels,
     supervised,
 )
-from ..pseudo_labels import drop_labels
+from ..pseudo_labels import drop_labels, keep_confident
 from ..ranges import Ranged, Share, Weight, one_of
 from ..timing import section
 from ..views import Views
@@ -91,3 +91,6 @@ class FixMatch(Method):
             out = self.student.eval()(images, with_proj=False)
         self.student.train(is_training)
         return out
+
+    def kept(self, pseudo, valid, progress):
+        return keep_confident(pseudo.confidence, valid, self.cfg.fixmatch.conf_thresh)

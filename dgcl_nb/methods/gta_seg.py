@@ -148,3 +148,8 @@ class GTASeg(Method):
 
     def scored(self):
         return dict(teacher=self.teacher.network, student=self.student)
+
+    def kept(self, pseudo, valid, progress):
+        rules, gta = self.cfg.semi.filter, self.cfg.gta_seg
+        targets, _ = drop_unsure(pseudo.labels, pseudo.confidence, valid, rules, gta.drop_percent)
+        return valid & (targets != IGNORE_INDEX)

@@ -137,3 +137,6 @@ class MeanTeacher(Method):
 
     def scored(self):
         return dict(teacher=self.teacher.network, student=self.student)
+
+    def kept(self, pseudo, valid, progress):
+        return valid  # every pixel agrees or does not: no filter is asked

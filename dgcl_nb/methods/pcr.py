@@ -31,7 +31,7 @@ from dgcl_nb.methods.protocol import (
     supervised,
 )
 from ..prototypes import Prototypes, at_pixels, draw_pixels, feats_at, few_of_each_class
-from ..pseudo_labels import drop_labels
+from ..pseudo_labels import drop_labels, keep_confident
 from ..ranges import Count, Positive, Ranged, Share, Side, Weight, one_of
 from ..timing import section
 
@@ -154,3 +154,6 @@ class PCR(Method):
 
     def describe(self):
         return dict(classes_with_prototypes=int(self.prototypes.is_ready.sum()))
+
+    def kept(self, pseudo, valid, progress):
+        return keep_confident(pseudo.confidence, valid, self.cfg.pcr.conf_thresh)

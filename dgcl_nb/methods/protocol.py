@@ -193,6 +193,11 @@ class Method(nn.Module):
         "The network whose pseudo-labels a picture shows."
         return next(iter(self.scored().values()))
 
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
+        "Which (B, H, W) bool of the labels that a picture shows the method would learn from now."
+        semi = getattr(self.cfg, "semi", None)
+        return valid if semi is None else keep_mask(pseudo, valid, semi.filter, semi.schedule(progress))
+
     def shown_cells(self, images: Tensor, progress: Progress):
         "Cells of images against what the method remembers (`ShownCells`); None: it remembers nothing."
         return None

@@ -33,6 +33,7 @@ from dgcl_nb.methods.protocol import (
 )
 from ..model import SegOutput
 from ..perturbations import VatConfig, adversarial_direction, draw_uniform, eval_mode
+from ..pseudo_labels import keep_confident
 from ..ranges import Count, LessThanAll, Ranged, Share, Weight, one_of
 from ..teacher import EMA_BUFFERS, Ensemble, mean_logits, move_towards
 from ..timing import section
@@ -148,3 +149,6 @@ class PSMT(Method):
 
     def scored(self):
         return dict(ensemble=self.ensemble, teacher1=self.ensemble.first, student=self.student)
+
+    def kept(self, pseudo, valid, progress):
+        return keep_confident(pseudo.confidence, valid, self.cfg.ps_mt.conf_thresh)

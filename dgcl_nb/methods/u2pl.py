@@ -211,3 +211,7 @@ class U2PL(Method):
 
     def describe(self):
         return dict(bank_fill_per_class=[round(f, 4) for f in self.bank.fill().tolist()])
+
+    def kept(self, pseudo, valid, progress):
+        semi = self.cfg.semi
+        return keep_mask(pseudo, valid, semi.filter, semi.schedule(self.clock(progress)))

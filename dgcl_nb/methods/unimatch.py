@@ -29,7 +29,7 @@ from dgcl_nb.methods.protocol import (
     supervised,
 )
 from ..model import SegOutput
-from ..pseudo_labels import drop_labels
+from ..pseudo_labels import drop_labels, keep_confident
 from ..ranges import LessThanAll, Ranged, Share, Weight, one_of
 from ..timing import section
 from ..views import Views
@@ -145,3 +145,6 @@ class UniMatch(Method):
             )
         student.train(was_training)
         return labels
+
+    def kept(self, pseudo, valid, progress):
+        return keep_confident(pseudo.confidence, valid, self.cfg.unimatch.conf_thresh)
