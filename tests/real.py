@@ -1,4 +1,4 @@
-"""The real data sets, which are not shipped: `DGCL_NB_DATA` names the folder that holds camvid/ and neu_seg/."""
+"""The real data sets, which are not shipped: `DGCL_NB_DATA` names the folder of camvid/ and neu_seg/."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ needs_real = pytest.mark.skipif(
 
 
 def linked(name, place):
-    "A folder with links to the parts of a data set: what the package keeps beside them stays out of the originals."
+    "A folder with links to the parts of a data set, so that nothing is written beside the originals."
     place.mkdir(parents=True, exist_ok=True)
     for part in (Path(DATA) / name).iterdir():
         if part.is_dir() and part.name != "class_sets":

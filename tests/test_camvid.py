@@ -1,4 +1,4 @@
-"""CamVid: parts, void, drives, the split for choosing settings, half size; a made-up copy and the real one."""
+"""CamVid: parts, void, drives, the split for choosing settings, half size; made up, and the real one."""
 
 import io
 import zipfile

@@ -1,4 +1,4 @@
-"""NEU-Seg: the committed list, the split for choosing settings, the test part; a made-up copy and the real one."""
+"""NEU-Seg: the committed list, the split for choosing settings, the test part; made up, and the real one."""
 
 import io
 
