@@ -14,12 +14,15 @@ Modules:
 - `dgcl_nb.consistency`: Two predictions of the same pixels shall agree: how far apart they are, over which pixels the mean is taken, and how the term's weight grows.
 - `dgcl_nb.contrast`: Sparse cells are pulled to the dense middle of their class, and pushed away from other classes: the third term, for all classes of a step at once.
 - `dgcl_nb.core`: The few things that every room needs: the words and letters of the code, errors, seeds, one collective, and what the machine has.
+- `dgcl_nb.data.archives`: A data set fetched from where it is published: its terms agreed to, its folders taken, and nothing else unpacked.
+- `dgcl_nb.data.camvid`: Street scenes from four drives of one car, 11 classes and none of them background; frames of one drive resemble each other.
 - `dgcl_nb.data.check`: What is there, what is missing, and which files are bad: every file is read once, before a run meets it.
 - `dgcl_nb.data.cityscapes`: Streets of 50 towns: label ids are mapped to the 19 scored classes on reading, and no class is background.
 - `dgcl_nb.data.digits`: The embedded data set: real handwriting over real photographs, rendered in seconds, the same on every machine that runs the same libraries.
 - `dgcl_nb.data.files`: What lies in a folder, before a list says what is labelled; and what all layouts share.
 - `dgcl_nb.data.folder`: Photographs, masks for some of them, and a text file of class names: no list is needed.
 - `dgcl_nb.data.images`: One photograph, one mask, and the pair of them: read, checked, and never guessed.
+- `dgcl_nb.data.neu_seg`: Photographs of rolled steel with three kinds of defects, most of each image background; the images that are scored are a committed list.
 - `dgcl_nb.data.published`: Whose list is this, how good are its labels, and what must a result on it not be compared with?
 - `dgcl_nb.data.segdata`: Three sets of images and five facts: what training sees of any source.
 - `dgcl_nb.data.sets`: One setting names the data set; everything behind it is the same for all.

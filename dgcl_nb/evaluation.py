@@ -152,11 +152,13 @@ def describe_protocol(
     num_images: int,  # evaluated, over all processes
     num_classes: int,  # K
     background: int | None = None,  # the class that is background, if any
+    shrunk: int = 1,  # by how much the images were shrunk when they were read
 ) -> str:  # one line
     "The protocol in a line, to stand beside the figures."
     classes = f"{num_classes} classes" + ("" if background is None else " incl. background")
+    size = "" if shrunk == 1 else f" read at 1/{shrunk} of their size"
     return (
-        f"{describe_method(cfg)}; {num_images} images; "
+        f"{describe_method(cfg)}; {num_images} images{size}; "
         f"mIoU = total intersection over total union, mean over {classes}, {IGNORE_INDEX} ignored"
     )
 
@@ -212,5 +214,6 @@ def evaluate(
             if watch:
                 watch(len(batch))
     clusters = score_clusters(sample, background, world > 1) if collect_feats else (None, None)
-    protocol = describe_protocol(cfg, len(dataset), num_classes, background)
+    shrunk = getattr(dataset, "by", 1)  # of `data.images.Shrunk`
+    protocol = describe_protocol(cfg, len(dataset), num_classes, background, shrunk)
     return EvalResult(score.compute(world > 1), protocol, *clusters)

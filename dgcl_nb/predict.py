@@ -13,7 +13,8 @@ Where we differ: the codes of this family score the images of their lists; a com
 
 # %% auto #0
 __all__ = ['EXISTING', 'predict', 'name_pictures', 'save_picture', 'images_to_do', 'Written', 'predict_files',
-           'describe_prediction', 'Predict', 'parse_predict', 'check_words', 'report_onnx', 'predict_all', 'main']
+           'describe_prediction', 'Predict', 'at_own_size', 'parse_predict', 'check_words', 'report_onnx',
+           'predict_all', 'main']
 
 # %% ../nbs/commands/13_predict.ipynb #40523fb5
 # before the imports below, which take seconds
@@ -25,7 +26,7 @@ if __name__ == "__main__" and "__file__" in globals():
 # %% ../nbs/commands/13_predict.ipynb #b7a1260f
 import contextlib, json, logging, os, sys, time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -229,13 +230,21 @@ class Predict:
             raise InputError(f"--kinds is {given}; allowed: one or more of {', '.join(KINDS)}, each once")
 
 
+def at_own_size(
+    run: Run,  # that predicts
+) -> EvalConfig:  # for images that nobody has shrunk
+    "The run's protocol; a network that was trained on shrunk images looks at others at that size, too."
+    scales = tuple(scale / run.data.shrink for scale in run.eval.scales)
+    return replace(run.eval, scales=scales)
+
+
 def parse_predict(
     args: Sequence[str],  # the command line, without the program
 ) -> Predict:
     "What a command line asks for."
 
     def from_run(run: Run) -> dict:
-        return dict(eval=run.eval)
+        return dict(eval=at_own_size(run))
 
     return parse_words(args, Predict, "python -m dgcl_nb.predict", from_run)
 

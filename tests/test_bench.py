@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from dgcl_nb.config import NUMBERS_VERSION, config_record
 from dgcl_nb.core import InputError
 from dgcl_nb.run_folder import RunFolder, append_line, read_lines
 from dgcl_nb.jobs import Job, Row, check_folder, child_env, run_jobs
-from dgcl_nb.rows import ABLATION, ALL, NUM_TRIES, PROPOSED, read_tries
+from dgcl_nb.rows import ABLATION, ALL, PROPOSED, read_tries
 from dgcl_nb.tables import RowResult, best_baseline, collect, difference_table, main_table, table_figures
 from dgcl_nb.targets import TARGETS, rank_correlations
 
@@ -352,11 +353,15 @@ def test_search__tries_and_chosen(tmp_path, capsys):
     assert "brings its own rows" in capsys.readouterr().err
 
 
-def test_search__the_committed_tries_can_be_read():
-    rows = read_tries(ROOT / "results" / "tries")
-    jobs = plan_jobs(Bench(seeds=1, preset="digits-tune", steps=500), rows)
+@pytest.mark.parametrize(
+    "folder, preset, each",
+    [("", "digits-tune", 6), ("real", "neu-tune", 8), ("real", "camvid-tune", 8)],
+)
+def test_search__the_committed_tries_can_be_read(folder, preset, each):
+    rows = read_tries(ROOT / "results" / "tries" / folder)
+    jobs = plan_jobs(Bench(seeds=1, preset=preset, steps=500), rows)
     check_different(jobs)
-    assert len(jobs) % NUM_TRIES == 0
+    assert set(Counter(row.method for row in rows).values()) == {each}
 
 
 @pytest.mark.parametrize(

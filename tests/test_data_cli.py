@@ -132,7 +132,8 @@ def test_check__long_lists_of_faults_are_cut(run, tmp_path):
         (["check", "/nowhere"], "error: there is no folder /nowhere; name the folder of a data set"),
         (
             ["check", ROOT / "tests"],
-            "is no data set that is known: expected VOCdevkit/VOC2012/ (voc), leftImg8bit/ (cityscapes) "
+            "is no data set that is known: expected VOCdevkit/VOC2012/ (voc), leftImg8bit/ (cityscapes), "
+            "train/ and trainannot/ (camvid), images/training/ and annotations/training/ (neu_seg) "
             "or images/ (a folder of your own); see data/README.md",
         ),
         (["describe"], "error: no list is named; give one or more list files"),

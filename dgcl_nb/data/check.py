@@ -37,7 +37,7 @@ def kind_of(
             return name
     if not root.is_dir():
         raise InputError(f"there is no folder {root}; name the folder of a data set")
-    *signs, last = (layout.sign for layout in LAYOUTS.values())
+    *signs, last = dict.fromkeys(layout.sign for layout in LAYOUTS.values())
     raise InputError(
         f"{root} is no data set that is known: expected {', '.join(signs)} or {last}; see data/README.md"
     )
@@ -186,6 +186,8 @@ def inspect_numbers(
             health.there.append(f"{what}: {here[what]}")
         else:
             health.missing.append(f"{what}: {here[what]}, and not {right}")
+    if found.test:  # published apart, and rightly missing where nobody is to score on it
+        health.there.append(f"test images: {len(found.test)}")
 
 
 def inspect_classes(
@@ -213,7 +215,7 @@ def _lists_in(root: Path, has_own_lists: bool) -> list[Path]:
 
 def check_data(
     root: str | Path,  # of a data set
-    name: str = "auto",  # voc, cityscapes, folder; auto: what the folder holds
+    name: str = "auto",  # of LAYOUTS; auto: what the folder holds
 ) -> Health:
     "Read everything in a data set, and say what is there, what is missing and what is bad."
     layout = LAYOUTS[kind_of(root) if name == "auto" else name]

@@ -66,6 +66,14 @@ Cityscapes val
   500:9e85f1e65cf6030b
 Cityscapes test
   1525:f3ac653e77631850
+CamVid train
+  367:07e685a27911965c
+CamVid val
+  101:76fa530e818b0bb8
+NEU-Seg train
+  3085:58556613837965c5
+NEU-Seg val
+  545:fbf81d55de86d394
 """
 
 
