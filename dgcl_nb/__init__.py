@@ -20,6 +20,7 @@ Modules:
 - `dgcl_nb.data.files`: What lies in a folder, before a list says what is labelled; and what all layouts share.
 - `dgcl_nb.data.folder`: Photographs, masks for some of them, and a text file of class names: no list is needed.
 - `dgcl_nb.data.images`: One photograph, one mask, and the pair of them: read, checked, and never guessed.
+- `dgcl_nb.data.proposal`: From what is seen of a data set and of a machine to settings for a first run, each with its reason.
 - `dgcl_nb.data.published`: Whose list is this, how good are its labels, and what must a result on it not be compared with?
 - `dgcl_nb.data.segdata`: Three sets of images and five facts: what training sees of any source.
 - `dgcl_nb.data.sets`: One setting names the data set; everything behind it is the same for all.
@@ -101,6 +102,7 @@ Modules:
 - `dgcl_nb.sampling`: Which pixels pull and which are pulled: anchors, positives and negatives of the contrastive loss, chosen by density, by confidence or by chance.
 - `dgcl_nb.saved`: A checkpoint is checked before a run goes back to it: what must be there, of which kind, and whether it fits this run's optimisers.
 - `dgcl_nb.search`: One small search of equal budget for every method, reported whole.
+- `dgcl_nb.sections`: One section of a file of presets is written or replaced; every other byte of the file stays.
 - `dgcl_nb.settings`: From lines of text to a frozen object: sections of `settings.ini`, flags, and the way back from `config.json`.
 - `dgcl_nb.snapshot_schema`: What a snapshot is: which arrays it holds, of which type, shape and values, and how those of a file are checked.
 - `dgcl_nb.snapshots`: What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
