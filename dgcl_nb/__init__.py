@@ -90,6 +90,7 @@ Modules:
 - `dgcl_nb.plots`: A comparison in three pictures: scores with their spread, scores against compute, clusters.
 - `dgcl_nb.predict`: The network of a run, put to work on pictures of your own: `python -m dgcl_nb.predict RUN FOLDER --out OUT`.
 - `dgcl_nb.prediction`: What the network of a run says of an image, from wherever the image comes: labels, confidence, and four pictures of them.
+- `dgcl_nb.presets`: A preset is for the data that it was made for; others must be asked for by name.
 - `dgcl_nb.processes`: What differs on a GPU, and with several processes: the device, its arithmetic, what the ranks agree on, and what becomes of one that loses the others.
 - `dgcl_nb.prototypes`: A class as a few points in feature space: which pixel is nearest to which, how the points follow, where they begin, and which pixels are asked.
 - `dgcl_nb.pseudo_labels`: What a network believes of an unlabelled pixel, how sure it is, and how many of these beliefs may be used as labels.

@@ -150,15 +150,14 @@ def write_section(
     real = file_of(path)
     mark, encoding, text = _read_exactly(real)
     before = read_sections(text, str(path))
-    changed = with_section(text, name, lines, remarks)
     wanted = {line.name: line.value for line in lines}
-    after = read_sections(changed, str(path))
     for key, value in wanted.items():
-        if after.get(name, {}).get(key) != value:
+        if _content(value) != value:
             raise InputError(
-                f"{key} = {value} cannot stand in {path}, which would read it as {after[name].get(key)}: "
-                "' #' begins a comment there; rename the folder"
+                f"{key} = {value} cannot stand in {path}, where ' #' begins a comment; rename the folder"
             )
+    changed = with_section(text, name, lines, remarks)
+    after = read_sections(changed, str(path))
     assert after == before | {name: wanted}, f"writing [{name}] would change another section of {path}"
     mode = real.stat().st_mode if real.exists() else None
     try:
