@@ -337,6 +337,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'dgcl_nb.data.proposal.seconds_of': ('data/proposal.html#seconds_of', 'dgcl_nb/data/proposal.py'),
                                        'dgcl_nb.data.proposal.side_of_most': ( 'data/proposal.html#side_of_most',
                                                                                'dgcl_nb/data/proposal.py'),
+                                       'dgcl_nb.data.proposal.stride_of': ('data/proposal.html#stride_of', 'dgcl_nb/data/proposal.py'),
                                        'dgcl_nb.data.proposal.this_machine': ( 'data/proposal.html#this_machine',
                                                                                'dgcl_nb/data/proposal.py'),
                                        'dgcl_nb.data.proposal.view_lines': ('data/proposal.html#view_lines', 'dgcl_nb/data/proposal.py'),

@@ -27,7 +27,7 @@ import tyro
 
 from ..core import InputError
 from ..streams import steady_streams
-from ..sections import FILE_NAME, Line, line_text, write_section
+from ..sections import FILE_NAME, Line, file_of, line_text, write_section
 from .check import Health, check_data, format_health, kind_of, what_was_seen
 from .proposal import AUTO, propose, this_machine
 from .published import compare_lists
@@ -191,6 +191,8 @@ def run_command(
 ) -> int:  # exit status
     "Do what a command line asks for."
     if isinstance(ask, Check):
+        if ask.write:
+            file_of(ask.write)  # now, and not after minutes of reading
         health = check_data(ask.root, ask.name)
         print(format_health(health, ask.show), propose_settings(ask, health), sep="\n\n")
         return 0 if health.is_good else 1

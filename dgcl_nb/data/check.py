@@ -49,6 +49,7 @@ class Inspection:
     "What one image and its mask are like."
 
     size: tuple[int, int] | None = None  # (width, height); None: the image cannot be read
+    is_grey: bool = False  # whether its three channels are the same
     # (K + 1,) how many pixels each class has, ignored ones last; None: no mask, or a bad one
     pixels: np.ndarray | None = None
     faults: list[str] = field(default_factory=list)  # messages
@@ -70,6 +71,7 @@ def inspect_file(
     try:
         image = read_image(files.image_of[name])
         seen.size = image.shape[1::-1]
+        seen.is_grey = bool((image == image[..., :1]).all())
     except InputError as e:
         seen.faults.append(str(e))
     # a second attempt of its own: an image that cannot be read says nothing of its mask
@@ -313,4 +315,5 @@ def what_was_seen(
         num_labelled=len(labelled),
         num_unlabelled=len(unlabelled),
         num_val=len(data.val),
+        num_grey=sum(image.is_grey for image in seen),
     )

@@ -12,7 +12,7 @@ __all__ = ['AUTO', 'CELL', 'MOST', 'LEAST_SIDE', 'FEWEST', 'LARGEST_CROP', 'LARG
            'PUBLISHED_RATES', 'OF_CPU', 'OF_GPU', 'EPOCHS', 'STEPS_OF_CPU', 'STEPS_OF_GPU', 'BUDGET', 'STEP_COST',
            'SCORE_COST', 'GAIN', 'LEAST_STEPS', 'CONTRAST', 'OF_SMALL_BATCH', 'Seen', 'Machine', 'this_machine',
            'pixels_of_step', 'side_of_most', 'whole_cells', 'Sizes', 'choose_sizes', 'view_lines', 'flip_line',
-           'class_lines', 'network_lines', 'seconds_of', 'length_lines', 'check_seen', 'propose']
+           'class_lines', 'stride_of', 'network_lines', 'seconds_of', 'length_lines', 'check_seen', 'propose']
 
 # %% ../../nbs/data/10_proposal.ipynb #prp00004
 import math, os, shlex
@@ -44,6 +44,7 @@ class Seen:
     num_labelled: int
     num_unlabelled: int
     num_val: int
+    num_grey: int = 0  # training images without a colour
     lists: str = ""  # as in data.lists
 
     @property
@@ -84,7 +85,7 @@ FEWEST = 4
 LARGEST_CROP, LARGEST_BATCH = 512, 8
 "What the published runs come to: crops of 513 pixels, eight images of a kind at a time are plenty."
 PIXELS_OF_CORE = 2**16
-"Pixels of a step for each CPU core: about an eighth of a second of it."
+"Pixels of a step for each CPU core: about a quarter of a second of it."
 BYTES_OF_PIXEL = 8 * 2**10
 "What a step holds on a GPU for a pixel of a view, with 256 channels in the decoder."
 SMALLEST_SCALE = 1 / 32
@@ -153,8 +154,9 @@ LEAST_ZOOM, MOST_ZOOM = 0.5, 0.8
 def view_lines(
     sizes: Sizes,  # as choose_sizes gives them
     class_names: tuple[str, ...],  # K names
+    is_grey: bool = False,  # whether no training image has a colour
 ) -> list[Line]:
-    "Crop, scale and flip."
+    "Crop, scale, flip, and colours where there are none."
     f, shown = sizes.factor, sizes.shown
     low = min(MOST_ZOOM, max(LEAST_ZOOM, sizes.crop / shown))
     crop_why = (
@@ -174,6 +176,9 @@ def view_lines(
         lines.append(
             Line("eval.scales", f"{f:g}", "scored as it was trained; mIoU counts the file's own pixels")
         )
+    if is_grey:
+        no_colour = ("hue", "saturation", "grey_prob")
+        lines += [Line(f"views.{name}", "0", "all training images are grey") for name in no_colour]
     return lines
 
 
@@ -212,8 +217,8 @@ def class_lines(
             "none",
             f"class 0 is not called background and has {shares[0]:.0%} of the labelled pixels",
         )
-    there = shares[shares > 0]
-    times = there.max() / there.min()
+    counts = seen.pixels[:-1][shares > 0]
+    times = counts.max() / counts.min()
     per_class, said = ("True", "more") if times > UNLIKE else ("False", "no more")
     filter_why = f"the largest class has {times:.0f} times the pixels of the smallest, {said} than {UNLIKE}"
     return [
@@ -227,9 +232,16 @@ SMALL_SET = 500
 "Labelled images below which the learning rate is the smaller one."
 PUBLISHED_CROP, PUBLISHED_RATES = 513, (6, 12, 18)
 "The crop of the published runs on VOC, and the dilations of their pyramid."
-OF_CPU = dict(last_stage="3", decoder_channels="64", low_level_channels="32", proj_dim="64", dropout="0")
-OF_GPU = dict(last_stage="-1", decoder_channels="256", low_level_channels="48", proj_dim="256", dropout="0.1")
-"Parts of `model`: small, and as published."
+OF_CPU = dict(decoder_channels="64", low_level_channels="32", proj_dim="64", dropout="0")
+OF_GPU = dict(decoder_channels="256", low_level_channels="48", proj_dim="256", dropout="0.1")
+"Widths of the decoder: small, and as published."
+
+
+def stride_of(
+    crop: int,  # pixels
+) -> int:  # pixels of a cell of the encoder's deepest map
+    "The coarsest stride at which a crop has eight cells a side."
+    return 16 if crop >= 8 * 16 else 8
 
 
 def network_lines(
@@ -238,7 +250,7 @@ def network_lines(
     num_labelled: int,  # images
 ) -> list[Line]:
     "The network's size, its stride, and how fast it learns."
-    stride = 16 if sizes.crop >= 8 * 16 else 8
+    stride = stride_of(sizes.crop)
     rates = sorted({max(1, round(r * sizes.crop / PUBLISHED_CROP * 16 / stride)) for r in PUBLISHED_RATES})
     parts, what = (OF_GPU, "as published") if machine.gpu_gib else (OF_CPU, "small, for a CPU")
     is_few = num_labelled < SMALL_SET
@@ -249,7 +261,6 @@ def network_lines(
             "model.output_stride", str(stride), f"{sizes.crop // stride} cells a side; 8 is finer and slower"
         ),
         Line("model.aspp_rates", " ".join(map(str, rates)), "6 12 18 of crops of 513, scaled to this one"),
-        Line("model.aspp_pool", str(bool(machine.gpu_gib)), what),
         *(Line(f"model.{name}", value, what) for name, value in parts.items()),
         Line(
             "views.mean",
@@ -268,8 +279,8 @@ STEPS_OF_CPU, STEPS_OF_GPU = (1500, 20_000), (4000, 40_000)
 "The fewest and the most steps; a CPU's are also bounded by `BUDGET`."
 BUDGET = 600.0
 "Seconds that a first run on a CPU may take."
-STEP_COST, SCORE_COST = 2.0, 0.4
-"Core-seconds for a million pixels: of a step of DGCL with the small network, and of one network's scoring."
+STEP_COST, SCORE_COST = 4.2, 0.6
+"Core-seconds for a million pixels: of a step of DGCL at stride 16, and of one network's scoring."
 GAIN = 0.8
 "What each core adds: threads wait for one another."
 LEAST_STEPS = 200
@@ -282,7 +293,7 @@ def seconds_of(
     machine: Machine,  # a CPU
 ) -> tuple[float, float]:  # of a step, and of scoring two networks on val
     "What a step and an evaluation take on a CPU, estimated."
-    speed = max(1, machine.cores * GAIN)
+    speed = max(1, machine.cores * GAIN) * stride_of(sizes.crop) / 16
     step = STEP_COST * 2 * sizes.batch * sizes.crop**2 / 1e6 / speed
     area = sum(w * h * n for (w, h), n in seen.sizes.items()) / sum(seen.sizes.values())
     score = SCORE_COST * 2 * seen.num_val * area * sizes.factor**2 / 1e6 / speed
@@ -314,20 +325,22 @@ def length_lines(
     ]
 
 # %% ../../nbs/data/10_proposal.ipynb #prp00025
-CONTRAST = dict(
-    contrast_weight="0.1",
-    contrast_start="0.5",
-    contrast_view="mixed",
-    temperature="0.5",
-)
-OF_SMALL_BATCH = {
-    "contrast_filter.drop_start": "40",
-    "sampling.negatives": "bank",
-    "sampling.num_anchors": "32",
-    "sampling.num_positives": "8",
-    "sampling.num_bank_positives": "32",
-}
-"The contrast as tuned on digits-tune, and its sizes for batches of a CPU."
+_TUNED = "as tuned on digits-tune"
+CONTRAST = [
+    Line("dgcl.contrast_weight", "0.1", _TUNED),
+    Line("dgcl.contrast_start", "0", "with the pseudo-labels: no worse than later in a first trial on steel"),
+    Line("dgcl.contrast_view", "mixed", "saves a pass"),
+    Line("dgcl.temperature", "0.5", _TUNED),
+]
+"The contrast."
+OF_SMALL_BATCH = [
+    Line("dgcl.contrast_filter.drop_start", "40", _TUNED),
+    Line("dgcl.sampling.negatives", "bank", "a small batch has few classes"),
+    Line("dgcl.sampling.num_anchors", "32", "a small batch has few cells of a class"),
+    Line("dgcl.sampling.num_positives", "8", "the same"),
+    Line("dgcl.sampling.num_bank_positives", "32", "the same"),
+]
+"What of it goes with batches of a CPU; on a GPU the defaults are those that were published."
 
 
 def check_seen(
@@ -361,7 +374,7 @@ def propose(
     sizes = choose_sizes(seen, machine)
     labelled, unlabelled = (min(sizes.batch, num) for num in (seen.num_labelled, seen.num_unlabelled))
     fits = f"{pixels_of_step(machine):,} pixels a step on {machine}; {FEWEST} to {LARGEST_BATCH}, or all"
-    small = {} if machine.gpu_gib else OF_SMALL_BATCH
+    small = [] if machine.gpu_gib else OF_SMALL_BATCH
     return [
         Line("method", "dgcl" if unlabelled else "supervised", f"{seen.num_unlabelled} unlabelled images"),
         Line("data.name", seen.name, "what the folder holds"),
@@ -370,9 +383,10 @@ def propose(
         *length_lines(seen, sizes, machine),
         Line("batch.labelled", str(labelled), fits),
         Line("batch.unlabelled", str(unlabelled), "as many, or all"),
-        *view_lines(sizes, seen.class_names),
+        *view_lines(sizes, seen.class_names, seen.num_grey == sum(seen.sizes.values())),
         *network_lines(sizes, machine, seen.num_labelled),
         Line("semi.unsup_weight", "0.5", "as published"),
         *class_lines(seen),
-        *(Line(f"dgcl.{name}", value, "tuned on digits-tune") for name, value in (CONTRAST | small).items()),
+        *CONTRAST,
+        *small,
     ]
