@@ -164,7 +164,8 @@ def view_lines(
     )
     if shown < sizes.crop:
         crop_why = f"the smallest that there is; images of {shown:g} pixels are padded, which is ignored"
-    scale_why = f"the smaller image still fills the crop: {low:.2g} to {1 / low:.3g} times its size"
+    fills = "images are padded as it is" if shown < sizes.crop else "the smaller image still fills the crop"
+    scale_why = f"{fills}: {low:.2g} to {1 / low:.3g} times its size"
     if f < 1:
         scale_why += f", and images are shown at {f:g}: else a crop sees too little"
     lines = [
@@ -252,14 +253,13 @@ def network_lines(
     "The network's size, its stride, and how fast it learns."
     stride = stride_of(sizes.crop)
     rates = sorted({max(1, round(r * sizes.crop / PUBLISHED_CROP * 16 / stride)) for r in PUBLISHED_RATES})
+    cells_why = f"{sizes.crop // stride} cells a side{'; 8 is finer and slower' if stride > 8 else ''}"
     parts, what = (OF_GPU, "as published") if machine.gpu_gib else (OF_CPU, "small, for a CPU")
     is_few = num_labelled < SMALL_SET
     rate_why = f"{'fewer than' if is_few else 'at least'} {SMALL_SET} labelled images"
     half = "0.5 0.5 0.5"
     return [
-        Line(
-            "model.output_stride", str(stride), f"{sizes.crop // stride} cells a side; 8 is finer and slower"
-        ),
+        Line("model.output_stride", str(stride), cells_why),
         Line("model.aspp_rates", " ".join(map(str, rates)), "6 12 18 of crops of 513, scaled to this one"),
         *(Line(f"model.{name}", value, what) for name, value in parts.items()),
         Line(
