@@ -69,7 +69,9 @@ def call(*words: str, cwd: Path) -> None:
     "A command of the package, started in a folder."
     env = os.environ | dict(PYTHONPATH=str(ROOT))
     print("$ python -m", *words, flush=True)
-    subprocess.run([sys.executable, "-m", *words], cwd=cwd, env=env, check=True)
+    status = subprocess.run([sys.executable, "-m", *words], cwd=cwd, env=env).returncode
+    if status:
+        sys.exit(f"{words[0]} ended with status {status}; the same command goes on from what is there")
 
 
 def miou_of(folder: Path, photos: Path) -> float:
