@@ -21,8 +21,10 @@ from pathlib import Path
 
 from .batches import BatchConfig
 from .core import InputError, seed_everything, unknown_name
+from .data.proposal import AUTO
 from .data.sets import DataConfig, open_data
 from .data.segdata import SegData
+from .presets import check_meant, check_written
 from .ranges import Count, CountOrNone, FewOrNone, Ranged, Seed, Share, Text, one_of
 from .windows import EvalConfig
 from .methods.cps import CPS
@@ -222,6 +224,7 @@ def parse_run(
     "The run that a command line means: defaults, preset, ./settings.ini, variant, flags."
     first, layers = first_reading(args), preset_layers(folder)
     preset, variant = first.get("preset", Run.preset), first.get("variant", "")
+    check_written(preset, layers)
     method = first.get("method") or section_settings(preset, layers).get("method", (Run.method, ""))[0]
     settings = section_settings(preset, layers, method=method)
     if variant:
@@ -231,7 +234,9 @@ def parse_run(
             log.warning("%s has no section [%s] and is not used", origin, preset)
     run = dataclasses.replace(run_class(method)(), preset=preset, method=method, variant=variant)
     settings = {name: line for name, line in settings.items() if name != "method"}
-    return parse_flags(args, apply_settings(run, settings, all_method_settings()))
+    run = parse_flags(args, apply_settings(run, settings, all_method_settings()))
+    check_meant(run, {name: text for name, (text, _) in settings.items()}, args)
+    return run
 
 
 def all_method_settings() -> list[str]:
@@ -250,7 +255,7 @@ def run_name(
     lines = section_settings(run.preset, layers) if is_known else {}
     meant, _ = lines.get("data.name", (run.data.name, ""))
     subject = run.preset
-    if run.data.name != meant:
+    if run.data.name != meant or run.preset == AUTO:
         own = Path(run.data.root).resolve().name if run.data.name == "folder" else ""
         subject = own or run.data.name
     return f"{subject}-{run.method}-s{run.seed}"
