@@ -23,6 +23,7 @@ Modules:
 - `dgcl_nb.data.folder`: Photographs, masks for some of them, and a text file of class names: no list is needed.
 - `dgcl_nb.data.images`: One photograph, one mask, and the pair of them: read, checked, and never guessed.
 - `dgcl_nb.data.neu_seg`: Photographs of rolled steel with three kinds of defects, most of each image background; the images that are scored are a committed list.
+- `dgcl_nb.data.proposal`: From what is seen of a data set and of a machine to settings for a first run, each with its reason.
 - `dgcl_nb.data.published`: Whose list is this, how good are its labels, and what must a result on it not be compared with?
 - `dgcl_nb.data.segdata`: Three sets of images and five facts: what training sees of any source.
 - `dgcl_nb.data.sets`: One setting names the data set; everything behind it is the same for all.
@@ -92,6 +93,7 @@ Modules:
 - `dgcl_nb.plots`: A comparison in three pictures: scores with their spread, scores against compute, clusters.
 - `dgcl_nb.predict`: The network of a run, put to work on pictures of your own: `python -m dgcl_nb.predict RUN FOLDER --out OUT`.
 - `dgcl_nb.prediction`: What the network of a run says of an image, from wherever the image comes: labels, confidence, and four pictures of them.
+- `dgcl_nb.presets`: A preset is for the data that it was made for; others must be asked for by name.
 - `dgcl_nb.processes`: What differs on a GPU, and with several processes: the device, its arithmetic, what the ranks agree on, and what becomes of one that loses the others.
 - `dgcl_nb.prototypes`: A class as a few points in feature space: which pixel is nearest to which, how the points follow, where they begin, and which pixels are asked.
 - `dgcl_nb.pseudo_labels`: What a network believes of an unlabelled pixel, how sure it is, and how many of these beliefs may be used as labels.
@@ -104,6 +106,7 @@ Modules:
 - `dgcl_nb.sampling`: Which pixels pull and which are pulled: anchors, positives and negatives of the contrastive loss, chosen by density, by confidence or by chance.
 - `dgcl_nb.saved`: A checkpoint is checked before a run goes back to it: what must be there, of which kind, and whether it fits this run's optimisers.
 - `dgcl_nb.search`: One small search of equal budget for every method, reported whole.
+- `dgcl_nb.sections`: One section of a file of presets is written or replaced; every other byte of the file stays.
 - `dgcl_nb.settings`: From lines of text to a frozen object: sections of `settings.ini`, flags, and the way back from `config.json`.
 - `dgcl_nb.snapshot_schema`: What a snapshot is: which arrays it holds, of which type, shape and values, and how those of a file are checked.
 - `dgcl_nb.snapshots`: What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
