@@ -30,7 +30,7 @@ from dgcl_nb.methods.protocol import (
     note_labels,
     supervised,
 )
-from ..prototypes import Prototypes, at_pixels, draw_pixels, feats_at, few_of_each_class
+from ..prototypes import Prototypes, at_pixels, draw_pixels, feats_at, few_of_each_class, rows_at
 from ..pseudo_labels import drop_labels
 from ..ranges import Count, Positive, Ranged, Share, Side, Weight, one_of
 from ..timing import section
@@ -124,7 +124,7 @@ class PCR(Method):
         pixels = draw_pixels(*size, self.cfg.pcr.granularity, draw).to(targets.device, non_blocking=True)
         feats = feats_at(out.feats.detach(), pixels, size)
         found = self.scores(feats)
-        rows, logits, nearest = (m.permute(0, 2, 3, 1).flatten(0, 2) for m in (feats, *found))
+        rows, logits, nearest = (rows_at(maps) for maps in (feats, *found))
         labels = at_pixels(targets, pixels).flatten()
         counts = labels != IGNORE_INDEX
         self.new_sums.append(self.prototypes.sums(rows, labels, counts, nearest))
