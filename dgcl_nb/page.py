@@ -21,7 +21,8 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 80em; padding: 0 1em }
 div { overflow-x: auto } img { max-width: 100% }
 table { border-collapse: collapse; margin: 1em 0 }
-th, td { padding: .2em .5em; font-size: 13px; text-align: right; white-space: nowrap; border-bottom: 1px solid #ccc }
+th, td { padding: .2em .5em; border-bottom: 1px solid #ccc }
+th, td { font-size: 13px; text-align: right; white-space: nowrap }
 th:first-child { text-align: left } td { font-variant-numeric: tabular-nums }
 dt { float: left; clear: left; width: 10em; color: #555 } dd { margin: 0 0 0 10em }
 @media (prefers-color-scheme: dark) { body { background: #111; color: #ddd } img { background: #fff } }

@@ -225,11 +225,11 @@ def _others_head(others):
 
 
 def _others_cells(row, others):
-    "What a row has below them."
+    "What a row has below them; the spread of one alone, as several would not fit."
     if len(others) <= 1:
         return [row.networks.get(name, Spread(())).show() for name in others]
     beside = {name: s for name, s in row.networks.items() if name != row.predictor and s.known}
-    return [", ".join(f"{name} {s.show()}" for name, s in beside.items()) or "–"]
+    return [", ".join(f"{name} {s.mean:.1f}" for name, s in beside.items()) or "–"]
 
 
 def main_lines(

@@ -6,7 +6,8 @@ Each commit is checked out into a folder of its own and trains the same tiny run
 on the CPU with one thread. A pure move of code must be equal to the bit; what differs is shown with its first
 step and its size. BASE and HEAD are anything that git understands; without HEAD the work tree as it stands.
 Settings have the names of today; for a commit that had a group a method they are translated. Every method is
-there, as it is and as released; a row takes about 25 seconds on an idle machine, all of them a quarter of an hour.
+there, as it is and as released; a row takes about 25 seconds on an idle machine, all of them a quarter of
+an hour.
 """
 
 import argparse
