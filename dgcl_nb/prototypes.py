@@ -33,7 +33,8 @@ class _NormOfPixels(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
         squares = x.detach().square().numpy()
-        norms = torch.from_numpy(np.add.reduce(squares, axis=1, keepdims=True)).sqrt()
+        # numpy's root too: torch's own of a whole tensor is not always the nearest float
+        norms = torch.from_numpy(np.sqrt(np.add.reduce(squares, axis=1, keepdims=True)))
         ctx.save_for_backward(x, norms)
         return norms
 
