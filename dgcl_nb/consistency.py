@@ -34,8 +34,9 @@ class _MeanSquare(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         (difference,) = ctx.saved_tensors
-        each = gradient / difference.shape[1]
-        return (2 * difference).mul_(each[:, None]), None
+        # twice a pixel's factor instead of twice the difference: the same to the bit, one pass less
+        each = 2 * (gradient / difference.shape[1])
+        return difference * each[:, None], None
 
 
 def probs_gap(

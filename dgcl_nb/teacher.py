@@ -39,17 +39,23 @@ def _is_within(name, prefixes):
     return any(name == p or name.startswith(f"{p}.") for p in prefixes)
 
 
-def _pairs(target, source, exclude):
-    "Two lists of tensors of the same names, from named tensors; what `exclude` names is left out."
-    theirs = dict(source)
-    kept = target
+def _collect(module, parameters, buffers):
+    "Append the tensors of a module and of its parts, None where one has none."
+    parameters.extend(module._parameters.values())
+    buffers.extend(module._buffers.values())
+    for part in module._modules.values():
+        if part is not None:
+            _collect(part, parameters, buffers)
+
+
+def _tensors_of(network, exclude):
+    "The parameters and the buffers of a network, each once and in its order, but for what `exclude` names."
     if exclude:
-        kept = [(name, tensor) for name, tensor in target if not _is_within(name, exclude)]
-    mine, names = [], []
-    for name, tensor in kept:
-        mine.append(tensor)
-        names.append(name)
-    return mine, [theirs[name] for name in names]
+        named = network.named_parameters(), network.named_buffers()
+        return [[t for name, t in found if not _is_within(name, exclude)] for found in named]
+    found = [], []
+    _collect(network, *found)  # torch's own iterators over names take longer than moving the tensors
+    return [list({id(t): t for t in tensors if t is not None}.values()) for tensors in found]
 
 
 def _lerp(mine, theirs, weight):
@@ -81,12 +87,14 @@ def move_towards(
     "Move one network's tensors towards another's: target * decay + source * (1 - decay)."
     exclude = tuple(exclude)
     _check_move(target, buffers, exclude)
-    _lerp(*_pairs(target.named_parameters(), source.named_parameters(), exclude), 1 - decay)
-    if buffers == "own":
-        return
-    pairs = list(zip(*_pairs(target.named_buffers(), source.named_buffers(), exclude)))
-    averaged = [p for p in pairs if buffers == "average" and p[0].is_floating_point()]
-    copied = [p for p in pairs if buffers == "copy" or not p[0].is_floating_point()]
+    networks = zip(_tensors_of(target, exclude), _tensors_of(source, exclude))
+    averaged, pairs = (list(zip(*tensors, strict=True)) for tensors in networks)
+    copied = []
+    if buffers == "copy":
+        copied = pairs
+    elif buffers == "average":
+        averaged += [p for p in pairs if p[0].is_floating_point()]
+        copied = [p for p in pairs if not p[0].is_floating_point()]
     _lerp([mine for mine, _ in averaged], [theirs for _, theirs in averaged], 1 - decay)
     if copied:
         torch._foreach_copy_([mine for mine, _ in copied], [theirs for _, theirs in copied])

@@ -63,6 +63,7 @@ def distance_of(
     logits: Tensor,  # (B, K, H, W) float32, the student's
     logits_t: Tensor,  # (B, K, H, W) float32, the teacher's, without gradient
     kind: str = "var",  # one of DISTANCES
+    probs_t: Tensor | None = None,  # (B, K, H, W) the softmax of `logits_t`, if somebody has it already
 ) -> Tensor:  # (B, H, W) float32, 0 or more (bce: at least the entropies)
     "How far apart two predictions of each pixel are, (B, K, H, W) to (B, H, W)."
     num_classes = logits.shape[1]
@@ -70,7 +71,7 @@ def distance_of(
         return (logits - logits_t).square().sum(1) / math.sqrt(num_classes)
     if kind == "logits_smoothl1":
         return F.smooth_l1_loss(logits, logits_t, reduction="none").sum(1) / math.sqrt(num_classes)
-    probs_t = logits_t.softmax(1)
+    probs_t = logits_t.softmax(1) if probs_t is None else probs_t
     if kind == "kld":
         return F.kl_div(logits.log_softmax(1), probs_t, reduction="none").sum(1)
     if kind == "bce":
@@ -89,9 +90,10 @@ def consistency(
 ) -> tuple[Tensor, Tensor]:  # () float32, 0 with a graph if nothing counts; () the certain share
     "The agreement on mixed images, and the share of pixels of which the teacher is certain."
     logits_t = logits_t.detach()
-    apart = distance_of(logits_at(logits, valid.shape[-2:]), logits_t, cfg.distance)
+    probs_t = logits_t.softmax(1)
+    apart = distance_of(logits_at(logits, valid.shape[-2:]), logits_t, cfg.distance, probs_t)
     among = torch.ones_like(valid) if cfg.over_all else valid
-    is_certain = logits_t.softmax(1).amax(1) >= cfg.conf_thresh
+    is_certain = probs_t.amax(1) >= cfg.conf_thresh
     share = mean_over(is_certain.float(), among)
     return mean_over(apart * valid * (is_certain if cfg.per_pixel else share), among), share
 
