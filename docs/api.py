@@ -1,7 +1,7 @@
-"""The public names of the package as its source says them: signature, docments, docstring; nothing is imported.
+"""The public names of the package as its source says them, without importing anything.
 
-A signature of this package is its own reference, since each argument carries its shape and range as a comment.
-So what a reader needs is the text of the source, up to the end of the docstring.
+A signature of this package is its own reference, since each argument has its shape and range in a comment. So
+what a reader needs is the text of the source, up to the end of the docstring.
 """
 
 import ast

@@ -2,8 +2,9 @@
 
     python docs/build.py [OUT]    stage pages and notebooks under OUT/source, build OUT/html, check its links
 
-Notebooks are shown with the outputs that they carry, none is run. What the package knows of itself - settings,
-presets, methods, the run folder, signatures - is written from it (pages.py); the rest are the project's own texts.
+Notebooks are shown with the outputs that they carry, none is run. What the package knows of itself (settings,
+presets, methods, the run folder, signatures) is written from it (pages.py, api.py). The rest is text of the
+project.
 """
 
 import json
@@ -16,7 +17,6 @@ from pathlib import Path
 import api
 import links
 import pages
-from sphinx.cmd.build import build_main
 
 from dgcl_nb.looking.demo_run import make_demo_run
 from dgcl_nb.looking.report_views import AMOUNTS, explorer_view, overlay_view
@@ -41,30 +41,28 @@ def module_of(notebook):
 
 
 def shown(cell):
-    "A cell as a reader sees it, without nbdev's directives; None where it is hidden or there is nothing left."
+    "A cell as a reader sees it, without nbdev's directives; None where it is hidden or nothing is left."
     text = text_of(cell)
     words = DIRECTIVE.findall(text)
     rest = DIRECTIVE.sub("", text)
     return None if "hide" in words or not rest.strip() else cell | {"source": rest}
 
 
-def staged_notebook(path, known):
+def staged_notebook(notebook, name, known):
     "A notebook as a page: hidden cells are left out, and it says where its module is described."
-    notebook = json.loads(path.read_text(encoding="utf-8"))
     module = module_of(notebook)
     cells = [cell for cell in map(shown, notebook["cells"]) if cell]
     if module in known:
-        up = "../" * len(path.relative_to(ROOT).parent.parts)
-        where = f"Exports [`{module}`]({up}api/{module}.md); its source is `{path.relative_to(ROOT)}`."
+        up = "../" * name.count("/")
+        where = f"Exports [`{module}`]({up}api/{module}.md); its source is `{name}`."
         cells.insert(1, dict(cell_type="markdown", id="exports", metadata={}, source=where))
     return json.dumps(notebook | {"cells": cells})
 
 
-def toctree(names, caption="", **options):
-    "Where the contents of the site are listed."
-    options = {"hidden": "", **({"caption": caption} if caption else {}), **options}
-    lines = [f":{key}: {value}".rstrip() for key, value in options.items()]
-    return "\n".join(["```{toctree}", *lines, "", *names, "```"])
+def toctree(names, caption=""):
+    "An entry in the contents of the site, which the sidebar shows."
+    options = [":hidden:", *([f":caption: {caption}"] if caption else [])]
+    return "\n".join(["```{toctree}", *options, "", *names, "```"])
 
 
 def families():
@@ -80,7 +78,7 @@ def families():
     return found
 
 
-def home(family_names, results):
+def home(family_names):
     "The first page: the README, and the contents of the site."
     tutorials = sorted(str(p.relative_to(ROOT).with_suffix("")) for p in ROOT.glob("nbs/tutorials/*.ipynb"))
     parts = [
@@ -95,14 +93,12 @@ def home(family_names, results):
 
 def texts():
     "{path below the source: text} of all pages."
-    modules = api.modules(ROOT)
-    known, found, rooms = {m.name for m in modules}, {}, {}
+    modules, found, rooms = api.modules(ROOT), {}, {}
+    known = {m.name for m in modules}
     for path in ROOT.glob("nbs/**/*.ipynb"):
-        name = str(path.relative_to(ROOT))
-        found[name] = staged_notebook(path, known)
-        notebook = json.loads(found[name])
-        module = module_of(json.loads(path.read_text(encoding="utf-8")))
-        rooms[module] = (name, "\n\n".join(map(text_of, notebook["cells"])))
+        name, notebook = str(path.relative_to(ROOT)), json.loads(path.read_text(encoding="utf-8"))
+        found[name] = staged_notebook(notebook, name, known)
+        rooms[module_of(notebook)] = (name, "\n\n".join(map(text_of, notebook["cells"])))
     by_hand = {name: (HERE / f"{name}.md").read_text(encoding="utf-8") for name in GUIDES}
     found |= {f"{name}.md": text for name, text in by_hand.items()}
     found["settings.md"] = pages.settings_page(by_hand["settings"])
@@ -118,11 +114,11 @@ def texts():
     del found["README.md"]
     others = sorted(p.stem for p in ROOT.glob("results/*.md") if p.stem != "README")
     found["results/README.md"] += f"\n\n{toctree(others)}"
-    return found | {"index.md": home(of_families, others)}
+    return found | {"index.md": home(of_families)}
 
 
 def demo_views():
-    "{path below the source: text} of the explorer and the overlay of a made-up run, as pages without a kernel."
+    "{path below the source: text} of the views of a made-up run, as pages without a kernel."
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(make_demo_run(folder))
         views = dict(explorer=explorer_view(run, AMOUNT), overlay=overlay_view(run, AMOUNT))
@@ -139,19 +135,25 @@ def stage(source):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-    for path in (*ROOT.glob("results/*.png"), ROOT / "CITATION.cff", HERE / "site.css"):
-        shutil.copy2(path, source / path.relative_to(HERE if path.parent == HERE else ROOT))
+    for path in (*ROOT.glob("results/*.png"), ROOT / "CITATION.cff"):
+        shutil.copy2(path, source / path.relative_to(ROOT))
+    # where a language model looks for it
+    shutil.copy2(ROOT / "llms-ctx.txt", source / "extra")
 
 
 def build(out):
     "Build the site; returns what is wrong with it."
+    from sphinx.cmd.build import build_main  # late: what is staged can be looked at without it
+
     source, site = Path(out) / "source", Path(out) / "html"
     stage(source)
-    status = build_main(["-c", str(HERE), "-q", "-W", "--keep-going", "-d", f"{out}/cache", str(source), str(site)])
+    options = ["-c", HERE, "-d", f"{out}/cache", "-D", f"html_extra_path={source}/extra"]
+    status = build_main([*map(str, options), "-q", "-W", "--keep-going", str(source), str(site)])
     return ["Sphinx found faults, see above"] * bool(status) + links.problems(site)
 
 
 if __name__ == "__main__":
-    wrong = build(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "_docs").resolve())
-    print("\n".join(wrong) or "docs: _docs/html/index.html")
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "_docs").resolve()
+    wrong = build(out)
+    print("\n".join(wrong) or f"docs: {out}/html/index.html")
     sys.exit(bool(wrong))

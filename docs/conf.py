@@ -1,4 +1,4 @@
-"The site's look: Sphinx with MyST-NB and Furo, mathematics by a MathJax that comes along, nothing from the net."
+"The site's look: Sphinx, MyST-NB and Furo, mathematics by a MathJax that comes along; nothing from the net."
 
 import importlib.util
 from pathlib import Path
@@ -7,6 +7,9 @@ project = "dgcl_nb"
 copyright = "the dgcl_nb authors, Apache-2.0"
 extensions = ["myst_nb", "sphinx.ext.mathjax"]
 suppress_warnings = ["myst.header", "misc.highlighting_failure"]
+# --out is a flag, not a dash
+smartquotes = False
+pygments_dark_style = "github-dark"
 
 # notebooks are shown with the outputs that they carry
 nb_execution_mode = "off"
@@ -17,7 +20,6 @@ myst_heading_anchors = 4
 
 html_theme = "furo"
 html_title = project
-html_extra_path = ["extra"]
 html_show_sourcelink = False
 html_copy_source = False
 # a summary is fetched, which a browser refuses from file://

@@ -1,4 +1,4 @@
-"What is wrong with the links of a built site: files and anchors that are not there, and whatever comes from the net."
+"What is wrong with the links of a built site: files and anchors that are missing, what comes from the net."
 
 import sys
 from html.parser import HTMLParser

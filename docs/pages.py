@@ -7,8 +7,6 @@ import sys
 import typing
 from pathlib import Path
 
-import api
-
 from dgcl_nb.config import METHODS, Run, parse_run
 from dgcl_nb.looking.panels import QUANTITIES
 from dgcl_nb.ranges import DEFAULT_RULES, KINDS, Length, declared
@@ -21,20 +19,15 @@ ROOT = HERE.parent
 sys.path.append(str(ROOT / "tests"))
 from help_texts import comments, comments_in, names_of_sections, typed  # noqa: E402
 
-DEVIATIONS = re.compile(r"^## (Released codes?, .*|Symbols and settings)$", re.M)
-"The heading in a method's notebook under which paper, released code and this package are compared."
-BARE = {"data": "data.name", "labels": "data.num_labelled", "encoder": "model.encoder", "crop": "views.crop"}
-"What the table of presets shows, and the settings that say it."
+HEADING = re.compile(r"^##+ (.*)$", re.M)
+DEVIATIONS = re.compile(r"^\|.*\breleased\b.*\|\n\|---", re.M)
+"The head of the table in a method's notebook that compares paper, released code and this package."
 
 
 def table(head, rows):
     "A Markdown table."
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(x).replace("|", "\\|") for x in line) + " |" for line in lines)
-
-
-def ticked(x):
-    return f"`{x}`" if x else ""
 
 
 def allowed(hint):
@@ -47,8 +40,9 @@ def allowed(hint):
     if parts:
         return f"{allowed(parts[0])}, or nothing"
     told = [str(rule) for rule in rules or DEFAULT_RULES.get(kind, ()) if not isinstance(rule, Length)]
-    said = [KINDS[kind]] if kind in (int, bool) or not told or not rules else []
-    return ", ".join(said + (told if rules else []))
+    # of a rule for numbers only whole ones need a word more
+    said = [] if rules and told and kind is not int else [KINDS[kind]]
+    return ", ".join(said + told * bool(rules))
 
 
 def setting_rows(value, prefix=""):
@@ -58,7 +52,8 @@ def setting_rows(value, prefix=""):
         if dataclasses.is_dataclass(default):
             yield from setting_rows(default, f"{prefix}{name}.")
         else:
-            yield f"`--{prefix}{name}`", ticked(typed(default)), allowed(hints[name]), texts.get(name, "")
+            shown = f"`{typed(default)}`" if typed(default) else ""
+            yield f"`--{prefix}{name}`", shown, allowed(hints[name]), texts.get(name, "")
 
 
 def settings_page(text):
@@ -66,8 +61,8 @@ def settings_page(text):
     head, run, about = ["setting", "default", "allowed", "meaning"], Run(), comments(Run)
     own = [row for row in setting_rows(run) if "." not in row[0]]
     parts = [text, "## Of a run", table(head, own)]
-    groups = {f.name: (about.get(f.name), getattr(run, f.name)) for f in dataclasses.fields(run)}
-    groups = {name: (said, value) for name, (said, value) in groups.items() if dataclasses.is_dataclass(value)}
+    values = {f.name: getattr(run, f.name) for f in dataclasses.fields(run)}
+    groups = {name: (about[name], v) for name, v in values.items() if dataclasses.is_dataclass(v)}
     for method in METHODS.values():
         for name, cls in method.settings.items():
             groups.setdefault(name, (inspect.getdoc(cls), cls()))
@@ -103,8 +98,9 @@ def methods_page(text, rooms):
     ini, rows = (ROOT / "settings.ini").read_text(encoding="utf-8"), []
     for name, method in METHODS.items():
         path, source = rooms[method.__module__]
-        said = DEVIATIONS.search(source)
-        differs = f"[paper, code, here]({path}#{slug(said[1])})" if said else ""
+        compared = DEVIATIONS.search(source)
+        above = HEADING.findall(source[: compared.start()]) if compared else []
+        differs = f"[paper, code, here]({path}#{slug(above[-1])})" if above else ""
         settings = ", ".join(f"[{group}](settings.md#{group})" for group in method.settings)
         variants = re.findall(rf"^\[(variant \w+){FOR}{name}\]", ini, re.M)
         links = ", ".join(f"[{v.split()[1]}](presets.md#{slug(v + FOR + name)})" for v in variants)
@@ -115,10 +111,10 @@ def methods_page(text, rooms):
 
 def run_folder_page(text):
     "What each file of a run folder holds, below a description by hand."
-    said, source = comments_in(inspect.getsource(Snapshot)), RESULT.items()
+    said = comments_in(inspect.getsource(Snapshot))
     arrays = [(f"`{k}`", dtype, f"({', '.join(axes)})", said[k]) for k, (dtype, axes) in SHAPES.items()]
     logged = [(f"`{name}`", q.title, q.meaning) for name, q in QUANTITIES.items()]
-    claims = [(f"`{name}`", kind.words) for name, kind in source]
+    claims = [(f"`{name}`", kind.words) for name, kind in RESULT.items()]
     return text.format(
         snapshot=table(["array", "type", "axes", "meaning"], arrays),
         metrics=table(["name", "title", "meaning"], logged),
@@ -128,7 +124,11 @@ def run_folder_page(text):
 
 def api_page(module, room):
     "The public names of a module."
-    parts = [f"# {module.name}", module.about, f"Room: [{Path(room).name}](../{room}), where it is explained."]
+    parts = [
+        f"# {module.name}",
+        module.about,
+        f"Room: [{Path(room).name}](../{room}), where it is explained.",
+    ]
     for name, (source, said) in module.constants().items():
         parts += [f"## {name}", said, f"```python\n{source}\n```"]
     for name, node in module.objects().items():

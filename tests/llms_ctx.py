@@ -63,7 +63,9 @@ def context(root):
     "The whole text; root is a project's folder."
     root = Path(root)
     readme = (root / "README.md").read_text(encoding="utf-8")
-    tutorials = [json.loads(p.read_text("utf-8"))["cells"] for p in sorted(root.glob("nbs/tutorials/*.ipynb"))]
+    tutorials = [
+        json.loads(p.read_text("utf-8"))["cells"] for p in sorted(root.glob("nbs/tutorials/*.ipynb"))
+    ]
     used = used_names([readme, *("".join(cell["source"]) for cells in tutorials for cell in cells)])
     parts = [document("README", readme), document("The plan", prose(root / "nbs" / "index.ipynb"))]
     for module in modules(root):

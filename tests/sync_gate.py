@@ -4,8 +4,8 @@
     python tests/sync_gate.py --write    put right what is out of step (make export)
 
 So is dgcl_nb/help.txt, what the commands say when they are asked for help: it is written from the settings
-and their comments (tests/help_texts.py). And llms-ctx.txt, the package in one text for language models: README,
-plan and signatures (tests/llms_ctx.py).
+and their comments (tests/help_texts.py). And so is llms-ctx.txt, the package in one text for language models:
+README, plan and signatures (tests/llms_ctx.py).
 
 Both work on a copy in a temporary folder: clean the notebooks, delete every generated module, export from
 nothing, compare with the files here. So a module that was forgotten, changed by hand, or left behind by a
