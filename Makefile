@@ -54,7 +54,7 @@ bench: $(STAMP)
 	if [ -n "$$red" ]; then echo "failed:$$red"; exit 1; fi
 
 docs: $(DOCS_STAMP)
-	@$(IN_VENV); OMP_NUM_THREADS=1 python docs/build.py
+	@$(IN_VENV); OMP_NUM_THREADS=1 python docs/make.py
 
 docs-tools: $(DOCS_STAMP)
 

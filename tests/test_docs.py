@@ -103,9 +103,9 @@ def test_links__tells_what_is_missing_and_what_comes_from_the_net(tmp_path):
 @pytest.fixture(scope="module")
 def texts():
     "The pages, before Sphinx sees them."
-    import build
+    import make
 
-    return build.texts()
+    return make.texts()
 
 
 def test_pages__have_every_setting_preset_method_and_array(texts):
@@ -141,7 +141,7 @@ def site(tmp_path_factory):
         pytest.skip(f"the site needs {', '.join(missing)}: make docs-tools installs it")
     out = tmp_path_factory.mktemp("docs")
     env = os.environ | dict(PYTHONPATH=str(ROOT))
-    build = [sys.executable, str(ROOT / "docs" / "build.py"), str(out)]
+    build = [sys.executable, str(ROOT / "docs" / "make.py"), str(out)]
     done = subprocess.run(build, env=env, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     return out / "html"

@@ -1,6 +1,6 @@
 """The documentation site: `make docs` writes it to _docs/html; open index.html there, no server is needed.
 
-    python docs/build.py [OUT]    stage pages and notebooks under OUT/source, build OUT/html, check its links
+    python docs/make.py [OUT]    stage pages and notebooks under OUT/source, build OUT/html, check its links
 
 Notebooks are shown with the outputs that they carry, none is run. What the package knows of itself (settings,
 presets, methods, the run folder, signatures) is written from it (pages.py, api.py). The rest is text of the
@@ -26,6 +26,8 @@ HERE, ROOT = pages.HERE, pages.ROOT
 GUIDES = ("presets", "settings", "run_folder", "methods", "faq", "demo")
 AMOUNT = AMOUNTS[3]
 "How much of the made-up run the demo holds: half a megabyte a view."
+SHOWN = (".html", ".json", ".png", ".svg")
+"Files beside the tables of results/ that these may lead to."
 DIRECTIVE = re.compile(r"^#\| ?(\w+).*\n?", re.M)
 DEMO = '<!doctype html><html lang="en"><meta charset="utf-8"><title>{0}</title>{1}</html>'
 
@@ -75,6 +77,7 @@ def families():
         body = body.split("\n## ")[0].strip()
         rooms = [link.removesuffix(".ipynb") for link in re.findall(r"^\| \[.*?\]\((.*?)\)", body, re.M)]
         found[f"family_{title.split()[0].lower()}"] = f"# {title}\n\n{body}\n\n{toctree(rooms)}"
+    del found["family_tutorials"]  # they come first, on the first page
     return found
 
 
@@ -109,10 +112,11 @@ def texts():
     found["api/index.md"] = f"{pages.api_index(modules)}\n\n{toctree(sorted(known))}"
     of_families = families()
     found |= {f"nbs/{name}.md": text for name, text in of_families.items()}
-    for path in (*ROOT.glob("*.md"), *ROOT.glob("results/*.md"), ROOT / "data" / "README.md"):
+    results = sorted(ROOT.glob("results/**/*.md"))
+    for path in (*ROOT.glob("*.md"), *results, ROOT / "data" / "README.md"):
         found[str(path.relative_to(ROOT))] = path.read_text(encoding="utf-8")
     del found["README.md"]
-    others = sorted(p.stem for p in ROOT.glob("results/*.md") if p.stem != "README")
+    others = [str(p.relative_to(ROOT / "results").with_suffix("")) for p in results if p.stem != "README"]
     found["results/README.md"] += f"\n\n{toctree(others)}"
     return found | {"index.md": home(of_families)}
 
@@ -135,7 +139,8 @@ def stage(source):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-    for path in (*ROOT.glob("results/*.png"), ROOT / "CITATION.cff"):
+    shown = (path for path in ROOT.glob("results/*") if path.suffix in SHOWN)
+    for path in (*shown, ROOT / "CITATION.cff"):
         shutil.copy2(path, source / path.relative_to(ROOT))
     # where a language model looks for it
     shutil.copy2(ROOT / "llms-ctx.txt", source / "extra")
