@@ -109,7 +109,7 @@ def texts():
     found["methods.md"] = pages.methods_page(by_hand["methods"], rooms)
     found["run_folder.md"] = pages.run_folder_page(by_hand["run_folder"])
     found |= {f"api/{m.name}.md": pages.api_page(m, rooms[m.name][0]) for m in modules}
-    found["api/index.md"] = f"{pages.api_index(modules)}\n\n{toctree(sorted(known))}"
+    found["api/index.md"] = pages.api_index(modules)
     of_families = families()
     found |= {f"nbs/{name}.md": text for name, text in of_families.items()}
     results = sorted(ROOT.glob("results/**/*.md"))

@@ -123,12 +123,9 @@ def run_folder_page(text):
 
 
 def api_page(module, room):
-    "The public names of a module."
-    parts = [
-        f"# {module.name}",
-        module.about,
-        f"Room: [{Path(room).name}](../{room}), where it is explained.",
-    ]
+    "The public names of a module. The contents do not list it: they would be twice as long on every page."
+    where = f"[All modules](index.md); explained and tested in [{room}](../{room})."
+    parts = ["---\norphan: true\n---", f"# {module.name}", module.about, where]
     for name, (source, said) in module.constants().items():
         parts += [f"## {name}", said, f"```python\n{source}\n```"]
     for name, node in module.objects().items():
