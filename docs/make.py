@@ -77,7 +77,6 @@ def families():
         body = body.split("\n## ")[0].strip()
         rooms = [link.removesuffix(".ipynb") for link in re.findall(r"^\| \[.*?\]\((.*?)\)", body, re.M)]
         found[f"family_{title.split()[0].lower()}"] = f"# {title}\n\n{body}\n\n{toctree(rooms)}"
-    del found["family_tutorials"]  # they come first, on the first page
     return found
 
 
