@@ -21,6 +21,7 @@ import pages
 from dgcl_nb.looking.demo_run import make_demo_run
 from dgcl_nb.looking.report_views import AMOUNTS, explorer_view, overlay_view
 from dgcl_nb.looking.runs import open_run
+from dgcl_nb.looking.static import read_styles
 
 HERE, ROOT = pages.HERE, pages.ROOT
 GUIDES = ("presets", "settings", "run_folder", "methods", "faq", "demo")
@@ -29,7 +30,9 @@ AMOUNT = AMOUNTS[3]
 SHOWN = (".html", ".json", ".png", ".svg")
 "Files beside the tables of results/ that these may lead to."
 DIRECTIVE = re.compile(r"^#\| ?(\w+).*\n?", re.M)
-DEMO = '<!doctype html><html lang="en"><meta charset="utf-8"><title>{0}</title>{1}</html>'
+DEMO = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>
+<style>{css}body {{ background: var(--ground); }}</style>{view}</html>
+"""
 
 
 def text_of(cell):
@@ -125,7 +128,10 @@ def demo_views():
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(make_demo_run(folder))
         views = dict(explorer=explorer_view(run, AMOUNT), overlay=overlay_view(run, AMOUNT))
-    return {f"extra/demo/{name}.html": DEMO.format(name, view) for name, view in views.items()}
+    css = read_styles("report/colours.css")  # light or dark, as the reader's system is
+    return {
+        f"extra/demo/{name}.html": DEMO.format(name=name, css=css, view=view) for name, view in views.items()
+    }
 
 
 def stage(source):
