@@ -119,6 +119,8 @@ def test_pages__have_every_setting_preset_method_and_array(texts):
         assert f"| [{method}](nbs/methods/" in texts["methods.md"]
     [(_, sections)] = preset_layers("/nowhere")
     assert re.findall(r"^## (.*)$", texts["presets.md"], re.M) == list(sections)
+    lines = (ROOT / "settings.ini").read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if "=" in line and line not in texts["presets.md"]]
     assert not [name for name in SHAPES if f"`{name}`" not in texts["run_folder.md"]]
 
 
