@@ -20,7 +20,7 @@ sys.path.append(str(ROOT / "tests"))
 from help_texts import comments, comments_in, names_of_sections, typed  # noqa: E402
 
 HEADING = re.compile(r"^##+ (.*)$", re.M)
-DEVIATIONS = re.compile(r"^\|.*\breleased\b.*\|\n\|---", re.M)
+DEVIATIONS = re.compile(r"^\|.*\b(?:released|PixelSSL)\b.*\|\n\|---", re.M)
 "The head of the table in a method's notebook that compares paper, released code and this package."
 
 

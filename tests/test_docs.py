@@ -117,6 +117,8 @@ def test_pages__have_every_setting_preset_method_and_array(texts):
         names = setting_names(parse_run(["--method", method], "/nowhere"))
         assert not [name for name in names if f"| `--{name}` |" not in texts["settings.md"]]
         assert f"| [{method}](nbs/methods/" in texts["methods.md"]
+    # all but the two plain ones say how they differ from what was released
+    assert texts["methods.md"].count("[paper, code, here](nbs/methods/") == len(METHODS) - 2
     [(_, sections)] = preset_layers("/nowhere")
     assert re.findall(r"^## (.*)$", texts["presets.md"], re.M) == list(sections)
     lines = (ROOT / "settings.ini").read_text(encoding="utf-8").splitlines()
