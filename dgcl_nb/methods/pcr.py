@@ -30,7 +30,7 @@ from dgcl_nb.methods.protocol import (
     note_labels,
     supervised,
 )
-from ..prototypes import Prototypes, at_pixels, draw_pixels, feats_at, few_of_each_class
+from ..prototypes import Prototypes, at_pixels, draw_pixels, feats_at, few_of_each_class, rows_at
 from ..pseudo_labels import drop_labels, keep_confident
 from ..ranges import Count, Positive, Ranged, Share, Side, Weight, one_of
 from ..timing import section
@@ -118,17 +118,16 @@ class PCR(Method):
 
     @torch.no_grad()
     def follow_prototypes(self, out, targets, progress):
-        "Sum up what moves prototypes: features, labels and scores of the step's pixels, one row each."
+        "Sum up what moves prototypes; features and labels of the step's pixels, one row each, and scores."
         draw = progress.generator("pixels", device=targets.device)
         size = targets.shape[-2:]
         pixels = draw_pixels(*size, self.cfg.pcr.granularity, draw).to(targets.device, non_blocking=True)
         feats = feats_at(out.feats.detach(), pixels, size)
         found = self.scores(feats)
-        rows, logits, nearest = (m.permute(0, 2, 3, 1).flatten(0, 2) for m in (feats, *found))
-        labels = at_pixels(targets, pixels).flatten()
+        rows, labels = rows_at(feats), at_pixels(targets, pixels).flatten()
         counts = labels != IGNORE_INDEX
-        self.new_sums.append(self.prototypes.sums(rows, labels, counts, nearest))
-        return rows, labels, logits
+        self.new_sums.append(self.prototypes.sums(rows, labels, counts, rows_at(found.nearest)))
+        return rows, labels, found.logits
 
     def collect(self, out, targets, progress):
         "The same of labelled images, and rows for first prototypes; how many were scored right, of how many."
@@ -137,7 +136,7 @@ class PCR(Method):
         few = few_of_each_class(rows, labels, self.num_classes, self.cfg.pcr.ring_per_step, draw)
         self.new_rows.append(few)
         is_known = self.prototypes.known(labels) != IGNORE_INDEX
-        return ((logits.argmax(1) == labels) & is_known).sum(), is_known.sum()
+        return ((logits.argmax(1).flatten() == labels) & is_known).sum(), is_known.sum()
 
     def after_step(self, batch, progress):
         pcr = self.cfg.pcr
