@@ -372,4 +372,4 @@ def test_names__are_shown_as_text(out, snapshot):
 def test_fuzz__sixty_mutations():
     counts, faults = fuzz(60)
     assert not faults, faults[0]
-    assert counts["InputError"] > 10
+    assert counts["InputErrors"] > 10
