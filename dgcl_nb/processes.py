@@ -10,7 +10,7 @@ Where we differ from the released code: it reduces losses by hand on top of the 
 __all__ = ['log', 'DEAD_LINE', 'uses_tf32', 'set_arithmetic', 'arithmetic', 'are_several', 'leave_others', 'meet_again',
            'make_accelerator', 'compile_networks', 'share_statistics', 'average_running_statistics', 'first_decides',
            'fail_together', 'RunFailed', 'LostProcess', 'is_dead_line', 'Control', 'catch_signals', 'launched_by',
-           'folder_of_launch', 'pick_folder', 'agree_on_folder', 'own_folder']
+           'is_of_launch', 'folder_of_launch', 'pick_folder', 'agree_on_folder', 'own_folder']
 
 # %% ../nbs/64_processes.ipynb #f421c4f0
 import atexit, logging, os, signal, socket, threading, warnings
@@ -26,6 +26,7 @@ from .core import InputError, pick_device
 from .ownership import choose_run_folder, hold_folder, release_folder
 from .run_folder import RunFolder, write_whole
 from .methods.protocol import Method
+from .typed_files import read_limited
 from .model import SegNetwork
 
 log = logging.getLogger("dgcl_nb.processes")
@@ -269,6 +270,18 @@ def launched_by() -> str:  # empty: not by torchrun
     return f"{socket.gethostname()} {parent.pid} {parent.create_time()}"
 
 # %% ../nbs/64_processes.ipynb #cac2fcd0
+def is_of_launch(
+    folder: RunFolder,  # of any run, whose files may say anything
+    launch: str,  # as launched_by says
+) -> bool:
+    "Whether a torchrun noted in a folder that it started the run there; what cannot be read is no such note."
+    own = launch.encode()
+    try:
+        return read_limited(folder.launch, len(own)) == own
+    except (OSError, ValueError):
+        return False
+
+
 def folder_of_launch(
     out: str,  # the named folder, or empty
     default: str,  # what the default names begin with
@@ -279,8 +292,7 @@ def folder_of_launch(
     while not out and folders[-1].path.exists():
         n += 1
         folders.append(RunFolder(f"{default}-{n}"))
-    ours = (f for f in folders if f.launch.is_file() and f.launch.read_text() == launch)
-    return next(ours, None)
+    return next((f for f in folders if is_of_launch(f, launch)), None)
 
 # %% ../nbs/64_processes.ipynb #f1eb5151
 def pick_folder(

@@ -126,7 +126,7 @@ def panel_traces(
             if name == FILL_PER_CLASS and not several:
                 return [bank_trace(steps, values, class_names)]
             trace = line_trace(name, steps, values, colour=r if several else i, stroke=r)
-            traces.append(trace.update(name=run if several else label, legendgroup=run or None))
+            traces.append(trace.update(name=label_of(run if several else label), legendgroup=run or None))
     return traces
 
 # %% ../../nbs/looking/01_curves.ipynb #f2cf418c
@@ -152,7 +152,7 @@ def add_note(
 ) -> None:
     "A text in the middle of a panel."
     place = dict(x=0.5, y=0.5, xref=f"x{suffix} domain", yref=f"y{suffix} domain")
-    fig.add_annotation(text=text, showarrow=False, **place)
+    fig.add_annotation(text=label_of(text), showarrow=False, **place)
 
 # %% ../../nbs/looking/01_curves.ipynb #6e36a1af
 def style_panel(
@@ -279,8 +279,9 @@ def curves(
         row, column = divmod(i, COLUMNS)
         style_panel(fig, panel, traces, i + 1, end)
         fig.add_traces(traces, rows=row + 1, cols=column + 1)
+    above = dict(y=1, yref="container", yanchor="top")
     if title:
-        fig.update_layout(title=dict(text=title, y=1, yref="container", yanchor="top", pad_t=BAR_HEIGHT))
+        fig.update_layout(title=dict(text=label_of(title), pad_t=BAR_HEIGHT, **above))
     if several:
-        fig.update_layout(legend=dict(orientation="h", x=0, y=1, yref="container", yanchor="top"))
+        fig.update_layout(legend=dict(orientation="h", x=0, **above))
     return set_theme(fig)
