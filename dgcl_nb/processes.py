@@ -9,8 +9,8 @@ Where we differ from the released code: it reduces losses by hand on top of the 
 # %% auto #0
 __all__ = ['log', 'DEAD_LINE', 'uses_tf32', 'set_arithmetic', 'arithmetic', 'are_several', 'leave_others', 'meet_again',
            'make_accelerator', 'compile_networks', 'share_statistics', 'average_running_statistics', 'first_decides',
-           'fail_together', 'RunFailed', 'LostProcess', 'is_dead_line', 'Control', 'catch_signals', 'launched_by',
-           'is_of_launch', 'folder_of_launch', 'pick_folder', 'agree_on_folder', 'own_folder']
+           'fail_together', 'RunFailed', 'LostProcess', 'is_dead_line', 'any_says', 'Control', 'catch_signals',
+           'launched_by', 'is_of_launch', 'folder_of_launch', 'pick_folder', 'agree_on_folder', 'own_folder']
 
 # %% ../nbs/64_processes.ipynb #f421c4f0
 import atexit, logging, os, signal, socket, threading, warnings
@@ -207,6 +207,18 @@ def is_dead_line(
     return type(error) is RuntimeError and any(word in said for word in DEAD_LINE)
 
 # %% ../nbs/64_processes.ipynb #08afdce3
+def any_says(
+    said: bool,  # by this process
+    device: torch.device | str,  # where it computes
+) -> bool:  # the same on every process
+    "Whether any process says so; all of them call this."
+    if not are_several():
+        return said
+    flag = torch.tensor(float(said), device=device)
+    dist.all_reduce(flag)
+    return flag.item() > 0
+
+
 class Control:
     "Pause and stop, obeyed at a step's end."
 
@@ -226,11 +238,7 @@ class Control:
 
     def should_stop(self, device) -> bool:
         self.running.wait()  # here a paused run stands still
-        if not are_several():
-            return self.stopping.is_set()
-        flag = torch.tensor(float(self.stopping.is_set()), device=device)
-        dist.all_reduce(flag)
-        return flag.item() > 0
+        return any_says(self.stopping.is_set(), device)
 
 # %% ../nbs/64_processes.ipynb #47f6a35b
 class catch_signals:

@@ -20,9 +20,11 @@ from dgcl_nb.core import InputError
 from dgcl_nb.data.digits import SceneConfig, cache_path, load_part
 from dgcl_nb.data.files import _kept
 from dgcl_nb.engine import finished_result, fit, start_training
+from dgcl_nb.looking.curves import curves, series
 from dgcl_nb.looking.figures import class_label
 from dgcl_nb.looking.run_files import JsonFile, LogTail
 from dgcl_nb.looking.runs import open_run
+from dgcl_nb.looking.scores import sentence_of
 from dgcl_nb.processes import Control, folder_of_launch
 from dgcl_nb.resuming import read_record, resumed_run
 from dgcl_nb.run_folder import RunFolder, append_line, cut_lines_after, read_torch, seal_of, write_torch
@@ -395,6 +397,26 @@ def test_names__are_shown_as_text(out, snapshot):
     assert "\x1b" not in str(InputError(f"no folder {link}"))
     run = open_run(out.rename(out.with_name("run\x1b[31m")))
     assert run.name == r"run\x1b[31m" and "\x1b" not in repr(run)
+
+
+# What is shown of them
+
+
+@pytest.mark.parametrize("odd", [{"a": 1}, "0.5", True, [], [[0.5]], [0.5, {}], 10**400, [0.1, 0.2, 0.3]])
+def test_curves__leave_out_what_is_no_figure(odd):
+    "Found by tests/fuzz_files.py --seed 288."
+    lines = [dict(step=1, kept=odd, loss_a=odd), dict(step=2, kept=0.5, loss_a=1.0)]
+    assert [len(t.x) for t in curves(lines).data if t.name == "kept"] in ([1], [])
+    assert [axis.tolist() for axis in series(lines, "loss_a")] == [[2], [1.0]]
+
+
+@pytest.mark.parametrize("name", ["num_labelled", "num_unlabelled", "split_seed", "steps", "seconds"])
+def test_report__says_what_it_knows_of_a_result(out, name):
+    "Found by tests/fuzz_files.py --seed 254."
+    result = json.loads((out / "result.json").read_text())
+    (out / "result.json").write_text(json.dumps({k: v for k, v in result.items() if k != name}))
+    run = open_run(out)
+    assert sentence_of(run) and repr(run)
 
 
 # What a torchrun notes
