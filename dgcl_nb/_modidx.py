@@ -632,6 +632,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'dgcl_nb.looking.curves.bank_trace': ( 'looking/curves.html#bank_trace',
                                                                                'dgcl_nb/looking/curves.py'),
                                         'dgcl_nb.looking.curves.curves': ('looking/curves.html#curves', 'dgcl_nb/looking/curves.py'),
+                                        'dgcl_nb.looking.curves.drawn_rows': ( 'looking/curves.html#drawn_rows',
+                                                                               'dgcl_nb/looking/curves.py'),
                                         'dgcl_nb.looking.curves.floats_of': ('looking/curves.html#floats_of', 'dgcl_nb/looking/curves.py'),
                                         'dgcl_nb.looking.curves.is_drawn': ('looking/curves.html#is_drawn', 'dgcl_nb/looking/curves.py'),
                                         'dgcl_nb.looking.curves.key_lines': ('looking/curves.html#key_lines', 'dgcl_nb/looking/curves.py'),
