@@ -66,6 +66,7 @@ Modules:
 - `dgcl_nb.looking.tiles`: Label maps in the colours of a palette, and images with the predictions of several runs side by side.
 - `dgcl_nb.looking.watcher`: All of the monitor but its widgets: each look at a run folder reads what is new and says what is to be shown.
 - `dgcl_nb.losses`: Two terms: learn from labels, and learn from pseudo-labels.
+- `dgcl_nb.machine`: How much memory and how many cores this process may use.
 - `dgcl_nb.methods.cct`: Cross-consistency training: many small decoders see disturbed features and must say what the undisturbed ones say.
 - `dgcl_nb.methods.cps`: Two networks that begin apart, and each learns what the other says.
 - `dgcl_nb.methods.cutmix`: Where a pixel's surroundings give its class away, take them away: a box of one image in another, and the teacher's soft answers cut along the same lines.

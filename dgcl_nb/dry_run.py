@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 
 from . import __version__
+from .machine import free_memory
 from .batches import BatchConfig, make_batch
 from .config import Run, describe_batch, share_batch
 from .run_folder import RunFolder
@@ -63,10 +64,8 @@ def still_free(
     device: torch.device,  # cuda, or any other
 ) -> int:  # bytes
     "Memory that could still be used."
-    import psutil
-
     if device.type != "cuda":
-        return psutil.virtual_memory().available
+        return free_memory()
     free, _ = torch.cuda.mem_get_info(device)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return free + unused

@@ -12,7 +12,6 @@ The budget of a comparison - equal steps, equal images a step, one preset - is t
 __all__ = ['Bench', 'parse_rows', 'seeds_of', 'threads_of', 'row_args', 'plan_jobs', 'check_different']
 
 # %% ../nbs/commands/27_plan.ipynb #pla03
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Literal
 
 import tyro
 
+from .machine import num_cores
 from .config import METHODS, parse_run
 from .core import InputError, unknown_name
 from .jobs import Job, Row
@@ -120,9 +120,7 @@ def threads_of(
     "CPU threads of each run: as asked, or the cores shared among the runs at a time."
     if bench.threads or bench.jobs == 1:
         return bench.threads
-    can_tell = hasattr(os, "sched_getaffinity")  # not on macOS
-    cores = len(os.sched_getaffinity(0)) if can_tell else os.cpu_count()
-    return max(1, cores // bench.jobs)
+    return max(1, num_cores() // bench.jobs)
 
 # %% ../nbs/commands/27_plan.ipynb #2a75312d
 def row_args(

@@ -88,9 +88,11 @@ def svg_of(
     figure,  # of matplotlib
 ) -> str:  # the same text for the same figure
     "A figure as SVG, letters as letters."
-    import matplotlib
+    import matplotlib.text
 
     file = io.StringIO()
+    for text in figure.findobj(matplotlib.text.Text):
+        text.set_parse_math(False)  # a row may be called $, and half a formula would be an error
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "dgcl_nb"}):
         figure.savefig(file, format="svg", metadata=dict(Date=None))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"

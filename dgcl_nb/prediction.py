@@ -13,7 +13,7 @@ Where we differ: the codes of this family score the images of their lists and ke
 
 # %% auto #0
 __all__ = ['KINDS', 'NO_ROOM', 'OnError', 'COPIES', 'Prediction', 'as_image', 'images_below', 'name_images', 'read_images',
-           'labels_and_confidence', 'predict_batch', 'check_room', 'free_memory', 'why_no_room', 'predictions_of']
+           'labels_and_confidence', 'predict_batch', 'check_room', 'why_no_room', 'predictions_of']
 
 # %% ../nbs/commands/11_prediction.ipynb #17054349
 import os
@@ -27,6 +27,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .machine import free_memory
 from .core import InputError
 from .data.images import read_image
 from .data.splits import IMAGE_SUFFIXES
@@ -244,13 +245,6 @@ def check_room(
     needed = COPIES * len(samples) * len(trained.class_names) * height * width * torch.float32.itemsize
     if needed > free_memory():
         raise MemoryError
-
-
-def free_memory() -> int:  # bytes
-    "Memory that could still be used."
-    import psutil
-
-    return psutil.virtual_memory().available
 
 
 def why_no_room(

@@ -9,8 +9,8 @@ Where we differ from the released code: it reduces losses by hand on top of the 
 # %% auto #0
 __all__ = ['log', 'DEAD_LINE', 'uses_tf32', 'set_arithmetic', 'arithmetic', 'are_several', 'leave_others', 'meet_again',
            'make_accelerator', 'compile_networks', 'share_statistics', 'average_running_statistics', 'first_decides',
-           'fail_together', 'RunFailed', 'LostProcess', 'is_dead_line', 'Control', 'catch_signals', 'launched_by',
-           'folder_of_launch', 'pick_folder', 'agree_on_folder', 'own_folder']
+           'fail_together', 'RunFailed', 'LostProcess', 'is_dead_line', 'any_says', 'Control', 'catch_signals',
+           'launched_by', 'is_of_launch', 'folder_of_launch', 'pick_folder', 'agree_on_folder', 'own_folder']
 
 # %% ../nbs/64_processes.ipynb #f421c4f0
 import atexit, logging, os, signal, socket, threading, warnings
@@ -26,6 +26,7 @@ from .core import InputError, pick_device
 from .ownership import choose_run_folder, hold_folder, release_folder
 from .run_folder import RunFolder, write_whole
 from .methods.protocol import Method
+from .typed_files import read_limited
 from .model import SegNetwork
 
 log = logging.getLogger("dgcl_nb.processes")
@@ -206,6 +207,18 @@ def is_dead_line(
     return type(error) is RuntimeError and any(word in said for word in DEAD_LINE)
 
 # %% ../nbs/64_processes.ipynb #08afdce3
+def any_says(
+    said: bool,  # by this process
+    device: torch.device | str,  # where it computes
+) -> bool:  # the same on every process
+    "Whether any process says so; all of them call this."
+    if not are_several():
+        return said
+    flag = torch.tensor(float(said), device=device)
+    dist.all_reduce(flag)
+    return flag.item() > 0
+
+
 class Control:
     "Pause and stop, obeyed at a step's end."
 
@@ -225,11 +238,7 @@ class Control:
 
     def should_stop(self, device) -> bool:
         self.running.wait()  # here a paused run stands still
-        if not are_several():
-            return self.stopping.is_set()
-        flag = torch.tensor(float(self.stopping.is_set()), device=device)
-        dist.all_reduce(flag)
-        return flag.item() > 0
+        return any_says(self.stopping.is_set(), device)
 
 # %% ../nbs/64_processes.ipynb #47f6a35b
 class catch_signals:
@@ -269,6 +278,18 @@ def launched_by() -> str:  # empty: not by torchrun
     return f"{socket.gethostname()} {parent.pid} {parent.create_time()}"
 
 # %% ../nbs/64_processes.ipynb #cac2fcd0
+def is_of_launch(
+    folder: RunFolder,  # of any run, whose files may say anything
+    launch: str,  # as launched_by says
+) -> bool:
+    "Whether a torchrun noted in a folder that it started the run there; what cannot be read is no such note."
+    own = launch.encode()
+    try:
+        return read_limited(folder.launch, len(own)) == own
+    except (OSError, ValueError):
+        return False
+
+
 def folder_of_launch(
     out: str,  # the named folder, or empty
     default: str,  # what the default names begin with
@@ -279,8 +300,7 @@ def folder_of_launch(
     while not out and folders[-1].path.exists():
         n += 1
         folders.append(RunFolder(f"{default}-{n}"))
-    ours = (f for f in folders if f.launch.is_file() and f.launch.read_text() == launch)
-    return next(ours, None)
+    return next((f for f in folders if is_of_launch(f, launch)), None)
 
 # %% ../nbs/64_processes.ipynb #f1eb5151
 def pick_folder(

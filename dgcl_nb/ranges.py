@@ -11,7 +11,7 @@ __all__ = ['LARGEST_WEIGHT', 'LARGEST_COUNT', 'LARGEST_SIDE', 'LARGEST_CROWD', '
            'Share', 'LessThanAll', 'MoreThanNone', 'Percent', 'Weight', 'Positive', 'Count', 'CountOrNone', 'Side',
            'SideOrNone', 'Zoom', 'Few', 'FewOrNone', 'Seed', 'Text', 'DEFAULT_RULES', 'SHOWN', 'KINDS',
            'BYTES_OF_WORKER', 'Range', 'Words', 'one_of', 'Length', 'shown', 'is_kind', 'check_value', 'check_tuple',
-           'check_text', 'declared', 'check_ranges', 'Ranged', 'physical_memory', 'check_memory', 'check_workers']
+           'check_text', 'declared', 'check_ranges', 'Ranged', 'check_memory', 'check_workers']
 
 # %% ../nbs/07_ranges.ipynb #rng00004
 import dataclasses, os, sys, types
@@ -20,6 +20,7 @@ from functools import cache
 from numbers import Integral, Real
 from typing import Annotated, ClassVar, Union, get_args, get_origin, get_type_hints
 
+from .machine import machine_memory, memory_limit
 from .core import InputError, unknown_name
 
 # %% ../nbs/07_ranges.ipynb #rng00007
@@ -237,19 +238,17 @@ BYTES_OF_WORKER = 100 * 2**20
 "What a process that prepares batches needs at least: its share of the interpreter and of torch."
 
 
-def physical_memory() -> int:  # bytes
-    "How much memory this machine has."
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def check_memory(
     what: str,  # what needs it, with the setting's name or value
     needed: int,  # bytes
 ) -> None:
     "Raise InputError if something needs more memory than there is."
-    there = physical_memory()
+    there = memory_limit()
     if needed > there:
-        gib = f"{needed / 2**30:,.1f} GiB of memory; this machine has {there / 2**30:,.1f}"
+        who = (
+            "this machine has" if there == machine_memory() else "the container or group of this process has"
+        )
+        gib = f"{needed / 2**30:,.1f} GiB of memory; {who} {there / 2**30:,.1f}"
         raise InputError(f"{what} would need {gib}: choose a smaller number")
 
 

@@ -14,6 +14,8 @@ __all__ = ['MAIN_TERMS', 'ON_LABELS', 'COLUMNS', 'LESS_NEEDED', 'GAP', 'MIN_CELL
 import os, shutil, textwrap
 from collections.abc import Mapping
 
+from .machine import num_cores
+
 # %% ../nbs/65_terminal.ipynb #cd8e3dba
 MAIN_TERMS = ("loss_unsup", "loss_consistency", "loss_cps")
 "Beginnings of the names of losses without labels, the main ones first."
@@ -193,9 +195,9 @@ def hint_of_load(
 def load_here() -> tuple[float, int]:  # mean of the last minute, cores
     "How many threads want to run on this machine, and how many cores this process may use."
     try:
-        return os.getloadavg()[0], len(os.sched_getaffinity(0))
+        return os.getloadavg()[0], num_cores()
     except (OSError, AttributeError):  # a system that does not say
-        return 0.0, os.cpu_count() or 1
+        return 0.0, num_cores()
 
 # %% ../nbs/65_terminal.ipynb #50aabb69
 FEW_VAL = 20

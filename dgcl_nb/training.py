@@ -9,7 +9,7 @@ and what is logged is an average over all steps since the last line and over all
 # %% auto #0
 __all__ = ['progress_at', 'is_due', 'Callback', 'Bar', 'lagging_teacher', 'slow_threads', 'TensorBoard', 'Training',
            'train_phase', 'note_in_window', 'training_step', 'windows_of_all', 'close_window', 'timing_record',
-           'write_log', 'batches_of', 'next_step']
+           'write_log', 'batches_of', 'fetch', 'next_step']
 
 # %% ../nbs/66_training.ipynb #9df1f545
 import time
@@ -31,9 +31,10 @@ from .timing import section
 from .optim import lr_factor, set_lr
 from .core import peak_gpu_mb
 from .finite import check_finite
-from .processes import Control, average_running_statistics
+from .processes import Control, any_says, average_running_statistics
 from .teacher import Teacher
 from .terminal import LogTable, hint_of_lead, hint_of_load, hint_of_val, load_here
+from .workers import StoppedWaiting
 from .writer import BackgroundWriter
 
 # %% ../nbs/66_training.ipynb #d2e543c2
@@ -323,8 +324,6 @@ def batches_of(
 ) -> Iterator[Batch]:  # optim.accumulate of them a step, on the CPU
     "The batches of this process, from where the run stands."
     n, a = t.run.optim.accumulate, t.accelerator
-    # several processes take each step together: one that left while it waits would leave the others waiting
-    is_stopping = t.control.stopping.is_set if a.num_processes == 1 else lambda: False
     loader = make_loader(
         t.data,
         t.run.views,
@@ -336,9 +335,24 @@ def batches_of(
         a.process_index,
         a.num_processes,
         pin_memory=a.device.type == "cuda",
-        is_stopping=is_stopping,
+        is_stopping=t.control.stopping.is_set,
     )
     return iter(loader)
+
+
+def fetch(
+    t: Training,  # at the end of a step; all processes call this
+    loader: Iterator[Batch],  # as batches_of gives it
+) -> list[Batch]:  # of the next step, on the device
+    "The batches of a step; StoppedWaiting in all processes if one of them was stopped while it waited."
+    device, channels_last, batches = t.accelerator.device, t.run.model.channels_last, []
+    try:
+        batches = [next(loader).to(device, channels_last) for _ in range(t.run.optim.accumulate)]
+    except StoppedWaiting:
+        pass
+    if any_says(not batches, device):
+        raise StoppedWaiting
+    return batches
 
 
 def next_step(
@@ -348,8 +362,7 @@ def next_step(
     "Fetch, step, and remember how long that took."
     start = time.perf_counter()
     with section("data"):
-        device, channels_last = t.accelerator.device, t.run.model.channels_last
-        batches = [next(loader).to(device, channels_last) for _ in range(t.run.optim.accumulate)]
+        batches = fetch(t, loader)
     losses = training_step(t, batches)
     t.seconds.append(time.perf_counter() - start)
     t.tell("on_step", losses)

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from ..machine import num_cores
 from ..core import InputError
 from .images import ImageMaskFiles
 from .segdata import SegData
@@ -161,7 +162,7 @@ def read_all(
 ) -> list:  # one result an id
     "Do something with the files of many ids, in threads, with a progress bar on a terminal."
     # decoders let go of Python's lock, so threads are enough
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(num_cores()) as pool:
         try:
             results = pool.map(read, ids)
             return list(tqdm(results, total=len(ids), desc=title, disable=None, leave=False))

@@ -37,6 +37,7 @@ from dgcl_nb.looking.figures import (
     class_label,
     css,
     go,
+    label_of,
     make_subplots,
     set_theme,
 )
@@ -129,7 +130,7 @@ def density_histograms(
     columns: int = 4,  # panels side by side
 ) -> go.Figure:
     "A histogram of density for each class, before (outline) and after (filled)."
-    moments = moments_of(density, labels, before)
+    moments, names = moments_of(density, labels, before), [label_of(name) for name in names]
     edges = density_edges(np.concatenate([d for d, _ in moments]))
     _, last_labels = moments[-1]
     classes = [c for c in np.unique(last_labels) if c != IGNORE_INDEX]
@@ -299,6 +300,6 @@ def confidence_density(
     _add_halves(fig, halves)
     _add_verdict(fig, verdict_line(halves[0]))
     top = BAR_HEIGHT + (60 if title else 30)
-    fig.update_layout(width=1050, height=360 + top, title=title or None, uirevision="claim")
+    fig.update_layout(width=1050, height=360 + top, title=label_of(title) or None, uirevision="claim")
     fig.update_layout(margin=dict(l=55, r=15, t=top, b=95), showlegend=False)
     return set_theme(fig)

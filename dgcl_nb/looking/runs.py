@@ -205,7 +205,7 @@ def _progress_words(run: RunView) -> list[str]:
     "How far a run is, how fast, and how long it will take."
     if run.is_finished:
         took = duration(run.result.get("seconds", 0))
-        return [f"finished after {run.result['steps']} steps in {took}"]
+        return [f"finished after {run.result.get('steps', run.step)} steps in {took}"]
     words = [f"step {run.step} of {run.steps}" if run.steps else f"step {run.step}"]
     if run.timings:
         words.append(f"{run.timings[-1].get('images_per_second', 0):.0f} images/s")

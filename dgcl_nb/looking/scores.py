@@ -130,9 +130,9 @@ def sentence_of(
     config, result = run.config, run.result or {}
     model, commit = config.get("model", {}), result.get("environment", {}).get("commit")
     parts = [length_of(config)]
-    if "num_labelled" in result:
+    if {"num_labelled", "num_unlabelled"} <= result.keys():
         images = f"{result['num_labelled']} labelled and {result['num_unlabelled']} unlabelled images"
-        parts.append(f"{images} (split seed {result['split_seed']})")
+        parts.append(f"{images} (split seed {result.get('split_seed', '?')})")
     if "encoder" in model:
         parts.append(f"encoder {model['encoder']}, pretrained {model['pretrained']}")
     if "seconds" in result:
