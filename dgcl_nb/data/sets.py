@@ -11,7 +11,7 @@ __all__ = ['log', 'LAYOUTS', 'DATA_SETS', 'DataConfig', 'open_data']
 # %% ../../nbs/data/20_sets.ipynb #a085637f
 import logging
 from dataclasses import dataclass, fields, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from ..core import InputError, unknown_name
 from .cityscapes import CITYSCAPES
@@ -57,7 +57,7 @@ class DataConfig(Ranged, group="data"):
     # class by number or name
     background: Text = "auto"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.name not in DATA_SETS:
             raise unknown_name("data.name", self.name, DATA_SETS)
@@ -111,7 +111,7 @@ def _open_drawn(cfg: DataConfig) -> SegData:
 def _open_pair(cfg: DataConfig) -> SegData:
     "A data set of files with a pair of lists that has a name."
     layout = LAYOUTS[cfg.name]
-    lists = find_lists(cfg.root, cfg.lists, layout.lists_inside)
+    lists: dict[str, Any] = find_lists(cfg.root, cfg.lists, layout.lists_inside)
     if cfg.val is not None:  # a list that is named goes before the pair's own
         lists["val"] = cfg.val
     data = layout.open(cfg.root, **lists, allow_overlap=cfg.allow_overlap)
