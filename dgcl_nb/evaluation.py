@@ -155,8 +155,9 @@ def describe_protocol(
 ) -> str:  # one line
     "The protocol in a line, to stand beside the figures."
     classes = f"{num_classes} classes" + ("" if background is None else " incl. background")
+    images = f"{num_images} image{'' if num_images == 1 else 's'}"
     return (
-        f"{describe_method(cfg)}; {num_images} images; "
+        f"{describe_method(cfg)}; {images}; "
         f"mIoU = total intersection over total union, mean over {classes}, {IGNORE_INDEX} ignored"
     )
 
