@@ -1,5 +1,5 @@
 # make train      train the default preset; ARGS="--steps 20 --method supervised" adds settings
-# make test       all gates: sync, notebooks, ruff, eslint, pytest (its summary comes last); any red one fails
+# make test       all gates: sync, notebooks, ruff, mypy, eslint, pytest (its summary comes last); any red one fails
 # make test-all   the same, with the slow cells and the slow tests
 # make lint-js    eslint over dgcl_nb/static, where node and npm are installed
 # make lab        JupyterLab at the project's folder, so that notebooks there share runs/ and data/ with the terminal
@@ -31,6 +31,7 @@ test: $(STAMP)
 	echo "== ruff"; ruff check nbs tests results docs || red="$$red ruff"; \
 	echo "== format"; ruff format --check nbs tests results docs || red="$$red format"; \
 	echo "== names"; ruff check --isolated --select F821 dgcl_nb || red="$$red names"; \
+	echo "== types"; mypy || red="$$red types"; \
 	echo "== eslint"; bash tests/js/lint.sh || red="$$red eslint"; \
 	echo "== pytest"; DGCL_NB_RED="$$red" OMP_NUM_THREADS=1 python -m pytest -m "$(MARKS)" --durations=10 || red="$$red pytest"; \
 	test -z "$$red"

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -249,7 +249,7 @@ class StepBatches(Dataset):
 
     def __init__(
         self,
-        **settings,  # the arguments of `make_batch` but the step
+        **settings: Any,  # the arguments of `make_batch` but the step
     ):
         self.settings = settings
 
@@ -268,7 +268,9 @@ class StepLoader(Loader):
     """A `Loader` of whole batches that makes numbers of their bytes, on the GPU if memory is pinned,
     and raises a worker's `InputError` as it was."""
 
-    def __iter__(self) -> Iterator[Batch]:
+    dataset: StepBatches
+
+    def __iter__(self) -> Any:  # an iterator over batches
         cfg, device = self.dataset.settings["view_cfg"], "cuda" if self.pin_memory else "cpu"
         for batch in super().__iter__():
             if isinstance(batch, InputError):

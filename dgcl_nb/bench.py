@@ -152,8 +152,9 @@ def read_timings(
     if (found.get("preset"), found.get("device")) != (preset, device):
         return {}
     rows = found.get("rows")
-    are_rows = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
-    pairs = [(row.get("row"), row.get("seconds_step")) for row in rows] if are_rows else [(None, None)]
+    pairs: list = [(None, None)]
+    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+        pairs = [(row.get("row"), row.get("seconds_step")) for row in rows]
     if not all(isinstance(name, str) and isinstance(s, float) and 0 < s < 1e6 for name, s in pairs):
         raise InputError(
             f"{path} has no 'rows' with 'row' and 'seconds_step' each; make it anew, or remove it"

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Annotated
 
 from .batches import BatchConfig
 from .core import InputError, seed_everything, unknown_name
@@ -96,10 +97,11 @@ class LoopConfig(Ranged, group="loop"):
     # whether networks are compiled by torch.compile: minutes at the start, then faster steps on a GPU;
     # needs a C++ compiler
     compile: bool = False
-    precision: one_of("no", "bf16", "fp16") = "no"  # autocast: no (float32), bf16, or fp16 (GPU only)
+    # autocast: no (float32), bf16, or fp16 (GPU only)
+    precision: Annotated[str, one_of("no", "bf16", "fp16")] = "no"
     # whether float32 products and convolutions on a GPU round their factors to TF32: on, off,
     # or auto (off with precision no, else on)
-    tf32: one_of("auto", "on", "off") = "auto"
+    tf32: Annotated[str, one_of("auto", "on", "off")] = "auto"
     threads: FewOrNone = 0  # CPU threads that torch computes with; 0 leaves torch's choice
     # whether curves are written for TensorBoard too (needs the extra: pip install 'dgcl_nb[tensorboard]')
     tensorboard: bool = False

@@ -74,7 +74,8 @@ def js_gap(
     logits = logits_at(logits, probs_t.shape[-2:])
     middle = (logits.softmax(1) + probs_t.detach()) / 2
     log_pair = logits.log_softmax(1), (probs_t.detach() + floor).log()
-    return sum(F.kl_div(log_probs, middle, reduction="none") for log_probs in log_pair).mean(1) / 2
+    to_one, to_other = (F.kl_div(log_probs, middle, reduction="none") for log_probs in log_pair)
+    return (to_one + to_other).mean(1) / 2
 
 
 DISTANCES = dict(mse=squared_gap, kl=kl_gap, js=js_gap)

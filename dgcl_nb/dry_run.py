@@ -77,7 +77,7 @@ class Peak:
     def __init__(self, device: torch.device):
         self.device, self.bytes = device, 0
 
-    def __enter__(self):
+    def __enter__(self) -> "Peak":
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return self
@@ -90,7 +90,7 @@ class Peak:
         while not self.stop.wait(0.005):
             self.bytes = max(self.bytes, in_use(self.device))
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self.device.type == "cuda":
             self.bytes = torch.cuda.max_memory_allocated(self.device)
             return
@@ -153,7 +153,8 @@ def grown(
     times: int,  # as many images
 ) -> Cost:
     "The cost of a larger batch, in proportion."
-    images = tuple(n * times for n in cost.images)
+    labelled, unlabelled = cost.images
+    images = labelled * times, unlabelled * times
     above = max(0, cost.bytes - held)
     return Cost(images, cost.seconds * times, cost.loading * times, held + above * times)
 

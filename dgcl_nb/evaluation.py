@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from .core import IGNORE_INDEX, InputError
+from .data.segdata import ImageSet
 from .metrics import ClusterScores, PixelSample, ScoreResult, SegScore, cluster_scores
 from .workers import Loader
 from .ranges import check_workers
@@ -83,7 +83,7 @@ def check_sample(
 
 # %% ../nbs/61_evaluation.ipynb #6d4cc514
 def load_batches(
-    dataset: Dataset,  # samples dict(image (3, H, W) u8, target (H, W) int64, id)
+    dataset: ImageSet,  # samples dict(image (3, H, W) u8, target (H, W) int64, id)
     positions: Sequence[int],  # which of them, ascending
     cfg: EvalConfig,  # batch size and workers
 ) -> Iterator[tuple[list[int], list[dict]]]:  # positions and samples of each batch
@@ -156,9 +156,10 @@ def describe_protocol(
 ) -> str:  # one line
     "The protocol in a line, to stand beside the figures."
     classes = f"{num_classes} classes" + ("" if background is None else " incl. background")
+    images = f"{num_images} image{'' if num_images == 1 else 's'}"
     size = "" if shrunk == 1 else f" read at 1/{shrunk} of their size"
     return (
-        f"{describe_method(cfg)}; {num_images} images{size}; "
+        f"{describe_method(cfg)}; {images}{size}; "
         f"mIoU = total intersection over total union, mean over {classes}, {IGNORE_INDEX} ignored"
     )
 
@@ -180,7 +181,7 @@ def score_clusters(
 @torch.no_grad()
 def evaluate(
     network: nn.Module,  # images (B, 3, H, W) -> SegOutput
-    dataset: Dataset,  # samples dict(image (3, H, W) u8, target (H, W) int64, id)
+    dataset: ImageSet,  # samples dict(image (3, H, W) u8, target (H, W) int64, id)
     num_classes: int,  # K, a background class included
     cfg: EvalConfig,  # the protocol
     device: torch.device,  # where the network is

@@ -59,7 +59,7 @@ class Bench:
     # of the other methods than dgcl, or of all rows but the last
     baseline: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in dict(seeds=0, steps=0, jobs=1, threads=0).items():
             value = getattr(self, name)
             if value < least:
@@ -160,7 +160,7 @@ def check_different(
     jobs: Sequence[Job],  # of the bench
 ) -> None:
     "Raise InputError for two rows that mean the same run."
-    seen = {}
+    seen: dict = {}
     for job in jobs:
         first = seen.setdefault(key_of(job.asked), job)
         if first is not job:

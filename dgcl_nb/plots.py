@@ -15,7 +15,7 @@ __all__ = ['WIDTH', 'SCORES', 'MARKS', 'Way', 'forwards_in', 'way_of', 'new_figu
 # %% ../nbs/commands/25_plots.ipynb #e0b9d71c
 import io, statistics
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .core import InputError
 from .forwards import Forwards, Passes
@@ -43,7 +43,7 @@ def way_of(
     records: Sequence[Mapping],  # of its finished runs, at least one
 ) -> Way:
     "The mean mIoU of a row against the images that its runs had seen."
-    scores = {}
+    scores: dict = {}
     for record in records:
         predictor = record["result"]["predictor"]
         for found in record["evaluations"]:
@@ -61,8 +61,8 @@ WIDTH = 6.4
 
 def new_figure(
     height: float,  # inches
-    **layout,  # of its panels, as for `subplots`
-):
+    **layout: Any,  # of its panels, as for `subplots`
+) -> Any:
     "An empty figure and its panels, with nothing of a window."
     try:
         from matplotlib.figure import Figure
@@ -79,13 +79,14 @@ def colours_of(
     "A colour a row; the proposed one is black."
     from matplotlib import colormaps
 
-    palette = colormaps["tab20"].colors
+    table: Any = colormaps["tab20"]  # a list of colours, which not every colour map is
+    palette = table.colors
     colours = {label: palette[i % len(palette)] for i, label in enumerate(labels)}
     return colours | ({proposed: (0, 0, 0)} if proposed in colours else {})
 
 
 def svg_of(
-    figure,  # of matplotlib
+    figure: Any,  # of matplotlib
 ) -> str:  # the same text for the same figure
     "A figure as SVG, letters as letters."
     import matplotlib.text
@@ -114,7 +115,7 @@ def _spread_panel(panel, table, key, axis_label, colours):
 def miou_figure(
     table: Sequence[RowResult],  # all rows
     proposed: str = "",  # label of the row that stands out
-):
+) -> Any:
     "The last mIoU of every seed, with mean and standard deviation."
     colours = colours_of([row.row.label for row in table], proposed)
     fig, panel = new_figure(1.0 + 0.26 * len(table))
@@ -133,7 +134,7 @@ SCORES = dict(
 def cluster_figure(
     table: Sequence[RowResult],  # all rows
     proposed: str = "",  # label of the row that stands out
-):
+) -> Any:
     "The three cluster scores of the predictor's features."
     colours = colours_of([row.row.label for row in table], proposed)
     fig, panels = new_figure(1.0 + 0.22 * len(table), ncols=3, sharey=True)
@@ -149,7 +150,7 @@ MARKS = "os^Dv"
 def compute_figure(
     ways: Sequence[Way],  # one a row
     proposed: str = "",  # label of the row that stands out
-):
+) -> Any:
     "Mean mIoU against the images that have gone through encoders."
     colours = colours_of([way.label for way in ways], proposed)
     fig, panel = new_figure(4.4)

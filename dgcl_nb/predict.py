@@ -28,7 +28,7 @@ import contextlib, json, logging, os, sys, time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 from PIL import Image
@@ -46,7 +46,7 @@ from .windows import EvalConfig, describe_method
 # %% ../nbs/commands/13_predict.ipynb #9a61363c
 def predict(
     run: str | Path | Trained,  # a run folder, or what open_trained made of it
-    images,  # a file, a folder, an image in memory (array, tensor, Pillow), or a sequence of these
+    images: Any,  # a file, a folder, an image in memory (array, tensor, Pillow), or a sequence of these
     cfg: EvalConfig | None = None,  # the protocol; None: the run's own
 ) -> Iterator[Prediction]:  # in the order of the images, a folder's by name; made when asked for
     "Segment images by the predictor of a run: `list(predict('runs/x', 'photos'))`, or one by one in a loop."
@@ -73,7 +73,7 @@ def name_pictures(
 
 def _count(names: Iterable[str]) -> dict[str, int]:
     "How often each name occurs, in small letters, as some file systems take both for one."
-    times = {}
+    times: dict[str, Any] = {}
     for name in names:
         times[name.lower()] = times.get(name.lower(), 0) + 1
     return times
@@ -222,7 +222,7 @@ class Predict:
     # how images go through the network; the run's own protocol, unless changed here
     eval: EvalConfig = EvalConfig()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.opacity <= 1:
             raise InputError(f"--opacity is {self.opacity}; allowed: 0 to 1")
         if not self.kinds or len(set(self.kinds)) < len(self.kinds):
@@ -302,7 +302,9 @@ def predict_all(
         report_onnx(trained, asked)
     if not asked.out:
         return {}
-    how = dict(kinds=asked.kinds, opacity=asked.opacity, existing=asked.existing, cfg=asked.eval)
+    how: dict[str, Any] = dict(
+        kinds=asked.kinds, opacity=asked.opacity, existing=asked.existing, cfg=asked.eval
+    )
     written = predict_files(trained, asked.images, asked.out, **how, bar=True)
     kinds = ", ".join(asked.kinds)
     there = f", {written.skipped} were there already" if written.skipped else ""

@@ -16,6 +16,7 @@ __all__ = ['log', 'DEAD_LINE', 'uses_tf32', 'set_arithmetic', 'arithmetic', 'are
 import atexit, logging, os, signal, socket, threading, warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -31,6 +32,9 @@ from .model import SegNetwork
 
 log = logging.getLogger("dgcl_nb.processes")
 from .model import to_sync_batchnorm
+
+if TYPE_CHECKING:  # it takes a second to import
+    from accelerate import Accelerator
 
 # %% ../nbs/64_processes.ipynb #54119c3b
 def uses_tf32(
@@ -81,7 +85,7 @@ def meet_again(
 # %% ../nbs/64_processes.ipynb #3d0da574
 def make_accelerator(
     run: Run,  # device, precision, threads
-):  # accelerate.Accelerator
+) -> "Accelerator":  # of the package accelerate
     "The accelerator of a run; bf16 works on the CPU too, fp16 needs a GPU."
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
@@ -144,7 +148,7 @@ def average_running_statistics(
         return
     batch_norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     alone = [m for m in batch_norms if not isinstance(m, nn.SyncBatchNorm) and m.running_mean is not None]
-    buffers = [b for m in alone for b in (m.running_mean, m.running_var)]
+    buffers = [b for m in alone for b in (m.running_mean, m.running_var) if b is not None]
     if not buffers:
         return
     flat = torch.cat([b.flatten() for b in buffers])
@@ -154,12 +158,15 @@ def average_running_statistics(
         b.copy_(part.view_as(b))
 
 # %% ../nbs/64_processes.ipynb #314f38d9
+_T = TypeVar("_T")
+
+
 def first_decides(
-    accelerator,  # whose first process it is
-    decide: Callable[[], object],  # called there alone; may raise InputError
-) -> object:  # its answer, on every process
+    accelerator: "Accelerator",  # whose first process it is
+    decide: Callable[[], _T],  # called there alone; may raise InputError
+) -> _T:  # its answer, on every process
     "What the first process decides, told to the others; its InputError is everyone's."
-    answer = [None]
+    answer: list = [None]
     if accelerator.is_main_process:
         try:
             answer = [decide()]
@@ -173,7 +180,7 @@ def first_decides(
 
 # %% ../nbs/64_processes.ipynb #fa112505
 def fail_together(
-    accelerator,  # of all processes, each of which calls this
+    accelerator: "Accelerator",  # of all processes, each of which calls this
     error: Exception | None,  # of this one
 ) -> None:
     "Raise the first error of any process in all of them: one that left alone would leave the others waiting."
@@ -222,21 +229,21 @@ def any_says(
 class Control:
     "Pause and stop, obeyed at a step's end."
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.stopping, self.running = threading.Event(), threading.Event()
         self.running.set()
 
-    def stop(self, *_):
+    def stop(self, *_: object) -> None:
         self.stopping.set()
         self.running.set()
 
-    def pause(self):
+    def pause(self) -> None:
         self.running.clear()
 
-    def resume(self):
+    def resume(self) -> None:
         self.running.set()
 
-    def should_stop(self, device) -> bool:
+    def should_stop(self, device: torch.device) -> bool:
         self.running.wait()  # here a paused run stands still
         return any_says(self.stopping.is_set(), device)
 
@@ -247,9 +254,10 @@ class catch_signals:
     A hangup that is ignored already, as under `nohup`, stays ignored."""
 
     def __init__(self, control: Control):
-        self.control, self.before = control, {}
+        self.control = control
+        self.before: dict = {}  # signal -> its handler
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         # signals reach the main thread only
         if threading.current_thread() is not threading.main_thread():
             return
@@ -257,12 +265,12 @@ class catch_signals:
             if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN:
                 self.before[s] = signal.signal(s, self.ask)
 
-    def ask(self, number, frame):
+    def ask(self, number: int, frame: object) -> None:
         if self.control.stopping.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.control.stop()
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for s, handler in self.before.items():
             signal.signal(s, handler)
 

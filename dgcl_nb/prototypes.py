@@ -101,10 +101,10 @@ def draw_pixels(
     "A random pixel of each cell."
     down, across = min(granularity, height), min(granularity, width)
     sides = (height // down, width // across)
-    draws = [
+    row_draws, col_draws = (
         torch.randint(side, (across, down), generator=generator, device=generator.device) for side in sides
-    ]
-    return pixels_of_cells(*draws, height, width)
+    )
+    return pixels_of_cells(row_draws, col_draws, height, width)
 
 # %% ../nbs/48_prototypes.ipynb #prot0015
 def at_pixels(
@@ -194,6 +194,12 @@ FAR = -1e4
 
 class Prototypes(nn.Module):
     "M prototypes of each of K classes, and the ring of labelled pixels from which the first ones come."
+
+    rows: Tensor  # (K, M, D) float32 prototypes
+    is_ready: Tensor  # (K,) bool, whether a class has any
+    ring: Tensor  # (K, R, D) float32 labelled pixels
+    filled: Tensor  # (K,) int64 entries of each ring
+    pointer: Tensor  # (K,) int64 place of the next entry
 
     def __init__(
         self,

@@ -56,7 +56,7 @@ def check_regular(
 
 def write_atomic(
     path: str | Path,  # the file to write or replace
-    data: bytes | str,  # its content
+    data: bytes | memoryview | str,  # its content
 ) -> Path:  # the same path
     "Write a file so that a reader, or a crash, sees the old content or the new one and never a part."
     path = Path(path)
@@ -86,7 +86,7 @@ def _no_writing(path: str | Path, error: OSError) -> InputError:
 # %% ../nbs/02_run_folder.ipynb #7890c46b
 def write_whole(
     path: str | Path,  # the file
-    data: bytes | str,  # its content
+    data: bytes | memoryview | str,  # its content
 ) -> None:
     "write_atomic, with an error that says what to do when the disk is full."
     try:
@@ -201,7 +201,7 @@ class RunFolder:
         self.launch = self.path / ".launch"  # which torchrun started the run, if one did
         self.lock = self.path / ".lock"  # held by the process that trains here
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"RunFolder('{self.path}')"
 
     def is_used(self) -> bool:

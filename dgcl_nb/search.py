@@ -23,7 +23,7 @@ def chosen_tries(
     table: Sequence[RowResult],  # all finished tries
 ) -> dict[str, RowResult]:  # method -> its try with the best last mIoU
     "The tries that are chosen."
-    best = {}
+    best: dict = {}
     for row in table:
         mine = row.spread("miou").mean
         so_far = best.get(row.row.method)

@@ -14,6 +14,7 @@ __all__ = ['SNAPSHOT_VERSION', 'ROLES', 'SHAPES', 'PIXEL_FIELDS', 'PROBE_FIELDS'
 # %% ../nbs/61_snapshot_schema.ipynb #schem003
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ ROLES = ("none", "anchor", "positive")
 def array(
     dtype: str,  # of the values
     axes: str,  # one letter is one length, a digit is itself
-):  # a field of a dataclass
+) -> Any:  # a field of a dataclass
     "An array that a snapshot holds."
     return field(metadata=dict(dtype=dtype, axes=axes))
 
@@ -232,8 +233,8 @@ def from_arrays(
     if missing:
         remedy = "it was not written by save_snapshot: write it anew by running again"
         raise InputError(f"{path} lacks {', '.join(missing)}; {remedy}")
-    names = {name: _names_of(arrays, name, path) for name in ("class_names", "image_id")}
-    known = {name: arrays[name] for name in SHAPES}
+    names: dict[str, Any] = {name: _names_of(arrays, name, path) for name in ("class_names", "image_id")}
+    known: dict[str, Any] = {name: arrays[name] for name in SHAPES}
     return Snapshot(
         step=_whole_of(arrays, "step", path), **names, **known, protocol=_protocol_of(arrays, path)
     )

@@ -21,6 +21,7 @@ import io, logging, re
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,13 +57,12 @@ def sample_balanced(
 
 # %% ../nbs/62_snapshots.ipynb #4bc1bf8c
 def best_known(
-    truth: np.ndarray,  # any shape, int classes; IGNORE_INDEX where unknown
-    pseudo: np.ndarray,  # the same shape, int classes
+    truth: np.ndarray | Tensor,  # any shape, int classes; IGNORE_INDEX where unknown
+    pseudo: np.ndarray | Tensor,  # the same shape, int classes
 ) -> np.ndarray:  # int64
     "The true class where it is known, else the pseudo-label."
-    truth = np.asarray(truth).astype(np.int64)
-    pseudo = np.asarray(pseudo).astype(np.int64)
-    return np.where(truth == IGNORE_INDEX, pseudo, truth)
+    known, believed = (np.asarray(x).astype(np.int64) for x in (truth, pseudo))
+    return np.where(known == IGNORE_INDEX, believed, known)
 
 # %% ../nbs/62_snapshots.ipynb #f9f126b4
 def as_array(
@@ -70,8 +70,8 @@ def as_array(
     dtype: str,  # of the schema
 ) -> np.ndarray:  # contiguous
     "The values in a dtype of the schema; values beyond float16 become its largest, NaN stays NaN."
-    a = x.detach().cpu() if isinstance(x, Tensor) else torch.as_tensor(x)
-    a = (a.float() if a.dtype == torch.bfloat16 else a).numpy()
+    held = x.detach().cpu() if isinstance(x, Tensor) else torch.as_tensor(x)
+    a = (held.float() if held.dtype == torch.bfloat16 else held).numpy()
     if dtype == "float16":
         largest = np.finfo(dtype).max
         a = np.clip(a, -largest, largest)
@@ -82,11 +82,11 @@ def as_array(
 # %% ../nbs/62_snapshots.ipynb #133cf55f
 def at_cells(
     x: Tensor,  # (I, H, W) any dtype, any device
-    grid: tuple[int, int],  # (h, w)
+    grid: Sequence[int],  # (h, w)
 ) -> Tensor:  # (I, h, w), same dtype, on the CPU
     "The value of the image pixel nearest to the centre of each cell, (I, H, W) -> (I, h, w)."
     maps = x.detach().cpu()[:, None].double()
-    return F.interpolate(maps, size=grid, mode="nearest-exact")[:, 0].to(x.dtype)
+    return F.interpolate(maps, size=tuple(grid), mode="nearest-exact")[:, 0].to(x.dtype)
 
 # %% ../nbs/62_snapshots.ipynb #799a2805
 def sample_cells(
@@ -100,7 +100,7 @@ def sample_cells(
     rows = sample_balanced(labels, max_per_class, seed)
     image, row, col = np.unravel_index(rows, cells["class"].shape)
     i, r, c = (torch.as_tensor(x, device=feats.device) for x in (image, row, col))
-    arrays = {f"pixel_{name}": x.flatten()[rows] for name, x in cells.items()}
+    arrays: dict[str, Any] = {f"pixel_{name}": x.flatten()[rows] for name, x in cells.items()}
     arrays |= dict(feats=feats.detach()[i, :, r, c], pixel_image=image, pixel_row=row, pixel_col=col)
     return {name: as_array(x, SHAPES[name][0]) for name, x in arrays.items()}
 
@@ -135,14 +135,14 @@ def make_snapshot(
     cells = {"class": targets, "pseudo": pseudo_labels, "confidence": confidence}
     cells = {name: at_cells(x, grid) for name, x in cells.items()}
     cells |= dict(density=density.cpu(), role=roles.cpu())
-    maps = dict(target=targets, prediction=predictions, pseudo_label=pseudo_labels, kept=kept)
+    maps: dict[str, Any] = dict(target=targets, prediction=predictions, pseudo_label=pseudo_labels, kept=kept)
     maps |= dict(confidence=confidence, entropy=entropy, density=density, density_per_k=density_per_k)
     maps |= dict(image=images.permute(0, 2, 3, 1), palette=palette)
     full = [tuple(images.shape[-2:])] * len(images)
     sizes = dict(image_size=image_size or full, shown_size=shown_size or full)
     maps |= {name: np.reshape(size, (-1, 2)) for name, size in sizes.items()}
     maps |= dict(num_neighbors=np.asarray(num_neighbors))
-    arrays = {name: as_array(x, SHAPES[name][0]) for name, x in maps.items()}
+    arrays: dict[str, Any] = {name: as_array(x, SHAPES[name][0]) for name, x in maps.items()}
     arrays |= sample_cells(feats, cells, max_per_class, seed)
     return Snapshot(
         step=step, class_names=tuple(class_names), image_id=tuple(image_id), protocol=protocol, **arrays

@@ -16,9 +16,10 @@ __all__ = ['COLUMNS', 'DIFFERENCES', 'LEGEND', 'LEGEND_FORWARDS', 'LEGEND_ALONE'
            'legends_of', 'table_text', 'differences_of']
 
 # %% ../nbs/commands/21_tables.ipynb #e468509d
-import statistics
+import math, statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .core import unknown_name
 from .jobs import Job, Row
@@ -129,7 +130,7 @@ class RowResult:
     def plain(self) -> dict:
         "As plain values for JSON."
         row = self.row
-        plain = dict(label=row.label, method=row.method, flags=list(row.flags))
+        plain: dict[str, Any] = dict(label=row.label, method=row.method, flags=list(row.flags))
         plain |= dict(seeds=list(self.results), predictor=self.predictor)
         plain |= dict(forwards=self.forwards, seconds_alone=self.alone)
         for key in ("miou", *(c.key for c in COLUMNS)):
@@ -143,7 +144,9 @@ def collect(
     jobs: Sequence[Job],  # in any state
 ) -> list[RowResult]:  # in the order of the rows; rows without a finished run are left out
     "The finished runs, row by row."
-    found = {row: {} for row in dict.fromkeys(j.row for j in jobs)}  # a row with no result keeps its place
+    found: dict[Row, dict] = {
+        row: {} for row in dict.fromkeys(j.row for j in jobs)
+    }  # a row with no result keeps its place
     for j in jobs:
         if j.is_finished:
             found[j.row][j.seed] = table_figures(j.result)
@@ -168,7 +171,8 @@ def num_agreeing(
     differences: Spread,  # one a seed
 ) -> int:
     "How many differences have the sign of their mean."
-    return sum(d * differences.mean > 0 for d in differences.known)
+    mean = differences.mean or 0.0
+    return sum(d * mean > 0 for d in differences.known)
 
 # %% ../nbs/commands/21_tables.ipynb #e8166cf9
 def best_baseline(
@@ -184,8 +188,13 @@ def best_baseline(
         return found[label]
     others = [r for r in table if r.row.method != proposed]
     if not 0 < len(others) < len(table):
-        others = table[:-1]  # by custom the last row is the proposed one
-    return max(others, key=lambda r: r.spread("miou").mean, default=None)
+        others = list(table[:-1])  # by custom the last row is the proposed one
+
+    def score(r):
+        mean = r.spread("miou").mean
+        return -math.inf if mean is None else mean  # a row whose scores are all missing
+
+    return max(others, key=score, default=None)
 
 # %% ../nbs/commands/21_tables.ipynb #c164e463
 def markdown_table(
@@ -356,9 +365,11 @@ def differences_of(
     base: RowResult | None,  # the one to beat
 ) -> list[dict]:
     "The paired differences of every row, as plain values."
+    if base is None:
+        return []
     found = []
-    for row in (r for r in table if base and r is not base):
-        figures = dict(label=row.row.label, baseline=base.row.label)
+    for row in (r for r in table if r is not base):
+        figures: dict[str, Any] = dict(label=row.row.label, baseline=base.row.label)
         for c in DIFFERENCES:
             d = paired(row, base, c.key)
             figures[c.key] = d.plain() | dict(agree=num_agreeing(d))

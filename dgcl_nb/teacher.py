@@ -15,12 +15,13 @@ __all__ = ['EMA_BUFFERS', 'ema_decay_at', 'move_towards', 'Teacher', 'Ensemble',
 # %% ../nbs/33_teacher.ipynb #t33import
 import copy
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .core import InputError, unknown_name
-from .model import SegOutput
+from .model import SegNetwork, SegOutput
 
 # %% ../nbs/33_teacher.ipynb #t33warm02
 def ema_decay_at(
@@ -97,7 +98,7 @@ def move_towards(
         copied = [p for p in pairs if not p[0].is_floating_point()]
     _lerp([mine for mine, _ in averaged], [theirs for _, theirs in averaged], 1 - decay)
     if copied:
-        torch._foreach_copy_([mine for mine, _ in copied], [theirs for _, theirs in copied])
+        torch._foreach_copy_([own for own, _ in copied], [other for _, other in copied])
 
 # %% ../nbs/33_teacher.ipynb #t33teach2
 class Teacher(nn.Module):
@@ -116,11 +117,11 @@ class Teacher(nn.Module):
         if buffers not in EMA_BUFFERS:
             raise unknown_name("buffer policy", buffers, EMA_BUFFERS)
         self.decay, self.buffer_policy, self.is_noisy = decay, buffers, is_noisy
-        self.network = copy.deepcopy(student).requires_grad_(False)
+        self.network: Any = copy.deepcopy(student).requires_grad_(False)  # of the student's class
         self.train(student.training)
 
     @property
-    def cfg(self):
+    def cfg(self) -> Any:
         return self.network.cfg
 
     @property
@@ -130,18 +131,18 @@ class Teacher(nn.Module):
     def encode(self, images: Tensor) -> list[Tensor]:
         return self.network.encode(images)
 
-    def decode(self, maps: Sequence[Tensor], *args, **kwargs):
+    def decode(self, maps: Sequence[Tensor], *args: Any, **kwargs: Any) -> SegOutput:
         return self.network.decode(maps, *args, **kwargs)
 
     def forward(
         self,
         images: Tensor,  # (B, 3, H, W) normalised
-        *args,  # what else the network takes
-        **kwargs,  # e.g. with_proj=False
-    ):  # what the network gives
+        *args: Any,  # what else the network takes
+        **kwargs: Any,  # e.g. with_proj=False
+    ) -> SegOutput:  # what the network gives
         return self.network(images, *args, **kwargs)
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> "Teacher":
         "Training mode reaches the network of a noisy teacher only."
         super().train(mode)
         self.network.train(mode and self.is_noisy)
@@ -150,9 +151,9 @@ class Teacher(nn.Module):
     def noisy(
         self,
         images: Tensor,  # (B, 3, H, W) normalised
-        *args,  # what else the network takes
-        **kwargs,  # e.g. with_proj=False
-    ):  # what the network gives
+        *args: Any,  # what else the network takes
+        **kwargs: Any,  # e.g. with_proj=False
+    ) -> SegOutput:  # what the network gives
         "One answer in training mode: dropout is drawn, and the batch's statistics are used and remembered."
         mode = self.network.training
         self.network.train()
@@ -175,12 +176,12 @@ class Teacher(nn.Module):
 class Ensemble(nn.Module):
     "Two networks that answer with the mean of their logits; features and projection are the first one's."
 
-    def __init__(self, first: nn.Module, second: nn.Module):
+    def __init__(self, first: SegNetwork, second: SegNetwork):
         super().__init__()
         self.first, self.second = first, second
 
     @property
-    def cfg(self):
+    def cfg(self) -> Any:
         return self.first.cfg
 
     @property
@@ -191,7 +192,7 @@ class Ensemble(nn.Module):
         "What each of the two says."
         return [network(images, with_proj=False) for network in (self.first, self.second)]
 
-    def decode(self, maps, size, with_proj: bool = False) -> SegOutput:
+    def decode(self, maps: Sequence[Tensor], size: Sequence[int], with_proj: bool = False) -> SegOutput:
         "The mean answer to the maps of an encoder, whosever it is."
         one, two = (network.decode(maps, size, with_proj) for network in (self.first, self.second))
         return one._replace(logits=(one.logits + two.logits) / 2, aux=None)

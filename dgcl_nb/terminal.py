@@ -87,8 +87,8 @@ class LogTable:
     ):
         self.steps, self.predictor, self.width = steps, predictor, width
         self.titles = dict(step="step", sup="loss_sup", miou="mIoU, %", speed="images/s")
-        self.said = set()
-        self.head = None
+        self.said: set = set()
+        self.head: str | None = None
 
     def lines(
         self,
@@ -137,7 +137,7 @@ class LogTable:
 
     def _reasons(self, inactive: Mapping[str, str]) -> list[str]:
         "What is inactive for a reason that was not given before; names of one reason together."
-        named = {}
+        named: dict[str, list[str]] = {}
         for name, why in inactive.items():
             if (name, why) not in self.said:
                 named.setdefault(why, []).append(name)
@@ -160,7 +160,7 @@ def hint_of_lead(
 ) -> str:  # empty: nothing to say
     "A sentence where the mean of past networks is behind the present one."
     predictor, *others = miou
-    best = max(others, key=miou.get, default=predictor)
+    best = max(others, key=lambda name: miou[name], default=predictor)
     if not miou[best] - miou[predictor] >= LEAD:
         return ""
     cure = ", or with a smaller --semi.ema_decay" if has_decay else ""

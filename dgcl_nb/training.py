@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -36,6 +37,9 @@ from .teacher import Teacher
 from .terminal import LogTable, hint_of_lead, hint_of_load, hint_of_val, load_here
 from .workers import StoppedWaiting
 from .writer import BackgroundWriter
+
+if TYPE_CHECKING:  # it takes a second to import
+    from accelerate import Accelerator
 
 # %% ../nbs/66_training.ipynb #d2e543c2
 def progress_at(
@@ -67,54 +71,54 @@ def is_due(
 class Callback:
     "What may watch a run; every method may be left out."
 
-    def on_start(self, t: "Training"):
+    def on_start(self, t: "Training") -> None:
         "Before the first step."
 
-    def on_step(self, t: "Training", losses: Losses):
+    def on_step(self, t: "Training", losses: Losses) -> None:
         "After each step."
 
-    def on_log(self, t: "Training", record: dict):
+    def on_log(self, t: "Training", record: dict) -> None:
         "After each log line or evaluation, with its record."
 
-    def on_snapshot(self, t: "Training", path: Path):
+    def on_snapshot(self, t: "Training", path: Path) -> None:
         "After each snapshot."
 
-    def on_end(self, t: "Training", result: dict | None):
+    def on_end(self, t: "Training", result: dict | None) -> None:
         "After the last step, or None when stopped early."
 
 # %% ../nbs/66_training.ipynb #2d65956c
 class Bar(Callback):
     "A tqdm bar, in a terminal or a notebook, with the log as a table above it."
 
-    def on_start(self, t):
+    def on_start(self, t: "Training") -> None:
         from tqdm.auto import tqdm
 
         self.bar = tqdm(total=t.run.steps, initial=t.step, unit="step", mininterval=1.0, leave=False)
         self.table = LogTable(t.run.steps, next(iter(t.method.scored())))
-        self.hinted = set()
+        self.hinted: set[str] = set()
         self.hint("val", hint_of_val(len(t.data.val)))
         self.hint("load", slow_threads(t, is_running=False))
 
-    def on_step(self, t, losses):
+    def on_step(self, t: "Training", losses: Losses) -> None:
         self.bar.update()
 
-    def on_log(self, t, record):
+    def on_log(self, t: "Training", record: dict) -> None:
         self.write(self.table.lines(record))
         self.hint("load", slow_threads(t, is_running=True))
         is_last = t.step == t.run.steps
         self.hint("lead at the end" if is_last else "lead", lagging_teacher(t, record))
 
-    def hint(self, kind, text):
+    def hint(self, kind: str, text: str) -> None:
         "Say something once a run, whatever its figures are by then."
         if text and kind not in self.hinted:
             self.hinted.add(kind)
             self.write(self.table.note(text))
 
-    def write(self, lines):
+    def write(self, lines: Sequence[str]) -> None:
         for line in lines:
             self.bar.write(line)
 
-    def on_end(self, t, result):
+    def on_end(self, t: "Training", result: dict | None) -> None:
         self.bar.close()
 
 # %% ../nbs/66_training.ipynb #7893a66b
@@ -144,7 +148,7 @@ def slow_threads(
 class TensorBoard(Callback):
     "Curves for TensorBoard in the run folder."
 
-    def on_start(self, t):
+    def on_start(self, t: "Training") -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -152,12 +156,12 @@ class TensorBoard(Callback):
         # later steps will be taken again
         self.writer = SummaryWriter(str(t.folder.path / "tensorboard"), purge_step=t.step + 1)
 
-    def on_log(self, t, record):
+    def on_log(self, t: "Training", record: dict) -> None:
         for k, v in record.items():
             if isinstance(v, (int, float)) and k not in ("step", "epoch"):
                 self.writer.add_scalar(k, v, record["step"])
 
-    def on_end(self, t, result):
+    def on_end(self, t: "Training", result: dict | None) -> None:
         self.writer.close()
 
 # %% ../nbs/66_training.ipynb #0d970ddb
@@ -168,7 +172,7 @@ class Training:
     run: Run  # all settings
     folder: RunFolder  # where it writes
     data: SegData  # what it sees
-    accelerator: object  # device, precision, processes
+    accelerator: "Accelerator"  # device, precision, processes
     method: Method  # the method itself
     model: nn.Module  # the method as the processes run it (wrapped by DistributedDataParallel, or itself)
     optimizers: dict  # phase -> optimiser
@@ -192,7 +196,7 @@ class Training:
         world = self.accelerator.num_processes
         return progress_at(self.run, self.step, len(self.data.unlabelled), world)
 
-    def tell(self, event: str, *args) -> None:
+    def tell(self, event: str, *args: object) -> None:
         for c in self.callbacks if self.is_main else ():
             getattr(c, event)(self, *args)
 

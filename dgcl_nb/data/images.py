@@ -13,6 +13,7 @@ __all__ = ['read_image', 'read_mask', 'check_labels', 'check_sizes', 'apply_labe
 # %% ../../nbs/data/04_images.ipynb #dc4e2858
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ def _open(path: str | Path, kind: str) -> Image.Image:
     except FileNotFoundError:
         raise InputError(f"the {kind} {path} does not exist; check the list and the data root") from None
     except Image.DecompressionBombError:
-        limit = 2 * Image.MAX_IMAGE_PIXELS // 10**6
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise InputError(
             f"the {kind} {path} has more than {limit} million pixels, which may take all memory; "
             "cut it into smaller pictures"
@@ -95,7 +96,8 @@ def _check_palette(mask: Image.Image, palette: np.ndarray, path: Path) -> None:
     "Raise InputError if a number that occurs has the colour of another class."
     stored = np.array(mask.getpalette("RGB"), np.uint8).reshape(-1, 3)
     class_of = {tuple(colour): k for k, colour in enumerate(palette.tolist())}
-    for _, value in mask.getcolors(256):
+    colours: Any = mask.getcolors(256)  # of a picture with a palette: (how many, number), 256 at most
+    for _, value in colours:
         if value >= min(len(stored), len(palette)):
             continue  # no colour, or no class: `check_labels` looks at the number
         meant = class_of.get(tuple(stored[value].tolist()), value)

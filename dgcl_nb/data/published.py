@@ -213,7 +213,7 @@ def list_facts(
 ) -> dict:  # num, hash, family, fine
     "Number, fingerprint, family and number of fine labels of one list."
     family = known_family(ids)
-    fine_here = num_fine(family) if fine is None else num_shared(ids, fine)
+    fine_here = num_fine(family) if fine is None else num_shared(ids, list(fine))
     return dict(num=len(ids), hash=split_hash(ids), family=family or own or None, fine=fine_here)
 
 # %% ../../nbs/data/01_published.ipynb #aaf7c416

@@ -11,7 +11,7 @@ __all__ = ['log', 'DRAWS', 'LAYOUTS', 'DATA_SETS', 'DataConfig', 'open_data']
 # %% ../../nbs/data/20_sets.ipynb #a085637f
 import logging
 from dataclasses import dataclass, fields, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from ..core import InputError, unknown_name
 from .camvid import CAMVID, CAMVID_TUNE
@@ -70,7 +70,7 @@ class DataConfig(Ranged, group="data"):
     # scored at that size
     shrink: Annotated[int, Range(1, 16)] = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.name not in DATA_SETS:
             raise unknown_name("data.name", self.name, DATA_SETS)
@@ -125,7 +125,7 @@ def _open_drawn(cfg: DataConfig) -> SegData:
 def _open_pair(cfg: DataConfig) -> SegData:
     "A data set of files with a pair of lists that has a name."
     layout = LAYOUTS[cfg.name]
-    lists = find_lists(cfg.root, cfg.lists, layout.lists_inside)
+    lists: dict[str, Any] = find_lists(cfg.root, cfg.lists, layout.lists_inside)
     if cfg.val is not None:  # a list that is named goes before the pair's own
         lists["val"] = cfg.val
     data = layout.open(cfg.root, **lists, allow_overlap=cfg.allow_overlap)

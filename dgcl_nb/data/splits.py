@@ -62,7 +62,7 @@ def line_id(
     second = first[found.end() :].lstrip() if found else ""
     ending = _LAST.search(second, max(0, len(second) - _LONGEST))
     is_pair = ending and ending.start() > 0
-    return image_id(first[: found.end()] if is_pair else first)
+    return image_id(first[: found.end()] if found and is_pair else first)
 
 # %% ../../nbs/data/00_splits.ipynb #47eaa3d0
 def some_ids(
@@ -159,7 +159,7 @@ def balanced_order(
     num_shown = dict.fromkeys(classes, 0)
     order = {}  # a dictionary keeps its order and knows at once whether a position is in it
     while waiting:
-        k = min(waiting, key=num_shown.get)
+        k = min(waiting, key=lambda c: num_shown[c])
         while waiting[k] and waiting[k][-1] in order:
             waiting[k].pop()
         if not waiting[k]:  # all images that show it are chosen: it steers no more
@@ -226,7 +226,7 @@ def how_many(
         raise InputError(
             f"'{share}' is no number of images; write a number such as 92, or a share such as 1/16"
         )
-    num = math.ceil(above * num_images / below) if found[2] else above
+    num = math.ceil(above * num_images / below) if found and found[2] else above
     if not 1 <= num <= num_images:
         raise InputError(
             f"{share} of the images are {num}; it must be from 1 to {num_images}, "

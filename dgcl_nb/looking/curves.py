@@ -148,13 +148,14 @@ def line_trace(
     colour: int,  # number of the colour
     stroke: int,  # number of the stroke
 ) -> go.Scatter:
-    "The line of one quantity; scores, which are few, are points as well."
+    "The line of one quantity; what is few, scores and a first value alone, are points as well."
     values = values.mean(1) if values.ndim > 1 else values
     rows = drawn_rows(values)
     steps, values = steps[rows], values[rows]
     color = CURVE_COLOURS[colour % len(CURVE_COLOURS)]
     line = dict(color=color, dash=DASHES[stroke % len(DASHES)], width=2)
-    mode = "lines+markers" if name.startswith(SCORE) else "lines"
+    are_few = name.startswith(SCORE) or len(steps) == 1  # a line of one point is not seen
+    mode = "lines+markers" if are_few else "lines"
     return go.Scatter(x=steps, y=values.astype(np.float32), line=line, mode=mode, marker_size=5)
 
 

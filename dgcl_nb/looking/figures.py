@@ -15,8 +15,9 @@ __all__ = ['THEMES', 'FONT_SIZE', 'CURVE_COLOURS', 'SCALE', 'UNKNOWN', 'OUTLINE'
 
 # %% ../../nbs/looking/00_figures.ipynb #42b5b5b0
 import asyncio, atexit, html, importlib.util, os, shutil, threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..core import IGNORE_INDEX, InputError, as_text, unknown_name
 from ..run_folder import write_atomic
@@ -182,13 +183,13 @@ CLOSE_SECONDS = 10
 class Renderer:
     "A browser in the background that turns figures into pictures; started by the first, closed when idle."
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.lock = threading.Lock()  # one picture at a time
         self.browser, self.path = None, None  # kaleido's, and the program it runs
         self.closing = None  # the timer that will close an idle browser
         self.loop, self.pid = None, None  # and the process in which the loop runs
 
-    def run(self, job, seconds: float) -> object:
+    def run(self, job: Callable[[], Any], seconds: float) -> object:
         "Wait for a coroutine on the loop of this renderer, which starts when first needed."
         if self.pid != os.getpid():  # the first picture, or a forked process: threads do not survive a fork
             self.start_loop()
@@ -207,7 +208,7 @@ class Renderer:
         if browser:
             await browser.close()
 
-    async def start(self, path) -> None:
+    async def start(self, path: str) -> None:
         import kaleido
 
         await self.stop()
@@ -215,7 +216,7 @@ class Renderer:
         await browser.open()
         self.browser, self.path = browser, path
 
-    async def draw(self, fig, opts, path) -> bytes:
+    async def draw(self, fig: dict, opts: dict, path: str) -> bytes:
         if self.closing:
             self.closing.cancel()
         if self.browser is None or self.path != path:

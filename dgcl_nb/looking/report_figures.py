@@ -43,9 +43,9 @@ def attempt(
     missing: list[str],  # a sentence is added on failure
     what: str,  # is being made
     make: Callable,  # gives it
-    *args,  # of `make`
-    **options,  # of `make`
-):
+    *args: Any,  # of `make`
+    **options: Any,  # of `make`
+) -> Any:
     "What `make` gives, or None where it raises an InputError."
     try:
         return make(*args, **options)
@@ -107,7 +107,7 @@ def last_of_both(
 # %% ../../nbs/looking/33_report_figures.ipynb #ca2f2804
 def cluster_scores_of(
     run: RunView,  # any
-):  # metrics.ClusterScores, or None where the run has none
+) -> Any:  # metrics.ClusterScores, or None where the run has none
     "The cluster scores of a run's result, for the head of a picture."
     from dgcl_nb.metrics import ClusterScores
 

@@ -15,16 +15,19 @@ __all__ = ['DISTANCES', 'LEAST', 'CutMixConfig', 'distance_of', 'consistency', '
 # %% ../../nbs/methods/05_cutmix.ipynb #cm000004
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..batches import Batch
 from ..boxes import flip_boxes
 from ..consistency import mean_over, sigmoid_ramp, squared_gap
 from ..losses import logits_at
 from .protocol import Labels, Losses, Method, SemiConfig, SupConfig, follow, joint_pass
-from .protocol import make_teacher_of, note_labels, supervised
+from .protocol import MakeNetwork, Progress, make_teacher_of, note_labels, supervised
 from ..pseudo_labels import keep_confident, most_probable
 from ..ranges import Ranged, Share, Weight, one_of
 from ..timing import section
@@ -41,16 +44,16 @@ class CutMixConfig(Ranged, group="cutmix"):
 
     # what is compared: var (probabilities, squared, summed over classes), mse (their mean), bce, kld,
     # logits_var, logits_smoothl1
-    distance: one_of(*DISTANCES) = "var"
+    distance: Annotated[str, one_of(*DISTANCES)] = "var"
     weight: Weight = 1.0  # of the agreement, when the ramp has ended (semi.unsup_weight is not read)
     ramp: Share = 0.0  # share of the semi-supervised part over which the weight grows, [0, 1]
     conf_thresh: Share = 0.97  # probability from which on the teacher is certain of a pixel
     # whether only certain pixels count, instead of all of them with the certain share as one factor
     per_pixel: bool = False
     # what the student sees before mixing: strong, or weak as the teacher (released)
-    student_view: one_of("strong", "weak") = "strong"
+    student_view: Annotated[str, one_of("strong", "weak")] = "strong"
     # mix (the box shows another image) or cutout (the box is empty, and does not count)
-    mode: one_of("mix", "cutout") = "mix"
+    mode: Annotated[str, one_of("mix", "cutout")] = "mix"
     # divide by all pixels and take the certain share of all, those outside their image included (released)
     over_all: bool = False
 
@@ -118,12 +121,12 @@ class CutMixSeg(Method):
     settings = dict(sup=SupConfig, semi=SemiConfig, cutmix=CutMixConfig)
     views = Views(strong=1, boxes=flip_boxes)
 
-    def __init__(self, make_network, num_classes, cfg):
+    def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)
         self.student = make_network()
         self.teacher = make_teacher_of(self.student, cfg.semi)
 
-    def forward(self, batch, progress, phase="main"):
+    def forward(self, batch: Batch, progress: Progress, phase: str = "main") -> Losses:
         losses, semi, cfg = Losses(), self.cfg.semi, self.cfg.cutmix
         if progress.is_sup_only:
             (out_l,) = joint_pass(self.student, [batch.images_l])
@@ -150,10 +153,10 @@ class CutMixSeg(Method):
         losses.share("certain", certain, 1.0)
         return losses
 
-    def after_step(self, batch, progress):
+    def after_step(self, batch: Batch, progress: Progress) -> None:
         follow(self.teacher, self.student, self.cfg.semi, progress)
 
-    def scored(self):
+    def scored(self) -> dict[str, nn.Module]:
         return dict(teacher=self.teacher.network, student=self.student)
 
     def kept(self, pseudo, valid, progress):

@@ -14,23 +14,30 @@ We differ from the released code where it contradicts its paper (which pixels be
 __all__ = ['U2PLConfig', 'U2PL']
 
 # %% ../../nbs/methods/09_u2pl.ipynb #6bc315aa
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Annotated, Any
 
 import torch
+from torch import Tensor, nn
 
 from ..bank import Rings
+from ..batches import Batch
 from ..cells import map_rows
 from ..core import IGNORE_INDEX, InputError, gather_rows, graph_zero
 from ..device import num_processes
-from .protocol import Losses, Method, SemiConfig, SupConfig, follow, joint_pass
-from .protocol import label, make_teacher_of, note_labels, supervised, unsupervised
+from .protocol import Losses, MakeNetwork, Method, SemiConfig, SupConfig, follow, joint_pass
+from .protocol import Progress, label, make_teacher_of, note_labels, supervised, unsupervised
 from ..mixes import MIXES, mix_as
-from ..model import resize_logits
+from ..model import SegOutput, resize_logits
 from ..negatives import Pools, RULES, choose, choose_keys, contrast_of_choice, entropy_masks
 from ..negatives import find_pools, live_pairs, one_hot, rank_range, released_one_hot, right_members
 from ..pseudo_labels import drop_labels, keep_mask, linear_ramp, pseudo_label, shrink_targets
+from ..pseudo_labels import PseudoLabels
 from ..ranges import Count, CountOrNone, LessThanAll, Percent, Positive, Ranged, Weight, one_of
 from ..timing import section
+from ..views import CutMix
 
 # %% ../../nbs/methods/09_u2pl.ipynb #59284b00
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +47,9 @@ class U2PLConfig(Ranged, group="u2pl"):
     weight: Weight = 1.0  # weight of the contrast (released: 1; 0 is self-training)
     # what becomes a negative: paper (uncertain pixels of classes they rule out, labelled ones of other
     # classes), onehot_fixed (the released rule with right one-hots: next to nothing), released
-    negatives: one_of(*RULES) = "paper"
+    negatives: Annotated[str, one_of(*RULES)] = "paper"
     # the queue that a class's anchors meet: class (its own), released (the next one's if a class is absent)
-    queue_of: one_of("class", "released") = "class"
+    queue_of: Annotated[str, one_of("class", "released")] = "class"
     # per cent of the unlabelled pixels that are certain, and uncertain, at first; falls linearly to 0
     alpha_start: Percent = 20.0
     uncertain_only: bool = True  # whether unlabelled negatives are uncertain pixels; False: any
@@ -57,17 +64,17 @@ class U2PLConfig(Ranged, group="u2pl"):
     # negatives that enter a queue per step and process (released: 0, all)
     max_new_per_class: CountOrNone = 1000
     # how strong views are mixed: cutmix, classmix (half of the predicted classes), cutout (a hole)
-    mix: one_of(*MIXES) = "cutmix"
+    mix: Annotated[str, one_of(*MIXES)] = "cutmix"
     # whose entropy filters labels: weak (of the view they come from), mixed (of the mixed image; released)
-    filter_view: one_of("weak", "mixed") = "weak"
+    filter_view: Annotated[str, one_of("weak", "mixed")] = "weak"
     # mode of the teacher that gives ranks, entropy and representations: eval, or train (released)
-    keys_mode: one_of("eval", "train") = "eval"
+    keys_mode: Annotated[str, one_of("eval", "train")] = "eval"
     # shares of pixels fall over the semi-supervised part (unsup) or over the whole run (released)
-    schedule_from: one_of("unsup", "run") = "unsup"
+    schedule_from: Annotated[str, one_of("unsup", "run")] = "unsup"
     # which pixel's label a feature cell gets: nearest-exact (its centre) or nearest (its corner; released)
-    grid_labels: one_of("nearest-exact", "nearest") = "nearest-exact"
+    grid_labels: Annotated[str, one_of("nearest-exact", "nearest")] = "nearest-exact"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.high_rank <= self.low_rank:
             given = f"u2pl.low_rank {self.low_rank} and u2pl.high_rank {self.high_rank}"
@@ -79,19 +86,20 @@ class U2PL(Method):
 
     settings = dict(sup=SupConfig, semi=SemiConfig, u2pl=U2PLConfig)
 
-    def __init__(self, make_network, num_classes, cfg):
+    def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)
         self.student = make_network()
         self.teacher = make_teacher_of(self.student, cfg.semi)
         sizes = [cfg.u2pl.bank_size] * num_classes
         if cfg.background is not None:
             sizes[cfg.background] = cfg.u2pl.bank_size_background
-        self.bank = Rings(num_classes, sizes, keys=torch.zeros(self.student.cfg.proj_dim))
+        self.bank: Any = Rings(num_classes, sizes, keys=torch.zeros(self.student.cfg.proj_dim))
         self.capacity = sum(sizes)
         self.ranks = rank_range(num_classes, cfg.u2pl.low_rank, cfg.u2pl.high_rank)
-        self.new_rows = []  # what this step will remember; after_step empties it, so it is no state
+        # what this step will remember; after_step empties it, so it is no state
+        self.new_rows: list[Tensor] = []
 
-    def forward(self, batch, progress, phase="main"):
+    def forward(self, batch: Batch, progress: Progress, phase: str = "main") -> Losses:
         losses, sup, semi, u2pl = Losses(), self.cfg.sup, self.cfg.semi, self.cfg.u2pl
         if progress.is_sup_only:
             (out_l,) = joint_pass(self.student, [batch.images_l])
@@ -141,13 +149,13 @@ class U2PL(Method):
         self.note_contrast(losses, pools, truth_u, pairs, held)
         return losses
 
-    def clock(self, progress):
+    def clock(self, progress: Progress) -> Progress:
         "Where the run stands, as the shares of pixels see it."
         from_start = self.cfg.u2pl.schedule_from == "run"
         return replace(progress, sup_only_steps=0) if from_start else progress
 
     @torch.no_grad()
-    def second_look(self, batch, mix):
+    def second_look(self, batch: Batch, mix: CutMix) -> tuple[SegOutput, PseudoLabels]:
         "What the teacher says of labelled and mixed images, and how sure it is of the mixed ones."
         ask = self.teacher.noisy if self.cfg.u2pl.keys_mode == "train" else self.teacher
         with section("teacher"):
@@ -156,7 +164,9 @@ class U2PL(Method):
             return out, pseudo_label(resize_logits(logits_u, batch.images_u_w.shape[-2:]))
 
     @torch.no_grad()
-    def pools_of(self, batch, believed, logits, entropy, share) -> Pools:
+    def pools_of(
+        self, batch: Batch, believed: Tensor, logits: Tensor, entropy: Tensor, share: float
+    ) -> Pools:
         "Which cells may be anchor, positive or key of each class: labelled images first, then mixed ones."
         u2pl, rule = self.cfg.u2pl, self.cfg.semi.filter
         size, mode = logits.shape[-2:], u2pl.grid_labels
@@ -173,7 +183,9 @@ class U2PL(Method):
         places = (low, high, is_labelled, self.ranks)
         return find_pools(torch.cat(of_class), probs, *places, u2pl.conf_thresh, u2pl.negatives)
 
-    def note_contrast(self, losses, pools, truth_u, pairs, held) -> None:
+    def note_contrast(
+        self, losses: Losses, pools: Pools, truth_u: Tensor, pairs: list[tuple[int, int]], held: Sequence[int]
+    ) -> None:
         "What the log says of the chosen cells of unlabelled images, and of the queues."
         losses.shares(right_members(pools, truth_u))
         losses.share("bank_fill", sum(held), self.capacity)
@@ -181,7 +193,7 @@ class U2PL(Method):
         if not pairs:
             losses.skip("loss_contrast", "no two classes, or none with both certain cells and negatives")
 
-    def after_step(self, batch, progress):
+    def after_step(self, batch: Batch, progress: Progress) -> None:
         follow(self.teacher, self.student, self.cfg.semi, progress)
         if self.new_rows:
             with section("bank"):
@@ -190,10 +202,10 @@ class U2PL(Method):
                 self.bank.write(rows[:, -1].long(), at_most, keys=rows[:, :-1])
         self.new_rows = []
 
-    def scored(self):
+    def scored(self) -> dict[str, nn.Module]:
         return dict(teacher=self.teacher.network, student=self.student)
 
-    def describe(self):
+    def describe(self) -> dict:
         return dict(bank_fill_per_class=[round(f, 4) for f in self.bank.fill().tolist()])
 
     def kept(self, pseudo, valid, progress):

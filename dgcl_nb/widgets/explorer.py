@@ -57,7 +57,7 @@ def explorer_values(
     snapshots: Sequence[Snapshot] = (),  # that hold the images of the points
     neighbours: int = 8,  # of each point
     layout: str = "PCA",  # what the places are, for the page's text
-    **settings,  # of SETTINGS, and step_index
+    **settings: Any,  # of SETTINGS, and step_index
 ) -> dict[str, Any]:  # for front_page, or the widget's traits
     "The whole content of an explorer."
     valid = [*SETTINGS, "step_index"]
@@ -169,7 +169,7 @@ class Explorer(ExplorerTraits):
         snapshots: Sequence[Snapshot] = (),  # that hold the images of the points
         neighbours: int = 8,  # that a click shows
         layout: str = "PCA",  # what the places are
-        **settings,  # of SETTINGS, and step_index
+        **settings: Any,  # of SETTINGS, and step_index
     ):
         self.states, self.snapshots = list(states), list(snapshots)
         self.neighbours = neighbours
@@ -357,7 +357,7 @@ def explore(
     source: Any,  # a run's folder, a snapshot file, a Snapshot, an ExplorerState, or a list of these
     layout: str = "pca",  # "pca"; or "umap", before which PCA is shown
     neighbours: int = 8,  # that a click shows
-    **settings,  # of SETTINGS, and step_index
+    **settings: Any,  # of SETTINGS, and step_index
 ) -> Explorer:  # the last value of a cell shows it
     "Look into the pixel features of a run."
     if layout not in LAYOUTS:

@@ -306,7 +306,7 @@ def page_picture(
 # %% ../../nbs/looking/20_front.ipynb #84aac08f
 def show_page(
     html: str,  # of front_page
-    **options,  # of page_picture
+    **options: Any,  # of page_picture
 ) -> Any:  # to be the last value of a cell
     "A picture of a page for a notebook, or a sentence where no browser is installed."
     png = page_picture(html, **options)

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import traitlets
@@ -73,7 +74,7 @@ class Curves(Front):
     def show(
         self,
         records: Sequence[dict],  # lines of metrics.jsonl
-        **scale,  # class_names and steps, as for `curves`
+        **scale: Any,  # class_names and steps, as for `curves`
     ) -> None:
         "Show a run as it is now."
         self.records = records
@@ -102,13 +103,13 @@ LONGEST_WAIT = 4.0
 class Pace:
     "When a part may be shown again: after 1/SHOW_SHARE times as long as showing it took, or LONGEST_WAIT."
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.due, self.is_built = 0.0, False
 
     def is_due(self) -> bool:
         return time.perf_counter() >= self.due
 
-    def run(self, show: Callable, *args) -> None:
+    def run(self, show: Callable, *args: object) -> None:
         "Show a part; the first time builds the widget, which does not count."
         start = time.perf_counter()
         show(*args)
@@ -128,7 +129,7 @@ EMPTY = dict(
 class MonitorView(ipywidgets.VBox):
     "The widgets of the monitor, and how an Update is shown."
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.head, self.figure, self.explorer, self.overlay = Head(), None, None, None
         self.background = BY_NAME  # of the images, until the settings of a run are known
         self.places = [ipywidgets.VBox([placeholder(text)]) for text in EMPTY.values()]
@@ -138,7 +139,7 @@ class MonitorView(ipywidgets.VBox):
         super().__init__([self.head, *self.places])
         self.add_class("dgcl-monitor")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{self.head.head.get('title', 'a run')}: {self.head.head.get('text', '')}"
 
     def stills(self) -> list[bytes]:
@@ -326,20 +327,20 @@ class WatchCallback:
     def __init__(self, monitor: Monitor):
         self.monitor, self.last = monitor, 0.0
 
-    def on_start(self, t):
+    def on_start(self, t: Any) -> None:
         self.monitor.watcher.place = t.folder.path
         self._tell(t, now=True)
 
-    def on_step(self, t, losses):
+    def on_step(self, t: Any, losses: object) -> None:
         self._tell(t)
 
-    def on_log(self, t, record):
+    def on_log(self, t: Any, record: dict) -> None:
         self._tell(t)
 
-    def on_snapshot(self, t, path):
+    def on_snapshot(self, t: Any, path: Path) -> None:
         self._tell(t)
 
-    def on_end(self, t, result):
+    def on_end(self, t: Any, result: dict | None) -> None:
         if result is None:
             again = f"python -m dgcl_nb.train --out {t.folder.path} --resume"
             self.monitor.watcher.ended = f"ended after step {t.step} of {t.run.steps}; go on with: {again}"
