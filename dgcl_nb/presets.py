@@ -11,6 +11,7 @@ __all__ = ['log', 'DIGITS', 'MADE_FOR_DIGITS', 'check_written', 'check_meant']
 # %% ../nbs/62_presets.ipynb #prs00004
 import logging, os, shlex
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .core import InputError
 from .data.proposal import AUTO
@@ -39,7 +40,7 @@ MADE_FOR_DIGITS = ("views.crop", "views.flip")
 
 
 def check_meant(
-    run: Settings,  # of a run, as it was parsed
+    run: Any,  # of a run, as it was parsed: its room is a later one
     lines: Mapping[str, str],  # setting -> text, of its preset
     args: Sequence[str],  # the command line
 ) -> None:

@@ -54,7 +54,8 @@ def place_of(
 ) -> tuple[int, int]:  # its first line, and the one behind its last; both the end where there is none
     "Where a section stands in a file."
     contents = [_content(line) for line in lines]
-    heads = {i: _HEAD.match(text)[1] for i, text in enumerate(contents) if _HEAD.match(text)}
+    found = ((i, _HEAD.match(text)) for i, text in enumerate(contents))
+    heads = {i: head[1] for i, head in found if head}
     first = next((i for i, head in heads.items() if head == name), None)
     if first is None:
         return len(lines), len(lines)

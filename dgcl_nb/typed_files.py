@@ -321,7 +321,8 @@ def sort_lines(
     data: bytes,  # of a log; what stands behind its last line end is still being written
 ) -> Lines:
     "Tell records from lines that are none."
-    lines, odd = data[: data.rfind(b"\n") + 1].split(b"\n", MAX_RECORDS)[:-1], []
+    lines = data[: data.rfind(b"\n") + 1].split(b"\n", MAX_RECORDS)[:-1]
+    odd: list[str] = []
     pairs = [(line, record_of(line, odd.append)) for line in lines]
     good = [(line, record) for line, record in pairs if record is not None]
     return Lines(good, len(lines) - len(good), len(odd))

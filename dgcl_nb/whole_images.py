@@ -15,7 +15,7 @@ __all__ = ['MOST_PIXELS', 'SIDES', 'Size', 'PADDING_GREY', 'LEAST_CELL', 'ROUNDI
 
 # %% ../nbs/62_whole_images.ipynb #whole004
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .core import IGNORE_INDEX
+from .data.segdata import ImageSet
 from .evaluation import check_sample
 
 # %% ../nbs/62_whole_images.ipynb #whole007
@@ -49,7 +50,8 @@ def shown_size(
 ) -> Size:  # its shape kept to the nearest pixel
     "How large an image is shown."
     share = min(1.0, side / max(size))
-    return tuple(max(1, round(n * share)) for n in size)
+    height, width = (max(1, round(n * share)) for n in size)
+    return height, width
 
 # %% ../nbs/62_whole_images.ipynb #whole010
 def places(
@@ -130,7 +132,7 @@ class Probes:
 
 
 def take_probes(
-    dataset: Sequence[dict],  # of samples with targets, such as the val set
+    dataset: ImageSet,  # of samples with targets, such as the val set
     num: int,  # how many, from the front
 ) -> Probes:
     "The first images of a data set, whole; InputError for one without a mask of its size."
@@ -196,6 +198,8 @@ def at_cells_of(
         here = is_open & down[:, None] & across
         found[..., here.to(found.device)] = values[..., r[:, None], c][..., here.to(found.device)]
         is_open &= ~here
+    if found is None:
+        raise ValueError("a map needs at least one window")
     return found
 
 

@@ -14,6 +14,7 @@ import logging, shutil, tempfile, zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.request import urlopen
 
 from ..core import InputError
@@ -78,7 +79,7 @@ SECONDS = 60
 "How long a silent server is waited for."
 
 
-def _open_address(address: str):
+def _open_address(address: str) -> Any:
     return urlopen(address, timeout=SECONDS)
 
 

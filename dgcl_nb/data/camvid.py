@@ -59,8 +59,8 @@ TUNE_SEQUENCE = "0006R0"
 
 def _for_tuning(found: Found) -> Found:
     "The training part alone, one drive of it scored."
-    val = [name for name in found.train if found.sequence_of[name] == TUNE_SEQUENCE]
-    train = [name for name in found.train if found.sequence_of[name] != TUNE_SEQUENCE]
+    val = [name for name in found.train if sequence_of(name) == TUNE_SEQUENCE]
+    train = [name for name in found.train if sequence_of(name) != TUNE_SEQUENCE]
     return replace(found, train=train, val=val, test=())
 
 

@@ -96,7 +96,7 @@ def join_parts(
     faults: list | None = None,  # collects (file, message) instead of raising
 ) -> dict[str, Path]:  # id -> file
     "The files of several parts as one; an id in two of them is an error."
-    found = {}
+    found: dict[str, Path] = {}
     for name, path in (pair for part in parts for pair in part.items()):
         fault = _fault_of(path, name, found)
         if fault is None:
@@ -256,9 +256,10 @@ def draw_labelled(
             f"data.num_labelled is {num}; it must be from 1 to {len(ids)}, "
             "the number of training images with a mask"
         )
-    if by_sequence and found.sequence_of is None:
+    video_of = found.sequence_of
+    if by_sequence and video_of is None:
         raise InputError(f"the images in {root} are not known to be frames of videos; set data.lists to make")
-    sequences = [found.sequence_of[name] for name in ids] if by_sequence else None
+    sequences = [video_of[name] for name in ids] if by_sequence and video_of else None
     shown = class_sets(found.files(ids, need_masks=True), root)
     labelled, _ = nested_split(ids, shown, num, seed, sequences)
     return labelled

@@ -273,7 +273,7 @@ class Shrunk(Dataset):
 
     def __init__(
         self,
-        items: Dataset,  # `ids`, and items of `image` (3, H, W) uint8, `target` (H, W) or None, and `id`
+        items: Any,  # `ids`, and items of `image` (3, H, W) uint8, `target` (H, W) or None, and `id`
         by: int,  # each side becomes so many times shorter, rounded up
     ):
         self.items, self.by, self.ids = items, by, items.ids

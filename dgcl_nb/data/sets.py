@@ -151,7 +151,9 @@ DATA_SETS = {"digits": _open_digits, "digits-tune": _open_digits} | dict.fromkey
 # %% ../../nbs/data/20_sets.ipynb #ee90bb58
 def _shrunk(data: SegData, by: int) -> SegData:
     "The same images at a part of their size, which the report says."
-    sets = {kind: Shrunk(getattr(data, kind), by) for kind in ("labelled", "unlabelled", "val")}
+    sets: dict[str, Any] = {
+        kind: Shrunk(getattr(data, kind), by) for kind in ("labelled", "unlabelled", "val")
+    }
     note = f"images and masks are read at 1/{by} of their size, and scored at that size"
     return replace(data, **sets, notes=(*data.notes, note))
 

@@ -178,7 +178,7 @@ def sequence_order(
     seed: int = 0,  # another seed, another order
 ) -> list[int]:  # the n positions, each once
     "Positions of n frames, one video after the other, each of them in a balanced order."
-    members = {}  # name of a video -> positions of its frames
+    members: dict[str, list[int]] = {}  # name of a video -> positions of its frames
     for i, name in enumerate(sequences):
         members.setdefault(name, []).append(i)
     videos = [members[name] for name in sorted(members)]

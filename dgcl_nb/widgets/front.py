@@ -128,7 +128,7 @@ STILL = '<br><img alt="what this view showed" style="max-width:100%" src="data:i
 def saved_output(
     text: str,  # a sentence on where to look instead
     stills: Sequence[bytes] = (),  # PNGs of what is on view
-):  # IPython.display.HTML
+) -> Any:  # IPython.display.HTML
     "What will stand in place of a view when its kernel is gone."
     from IPython.display import HTML
 
@@ -140,7 +140,7 @@ def leave_behind(
     bundle: Any,  # what the widget's own _repr_mimebundle_ gives
     text: str,  # a sentence on where to look instead
     stills: Sequence[bytes] = (),  # PNGs of what is on view
-):  # the bundle, and a handle that can change what was left
+) -> tuple[Any, Any]:  # the bundle, and a handle that can change what was left
     "Write above a view what stands there without its kernel; beside it, a picture for pages without widgets."
     from IPython.display import display
 

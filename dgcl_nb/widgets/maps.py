@@ -251,11 +251,13 @@ def layer_picture(
     if layer == "right_wrong":
         target, said = (read_map(maps, name, image, step) for name in ("target", "prediction"))
         known, is_wrong = target != maps["meta"]["ignore_index"], (target != said).astype(int)
-        return np.where(known[..., None], np.array(RIGHT_WRONG, np.uint8)[is_wrong], np.uint8(UNKNOWN))
+        return np.where(
+            known[..., None], np.array(RIGHT_WRONG, np.uint8)[is_wrong], np.array(UNKNOWN, np.uint8)
+        )
     name = layer.split("_")[0] if layer.startswith("density") else layer
     values = read_map(maps, name, image, step)
     if name not in CONTINUOUS:
-        return class_colours(np.uint8(maps["meta"]["palette"]), values)
+        return class_colours(np.array(maps["meta"]["palette"], np.uint8), values)
     if name == "density":
         scales = ["density", *(f"density_{k}" for k in maps["meta"]["num_neighbors"])]
         values = values[scales.index(layer)]

@@ -174,11 +174,11 @@ class Overlay(OverlayTraits):
         "The thresholds within other limits; an end that hid nothing hides nothing."
         low, high, _ = limits_of(meta, layer)
         was_low, was_high, _ = limits_of(self.meta, self.threshold_of)
-        hides_low = self.threshold > was_low
-        hides_high = self.threshold_to is not None and self.threshold_to < was_high
+        bottom, top = self.threshold, self.threshold_to
+        hides_high = top is not None and top < was_high
         return dict(
-            threshold=min(max(self.threshold, low), high) if hides_low else low,
-            threshold_to=min(max(self.threshold_to, low), high) if hides_high else None,
+            threshold=float(np.clip(bottom, low, high)) if bottom > was_low else low,
+            threshold_to=float(np.clip(top, low, high)) if hides_high else None,
         )
 
     def next_index(self, steps: list[int]) -> int:

@@ -15,6 +15,7 @@ __all__ = ['MOST_BYTES', 'DPI', 'LEAST_DPI', 'SHRINK', 'still_of', 'class_colour
 # %% ../../nbs/looking/22_stills.ipynb #still004
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,12 +32,12 @@ SHRINK = 0.75
 
 
 def still_of(
-    figure,  # of matplotlib
+    figure: Any,  # of matplotlib
 ) -> bytes:  # PNG
     "A figure as a small picture, coarser where it would be large."
     from PIL import Image as Picture
 
-    dpi = DPI
+    dpi: float = DPI
     while True:
         drawn, small = io.BytesIO(), io.BytesIO()
         figure.savefig(drawn, format="png", dpi=dpi, facecolor="white")
