@@ -123,7 +123,7 @@ def probe_images(
     samples = [data.val[i] for i in range(min(num, len(data.val)))]
     images, targets = [], []
     for sample in samples:
-        target = torch.as_tensor(sample["target"])[None]
+        target = torch.as_tensor(sample["target"]).long()[None]
         inside = center_crop(torch.ones_like(target), size)
         images.append(center_crop(torch.as_tensor(sample["image"]), size))
         targets.append(center_crop(target, size).masked_fill(inside == 0, IGNORE_INDEX)[0])
