@@ -2242,6 +2242,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'dgcl_nb.typed_files.whole_in': ('typed_files.html#whole_in', 'dgcl_nb/typed_files.py'),
                                      'dgcl_nb.typed_files.wrong_in': ('typed_files.html#wrong_in', 'dgcl_nb/typed_files.py')},
             'dgcl_nb.views': { 'dgcl_nb.views.Crop': ('views.html#crop', 'dgcl_nb/views.py'),
+                               'dgcl_nb.views.Crop.place': ('views.html#crop.place', 'dgcl_nb/views.py'),
                                'dgcl_nb.views.CutMix': ('views.html#cutmix', 'dgcl_nb/views.py'),
                                'dgcl_nb.views.CutMix.is_active': ('views.html#cutmix.is_active', 'dgcl_nb/views.py'),
                                'dgcl_nb.views.CutMix.map': ('views.html#cutmix.map', 'dgcl_nb/views.py'),

@@ -97,6 +97,15 @@ class Crop(NamedTuple):
     left: int  # the view's first column in it
     flip: bool  # whether the view is mirrored left to right
 
+    def place(
+        self,
+        side: int,  # of the view, in pixels
+    ) -> tuple[slice, slice]:  # rows and columns
+        "Where in the view the image lies, before the view is mirrored."
+        rows = slice(max(0, -self.top), min(side, self.height - self.top))
+        columns = slice(max(0, -self.left), min(side, self.width - self.left))
+        return rows, columns
+
 # %% ../nbs/21_views.ipynb #027de1dc
 def _corner(n, side, u):
     "Where a view of `side` pixels begins on an axis of n pixels; u in [0, 1) is drawn."
@@ -140,24 +149,24 @@ def read_crop(
     is_mask: bool = False,  # class numbers, which are never blended
 ) -> Tensor:  # (C, side, side) uint8
     "Resize, cut, pad and flip one (C, H, W) tensor as `crop` says."
-    # what is seen, in pixels of the resized image
-    top, left = max(0, crop.top), max(0, crop.left)
-    num_rows = min(crop.height, crop.top + side) - top
-    num_columns = min(crop.width, crop.left + side) - left
+    place = rows, columns = crop.place(side)
+    num_rows, num_columns = (s.stop - s.start for s in place)
+    # where in the resized image that begins
+    top, left = crop.top + rows.start, crop.left + columns.start
     if is_mask:
-        rows = nearest_places(crop.height, x.shape[1], top, num_rows)
-        columns = nearest_places(crop.width, x.shape[2], left, num_columns)
+        y = nearest_places(crop.height, x.shape[1], top, num_rows)
+        at_x = nearest_places(crop.width, x.shape[2], left, num_columns)
         # along the last axis `gather` is three times as fast as `index_select`
-        shown = x.index_select(1, rows).gather(2, columns.expand(len(x), num_rows, -1))
+        shown = x.index_select(1, y).gather(2, at_x.expand(len(x), num_rows, -1))
     else:
         resized = VF.resize_image(x, [crop.height, crop.width], InterpolationMode.BILINEAR, antialias=True)
         shown = resized[:, top : top + num_rows, left : left + num_columns]
-    if (num_rows, num_columns) == (side, side):
+    if shown.shape[1:] == (side, side):
         view = shown.contiguous()
     else:
-        view = x.new_empty(len(x), side, side).copy_(torch.tensor(fill).view(-1, 1, 1))
-        above, before = top - crop.top, left - crop.left
-        view[:, above : above + num_rows, before : before + num_columns] = shown
+        colour = torch.tensor(fill, dtype=x.dtype).view(-1, 1, 1)
+        view = x.new_empty(len(x), side, side).copy_(colour)
+        view[:, rows, columns] = shown
     return view.flip(-1) if crop.flip else view
 
 # %% ../nbs/21_views.ipynb #b7a1d3fb
@@ -166,11 +175,9 @@ def inside_image(
     side: int,  # of the view, in pixels
 ) -> Tensor:  # (side, side) bool
     "Where a view shows its image: True there, False outside."
-    y = torch.arange(crop.top, crop.top + side)
-    x = torch.arange(crop.left, crop.left + side)
-    rows = (y >= 0) & (y < crop.height)
-    columns = (x >= 0) & (x < crop.width)
-    return rows[:, None] & (columns.flip(0) if crop.flip else columns)
+    inside = torch.zeros(side, side, dtype=torch.bool)
+    inside[crop.place(side)] = True
+    return inside.flip(-1) if crop.flip else inside
 
 
 class WeakView(NamedTuple):
