@@ -179,10 +179,13 @@ def _draw_views(data, batch_cfg, stream, place, view_cfg, num_strong):
     "The names and the views of the images that one list gives to a step."
     images, batch_size = getattr(data, stream), getattr(batch_cfg, stream)
     draws = draw_indices(len(images), batch_size, stream=stream, **place)
-    samples = [images[i] for i, _ in draws]
-    seeds = [mix_seed(place["seed"], stream, number) for _, number in draws]
-    seen = [view_sample(s, view_cfg, num_strong, own) for s, own in zip(samples, seeds)]
-    return [s["id"] for s in samples], seen
+    ids, seen = [], []
+    for i, number in draws:
+        sample = images[i]
+        ids.append(sample["id"])
+        # at once, while its pixels are in the processor's cache
+        seen.append(view_sample(sample, view_cfg, num_strong, mix_seed(place["seed"], stream, number)))
+    return ids, seen
 
 
 def _stack(rows, like):

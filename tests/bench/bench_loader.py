@@ -58,7 +58,7 @@ class Kind:
     suffix: str  # of the images; masks are PNG
     classes: int
     crop: int
-    images: int  # how many are written, a multiple of a batch
+    images: int  # for training, a multiple of a batch; one more is written, to be scored
 
     def cfg(self, colours):
         cfg = ViewConfig(crop=self.crop, flip=True)
@@ -66,9 +66,9 @@ class Kind:
 
 
 KINDS = (
-    Kind("VOC", (500, 375), ".jpg", 21, 513, 24),
+    Kind("VOC", (500, 375), ".jpg", 21, 513, 16),
     Kind("Cityscapes", (2048, 1024), ".png", 19, 769, 8),
-    Kind("CamVid", (480, 360), ".png", 11, 360, 24),
+    Kind("CamVid", (480, 360), ".png", 11, 360, 16),
 )
 
 
@@ -98,7 +98,7 @@ def write_files(root, kind):
         (root / part).mkdir(parents=True)
     (root / "classes.txt").write_text("\n".join(f"class {i}" for i in range(kind.classes)))
     photos, g = load_sample_images().images, np.random.default_rng(DATA_SEED)
-    names = [f"{i:04}" for i in range(kind.images)]
+    names = [f"{i:04}" for i in range(kind.images + 1)]
     for i, name in enumerate(names):
         image = noisy_piece(photos[i % 2], kind.size, g)
         image.save(root / "images" / f"{name}{kind.suffix}", quality=QUALITY)
@@ -163,13 +163,14 @@ def cpu_ms(run: Callable, calls: list[tuple], images: int):
 def time_kind(kind, data, rounds):
     "A row: CPU milliseconds an image of the limit and of ours, and the medians of the rounds' ratios."
     cfg, files = BatchConfig(labelled=LABELLED, unlabelled=UNLABELLED), files_of(data)
+    assert len(files) == kind.images
 
     def limit():
         for paths in files:
             bare(paths, kind.cfg(colours=False))
 
     def ours(colours):
-        for step in range(len(files) // BATCH):
+        for step in range(kind.images // BATCH):
             make_batch(data, kind.cfg(colours), Views(strong=1), cfg, 0, step, as_bytes=True)
 
     runs = dict(limit=(limit, ()), views=(ours, (False,)), colours=(ours, (True,)))
@@ -178,7 +179,7 @@ def time_kind(kind, data, rounds):
         for i in range(rounds + 1):
             torch.manual_seed(i)
             for name, (run, args) in runs.items():
-                ms = cpu_ms(run, [args], len(files))
+                ms = cpu_ms(run, [args], kind.images)
                 if i > 0:  # the first round warms up
                     taken[name].append(ms)
     factors = {n: [a / b for a, b in zip(taken[n], taken["limit"])] for n in GOALS}
