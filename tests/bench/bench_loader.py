@@ -44,7 +44,7 @@ from dgcl_nb.workers import Loader
 
 QUALITY, NOISE, NUM_BOXES, DATA_SEED = 96, 3, 12, 0
 HUE, SIGMA = 0.1, 1.0
-LABELLED, UNLABELLED, WORKERS = 4, 4, (0, 1, 2)
+LABELLED, UNLABELLED, WORKERS, STEPS = 4, 4, (0, 1, 2), 24
 BATCH = LABELLED + UNLABELLED
 GOALS = dict(views=1.25, colours=1.5)
 
@@ -227,7 +227,7 @@ def loaders(kind, data, workers, steps):
 
 def time_loaders(kind, data, rounds):
     "A row for each number of workers: medians over the rounds."
-    rows, steps = [], 2 * kind.images // BATCH
+    rows, steps = [], STEPS
     for workers in WORKERS:
         found = {}
         for i in range(rounds + 1):
