@@ -83,7 +83,7 @@ def check_sample(
 
 # %% ../nbs/61_evaluation.ipynb #6d4cc514
 def load_batches(
-    dataset: ImageSet,  # samples dict(image (3, H, W) u8, target (H, W) int64, id)
+    dataset: ImageSet,  # samples dict(image (3, H, W) u8, target (H, W) integer, id)
     positions: Sequence[int],  # which of them, ascending
     cfg: EvalConfig,  # batch size and workers
 ) -> Iterator[tuple[list[int], list[dict]]]:  # positions and samples of each batch
@@ -181,7 +181,7 @@ def score_clusters(
 @torch.no_grad()
 def evaluate(
     network: nn.Module,  # images (B, 3, H, W) -> SegOutput
-    dataset: ImageSet,  # samples dict(image (3, H, W) u8, target (H, W) int64, id)
+    dataset: ImageSet,  # samples dict(image (3, H, W) u8, target (H, W) integer, id)
     num_classes: int,  # K, a background class included
     cfg: EvalConfig,  # the protocol
     device: torch.device,  # where the network is
@@ -205,7 +205,7 @@ def evaluate(
     with eval_mode(network), sizes_vary():
         for positions, batch in load_batches(dataset, range(rank, len(dataset), world), cfg):
             images = to_network(batch, device, mean, std, channels_last)
-            targets = torch.stack([s["target"].as_subclass(Tensor) for s in batch]).to(device)
+            targets = torch.stack([s["target"].as_subclass(Tensor) for s in batch]).to(device).long()
 
             # as defaults, so that it keeps the targets of its own batch
             def tap(windows, targets=targets, positions=positions):

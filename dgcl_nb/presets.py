@@ -16,7 +16,7 @@ from typing import Any
 from .core import InputError
 from .data.proposal import AUTO
 from .sections import FILE_NAME
-from .settings import Settings, first_reading, setting_of
+from .settings import first_reading, setting_of
 
 log = logging.getLogger("dgcl_nb.config")
 

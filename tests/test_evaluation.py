@@ -277,6 +277,23 @@ def test_evaluate__equals_one_image_at_a_time():
     assert got.clusters_with_background.num_points == 120
 
 
+class ByteScenes(Scenes):
+    "As files give them: classes in bytes, which hold no number of a cell of a 19 x 19 confusion matrix."
+
+    def __getitem__(self, i):
+        sample = super().__getitem__(i)
+        return sample | dict(target=sample["target"].to(torch.uint8))
+
+
+def test_evaluate__masks_of_bytes_score_as_those_of_int64():
+    where = 19, EvalConfig(), torch.device("cpu"), MEAN, STD
+    sets = [kind([(32, 32)] * 5, num_classes=19) for kind in (Scenes, ByteScenes)]
+    network = TinyNetwork()
+    found = [evaluate(network, scenes, *where, collect_feats=30) for scenes in sets]
+    assert torch.equal(found[0].score.confusion, found[1].score.confusion)
+    assert found[0].clusters[:3] == found[1].clusters[:3]
+
+
 def test_evaluate__which_class_is_background_is_said_by_the_data():
     "No class, the first, or another: what is left out of the cluster scores, and what the protocol says."
     network, scenes = TinyNetwork(), Scenes([(32, 32)] * 5)

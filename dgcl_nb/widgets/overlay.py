@@ -174,7 +174,8 @@ class Overlay(OverlayTraits):
         "The thresholds within other limits; an end that hid nothing hides nothing."
         low, high, _ = limits_of(meta, layer)
         was_low, was_high, _ = limits_of(self.meta, self.threshold_of)
-        bottom, top = self.threshold, self.threshold_to
+        bottom: float = self.threshold
+        top: Any = self.threshold_to  # None: no upper end
         hides_high = top is not None and top < was_high
         return dict(
             threshold=float(np.clip(bottom, low, high)) if bottom > was_low else low,
