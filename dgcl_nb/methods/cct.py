@@ -51,7 +51,7 @@ from dgcl_nb.perturbations import (
     find_regions,
     keep_where,
 )
-from ..pseudo_labels import drop_labels, keep_confident, most_probable
+from ..pseudo_labels import PseudoLabels, drop_labels, keep_confident, most_probable
 from ..ranges import FewOrNone, LessThanAll, MoreThanNone, Ranged, Share, Weight, one_of, shown
 from ..views import Views
 
@@ -217,5 +217,5 @@ class CCT(Method):
             return feats + adversarial_direction(decoder, feats, start, cct.vat)
         return keep_where(feats, things if kind == "context" else ~things)
 
-    def kept(self, pseudo, valid, progress):
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
         return keep_confident(pseudo.confidence, valid, self.cfg.cct.conf_thresh)

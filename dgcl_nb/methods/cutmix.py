@@ -28,7 +28,7 @@ from ..consistency import mean_over, sigmoid_ramp, squared_gap
 from ..losses import logits_at
 from .protocol import Labels, Losses, Method, SemiConfig, SupConfig, follow, joint_pass
 from .protocol import MakeNetwork, Progress, make_teacher_of, note_labels, supervised
-from ..pseudo_labels import keep_confident, most_probable
+from ..pseudo_labels import PseudoLabels, keep_confident, most_probable
 from ..ranges import Ranged, Share, Weight, one_of
 from ..timing import section
 from ..views import CutMix, Views
@@ -159,5 +159,5 @@ class CutMixSeg(Method):
     def scored(self) -> dict[str, nn.Module]:
         return dict(teacher=self.teacher.network, student=self.student)
 
-    def kept(self, pseudo, valid, progress):
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
         return keep_confident(pseudo.confidence, valid, self.cfg.cutmix.conf_thresh)

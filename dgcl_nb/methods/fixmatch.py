@@ -33,7 +33,7 @@ from dgcl_nb.methods.protocol import (
     supervised,
 )
 from ..model import SegOutput
-from ..pseudo_labels import drop_labels, keep_confident
+from ..pseudo_labels import PseudoLabels, drop_labels, keep_confident
 from ..ranges import Ranged, Share, Weight, one_of
 from ..timing import section
 from ..views import Views
@@ -99,5 +99,5 @@ class FixMatch(Method):
         self.student.train(is_training)
         return out
 
-    def kept(self, pseudo, valid, progress):
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
         return keep_confident(pseudo.confidence, valid, self.cfg.fixmatch.conf_thresh)

@@ -154,7 +154,7 @@ class GTASeg(Method):
     def scored(self) -> dict[str, nn.Module]:
         return dict(teacher=self.teacher.network, student=self.student)
 
-    def kept(self, pseudo, valid, progress):
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
         rules, gta = self.cfg.semi.filter, self.cfg.gta_seg
         targets, _ = drop_unsure(pseudo.labels, pseudo.confidence, valid, rules, gta.drop_percent)
         return valid & (targets != IGNORE_INDEX)

@@ -26,7 +26,7 @@ from ..losses import logits_at
 from .protocol import Labels, Losses, Method, SemiConfig, SupConfig, follow, joint_pass
 from .protocol import MakeNetwork, Progress, make_teacher_of, note_labels, supervised
 from ..model import SegOutput
-from ..pseudo_labels import most_probable
+from ..pseudo_labels import PseudoLabels, most_probable
 from ..ranges import Ranged, Share, Weight, one_of
 from ..timing import section
 from ..views import Views
@@ -142,5 +142,5 @@ class MeanTeacher(Method):
     def scored(self) -> dict[str, nn.Module]:
         return dict(teacher=self.teacher.network, student=self.student)
 
-    def kept(self, pseudo, valid, progress):
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
         return valid  # every pixel agrees or does not: no filter is asked

@@ -39,7 +39,7 @@ from dgcl_nb.methods.protocol import (
 from ..model import SegOutput
 from ..prototypes import ProtoScores, Prototypes, at_pixels, draw_pixels, feats_at, few_of_each_class
 from ..prototypes import rows_at
-from ..pseudo_labels import drop_labels, keep_confident
+from ..pseudo_labels import PseudoLabels, drop_labels, keep_confident
 from ..ranges import Count, Positive, Ranged, Share, Side, Weight, one_of
 from ..timing import section
 
@@ -169,5 +169,5 @@ class PCR(Method):
     def describe(self) -> dict:
         return dict(classes_with_prototypes=int(self.prototypes.is_ready.sum()))
 
-    def kept(self, pseudo, valid, progress):
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
         return keep_confident(pseudo.confidence, valid, self.cfg.pcr.conf_thresh)

@@ -39,7 +39,7 @@ from dgcl_nb.methods.protocol import (
 )
 from ..model import SegNetwork, SegOutput
 from ..perturbations import VatConfig, adversarial_direction, draw_uniform, eval_mode
-from ..pseudo_labels import keep_confident
+from ..pseudo_labels import PseudoLabels, keep_confident
 from ..ranges import Count, LessThanAll, Ranged, Share, Weight, one_of
 from ..teacher import EMA_BUFFERS, Ensemble, mean_logits, move_towards
 from ..timing import section
@@ -158,5 +158,5 @@ class PSMT(Method):
     def scored(self) -> dict[str, nn.Module]:
         return dict(ensemble=self.ensemble, teacher1=self.ensemble.first, student=self.student)
 
-    def kept(self, pseudo, valid, progress):
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
         return keep_confident(pseudo.confidence, valid, self.cfg.ps_mt.conf_thresh)

@@ -33,8 +33,8 @@ from ..mixes import MIXES, mix_as
 from ..model import SegOutput, resize_logits
 from ..negatives import Pools, RULES, choose, choose_keys, contrast_of_choice, entropy_masks
 from ..negatives import find_pools, live_pairs, one_hot, rank_range, released_one_hot, right_members
-from ..pseudo_labels import drop_labels, keep_mask, linear_ramp, pseudo_label, shrink_targets
-from ..pseudo_labels import PseudoLabels
+from ..pseudo_labels import PseudoLabels, drop_labels, keep_mask, linear_ramp, pseudo_label
+from ..pseudo_labels import shrink_targets
 from ..ranges import Count, CountOrNone, LessThanAll, Percent, Positive, Ranged, Weight, one_of
 from ..timing import section
 from ..views import CutMix
@@ -208,6 +208,6 @@ class U2PL(Method):
     def describe(self) -> dict:
         return dict(bank_fill_per_class=[round(f, 4) for f in self.bank.fill().tolist()])
 
-    def kept(self, pseudo, valid, progress):
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
         semi = self.cfg.semi
         return keep_mask(pseudo, valid, semi.filter, semi.schedule(self.clock(progress)))

@@ -34,7 +34,7 @@ from dgcl_nb.methods.protocol import (
     supervised,
 )
 from ..model import SegOutput
-from ..pseudo_labels import drop_labels, keep_confident
+from ..pseudo_labels import PseudoLabels, drop_labels, keep_confident
 from ..ranges import LessThanAll, Ranged, Share, Weight, one_of
 from ..timing import section
 from ..views import Views
@@ -151,5 +151,5 @@ class UniMatch(Method):
         student.train(was_training)
         return labels
 
-    def kept(self, pseudo, valid, progress):
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
         return keep_confident(pseudo.confidence, valid, self.cfg.unimatch.conf_thresh)
