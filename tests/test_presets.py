@@ -12,7 +12,7 @@ import torch
 from helpers import flags
 from PIL import Image
 
-from dgcl_nb.config import METHODS, build_method, parse_run, share_batch
+from dgcl_nb.config import METHODS, build_method, parse_run, run_to_dict, share_batch
 from dgcl_nb.core import InputError
 from dgcl_nb.data.sets import open_data
 from dgcl_nb.model import SegNetwork
@@ -79,6 +79,15 @@ def test_presets__every_one_parses(name, method):
         assert preset("voc-732", "--method", method, "--variant", name.split()[1]).variant == name.split()[1]
     else:
         assert preset(name, "--method", method).method == method
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_released__whatever_a_search_chose(method):
+    found, published = (
+        run_to_dict(preset(name, "--method", method, "--variant", "released")) | dict(preset="")
+        for name in ("digits", "digits-start")
+    )
+    assert found == published
 
 
 @pytest.mark.parametrize("first", REAL)
