@@ -343,7 +343,7 @@ def big_maps(rng, shape):
 
 
 def test_budget__large_probes_of_many_snapshots_fit(tmp_path, monkeypatch):
-    folder = make_demo_run(tmp_path / "a", **SMALL | dict(snapshots=10))
+    folder = make_demo_run(tmp_path / "a", **SMALL | dict(snapshots=20))
     rng = np.random.default_rng(0)
     sizes = dict.fromkeys(("image_size", "shown_size"), np.full((2, 2), 256, np.int32))
     for p in list_snapshots(folder):
