@@ -184,7 +184,7 @@ def main(argv=None):
     parser.add_argument("base")
     parser.add_argument("head", nargs="?")
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--only", nargs="*", default=list(RUNS), help="names of runs")
+    parser.add_argument("--only", nargs="*", choices=list(RUNS), default=list(RUNS), help="names of runs")
     parser.add_argument("--out", help="a file for the table")
     args = parser.parse_args(argv)
     rows = []
