@@ -1,22 +1,24 @@
 # make train      train the default preset; ARGS="--steps 20 --method supervised" adds settings
-# make test       all gates: sync, notebooks, ruff, eslint, pytest (its summary comes last); any red one fails
+# make test       all gates: sync, notebooks, ruff, mypy, eslint, pytest (its summary comes last); any red one fails
 # make test-all   the same, with the slow cells and the slow tests
 # make lint-js    eslint over dgcl_nb/static, where node and npm are installed
 # make lab        JupyterLab at the project's folder, so that notebooks there share runs/ and data/ with the terminal
 # make export     clean the notebooks and write dgcl_nb/ anew from them
 # make bench      the timings in tests/bench/
+# make docs       the documentation site, _docs/html/index.html: static, searched and read without a server or a network
 # Each does the set-up itself, once: one environment in .venv, renewed when pyproject.toml changes. PYTHON=python3.12 names another Python for it.
 
 SHELL := /bin/bash
 PYTHON ?= python3
 PY := .venv/bin/python
 STAMP := .venv/installed
+DOCS_STAMP := .venv/installed-docs
 IN_VENV := export PATH="$(CURDIR)/.venv/bin:$$PATH"
 NB_FLAGS :=
 MARKS := not slow and not bench
 ARGS :=
 
-.PHONY: train test test-all lint-js lab export bench setup
+.PHONY: train test test-all lint-js lab export bench docs docs-tools setup
 .DEFAULT_GOAL := test
 
 train: $(STAMP)
@@ -26,9 +28,10 @@ test: $(STAMP)
 	@$(IN_VENV); red=; \
 	echo "== sync gate"; python tests/sync_gate.py || red="$$red sync"; \
 	echo "== notebooks"; OMP_NUM_THREADS=1 MPLBACKEND=Agg nbdev-test --n-workers 2 --timing --flags "$(NB_FLAGS)" || red="$$red notebooks"; \
-	echo "== ruff"; ruff check nbs tests results || red="$$red ruff"; \
-	echo "== format"; ruff format --check nbs tests results || red="$$red format"; \
+	echo "== ruff"; ruff check nbs tests results docs || red="$$red ruff"; \
+	echo "== format"; ruff format --check nbs tests results docs || red="$$red format"; \
 	echo "== names"; ruff check --isolated --select F821 dgcl_nb || red="$$red names"; \
+	echo "== types"; mypy || red="$$red types"; \
 	echo "== eslint"; bash tests/js/lint.sh || red="$$red eslint"; \
 	echo "== pytest"; DGCL_NB_RED="$$red" OMP_NUM_THREADS=1 python -m pytest -m "$(MARKS)" --durations=10 || red="$$red pytest"; \
 	test -z "$$red"
@@ -51,7 +54,16 @@ bench: $(STAMP)
 	echo "== $$file"; python "$$file" || red="$$red $$file"; done; \
 	if [ -n "$$red" ]; then echo "failed:$$red"; exit 1; fi
 
+docs: $(DOCS_STAMP)
+	@$(IN_VENV); OMP_NUM_THREADS=1 python docs/make.py
+
+docs-tools: $(DOCS_STAMP)
+
 setup: $(STAMP)
+
+$(DOCS_STAMP): $(STAMP)
+	$(PY) -m pip install --disable-pip-version-check -e '.[docs]'
+	@touch $@
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and f"Python 3.10 or newer is needed, {v[0]}.{v[1]} was found: make PYTHON=python3.12")'

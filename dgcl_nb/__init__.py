@@ -14,12 +14,16 @@ Modules:
 - `dgcl_nb.consistency`: Two predictions of the same pixels shall agree: how far apart they are, over which pixels the mean is taken, and how the term's weight grows.
 - `dgcl_nb.contrast`: Sparse cells are pulled to the dense middle of their class, and pushed away from other classes: the third term, for all classes of a step at once.
 - `dgcl_nb.core`: The few things that every room needs: the words and letters of the code, errors, seeds, one collective, and what the machine has.
+- `dgcl_nb.data.archives`: A data set fetched from where it is published: its terms agreed to, its folders taken, and nothing else unpacked.
+- `dgcl_nb.data.camvid`: Street scenes from four drives of one car, 11 classes and none of them background; frames of one drive resemble each other.
 - `dgcl_nb.data.check`: What is there, what is missing, and which files are bad: every file is read once, before a run meets it.
 - `dgcl_nb.data.cityscapes`: Streets of 50 towns: label ids are mapped to the 19 scored classes on reading, and no class is background.
 - `dgcl_nb.data.digits`: The embedded data set: real handwriting over real photographs, rendered in seconds, the same on every machine that runs the same libraries.
 - `dgcl_nb.data.files`: What lies in a folder, before a list says what is labelled; and what all layouts share.
 - `dgcl_nb.data.folder`: Photographs, masks for some of them, and a text file of class names: no list is needed.
 - `dgcl_nb.data.images`: One photograph, one mask, and the pair of them: read, checked, and never guessed.
+- `dgcl_nb.data.neu_seg`: Photographs of rolled steel with three kinds of defects, most of each image background; the images that are scored are a committed list.
+- `dgcl_nb.data.proposal`: From what is seen of a data set and of a machine to settings for a first run, each with its reason.
 - `dgcl_nb.data.published`: Whose list is this, how good are its labels, and what must a result on it not be compared with?
 - `dgcl_nb.data.segdata`: Three sets of images and five facts: what training sees of any source.
 - `dgcl_nb.data.sets`: One setting names the data set; everything behind it is the same for all.
@@ -62,6 +66,7 @@ Modules:
 - `dgcl_nb.looking.tiles`: Label maps in the colours of a palette, and images with the predictions of several runs side by side.
 - `dgcl_nb.looking.watcher`: All of the monitor but its widgets: each look at a run folder reads what is new and says what is to be shown.
 - `dgcl_nb.losses`: Two terms: learn from labels, and learn from pseudo-labels.
+- `dgcl_nb.machine`: How much memory and how many cores this process may use.
 - `dgcl_nb.methods.cct`: Cross-consistency training: many small decoders see disturbed features and must say what the undisturbed ones say.
 - `dgcl_nb.methods.cps`: Two networks that begin apart, and each learns what the other says.
 - `dgcl_nb.methods.cutmix`: Where a pixel's surroundings give its class away, take them away: a box of one image in another, and the teacher's soft answers cut along the same lines.
@@ -89,6 +94,7 @@ Modules:
 - `dgcl_nb.plots`: A comparison in three pictures: scores with their spread, scores against compute, clusters.
 - `dgcl_nb.predict`: The network of a run, put to work on pictures of your own: `python -m dgcl_nb.predict RUN FOLDER --out OUT`.
 - `dgcl_nb.prediction`: What the network of a run says of an image, from wherever the image comes: labels, confidence, and four pictures of them.
+- `dgcl_nb.presets`: A preset is for the data that it was made for; others must be asked for by name.
 - `dgcl_nb.processes`: What differs on a GPU, and with several processes: the device, its arithmetic, what the ranks agree on, and what becomes of one that loses the others.
 - `dgcl_nb.prototypes`: A class as a few points in feature space: which pixel is nearest to which, how the points follow, where they begin, and which pixels are asked.
 - `dgcl_nb.pseudo_labels`: What a network believes of an unlabelled pixel, how sure it is, and how many of these beliefs may be used as labels.
@@ -101,6 +107,7 @@ Modules:
 - `dgcl_nb.sampling`: Which pixels pull and which are pulled: anchors, positives and negatives of the contrastive loss, chosen by density, by confidence or by chance.
 - `dgcl_nb.saved`: A checkpoint is checked before a run goes back to it: what must be there, of which kind, and whether it fits this run's optimisers.
 - `dgcl_nb.search`: One small search of equal budget for every method, reported whole.
+- `dgcl_nb.sections`: One section of a file of presets is written or replaced; every other byte of the file stays.
 - `dgcl_nb.settings`: From lines of text to a frozen object: sections of `settings.ini`, flags, and the way back from `config.json`.
 - `dgcl_nb.snapshot_schema`: What a snapshot is: which arrays it holds, of which type, shape and values, and how those of a file are checked.
 - `dgcl_nb.snapshots`: What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
@@ -116,6 +123,7 @@ Modules:
 - `dgcl_nb.typed_files`: Whatever comes from a file is checked before it is believed: its size, its encoding, its depth, the types and ranges of its values.
 - `dgcl_nb.views`: What a network is shown of an image: the weak view, the strong view, and CutMix - with image, target and valid mask always moved together.
 - `dgcl_nb.weights`: First weights for an encoder: read without running anything, matched with a report of what did not fit, and at hand without a network.
+- `dgcl_nb.whole_images`: How an image of any size gets into the small maps of a snapshot: whole, scaled down, and with values that the network really gave.
 - `dgcl_nb.widgets.explorer`: Pixel features as a picture to be asked: sliders for density and confidence, neighbours, a lasso that marks pixels in their images, and clusters seen forming.
 - `dgcl_nb.widgets.front`: What all views in the browser share: labelled controls, packed arrays, a colour scale, and a page that needs no kernel.
 - `dgcl_nb.widgets.maps`: From the snapshots of a run to the maps of a view: the same images at every step, values as whole numbers, and what is not known.
@@ -123,6 +131,7 @@ Modules:
 - `dgcl_nb.widgets.overlay`: Maps over images: any two layers of a snapshot side by side, with sliders that never wait for Python.
 - `dgcl_nb.widgets.scene`: What the feature explorer draws: the points of all steps in one value, and the parts of the page that choose, colour, draw and find them.
 - `dgcl_nb.widgets.state`: The points of a feature explorer as plain arrays: which are shown, where they lie in their images, who their neighbours are.
+- `dgcl_nb.widgets.stills`: What remains of a view when its kernel is gone: a small picture in the notebook itself.
 - `dgcl_nb.windows`: What a network says of a whole image: at once or in sliding windows, at several sizes and mirrored on request, always at the original resolution.
 - `dgcl_nb.writer`: A file of a moment, written while the run goes on."""
 

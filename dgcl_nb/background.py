@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from .core import InputError
 from .config import Run
 from .engine import Stopped, fit
@@ -26,7 +28,7 @@ class _HeldControl(Control):
 
     held = False
 
-    def should_stop(self, device) -> bool:
+    def should_stop(self, device: torch.device) -> bool:
         self.held = True
         try:
             return super().should_stop(device)
@@ -78,16 +80,16 @@ class Fitting:
     def is_paused(self) -> bool:
         return self.is_running() and self.control.held and not self.control.running.is_set()
 
-    def pause(self):
+    def pause(self) -> None:
         self.control.pause()
 
-    def resume(self):
+    def resume(self) -> None:
         self.control.resume()
 
-    def stop(self):
+    def stop(self) -> None:
         self.control.stop()
 
-    def go_on(self):
+    def go_on(self) -> None:
         "Train on from the checkpoint of a run that was stopped; InputError for any other."
         if self.is_running() or not isinstance(self.error, Stopped):
             raise InputError("only a run that was stopped can go on; this one was not: start a new one")

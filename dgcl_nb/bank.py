@@ -20,7 +20,7 @@ __all__ = ['REFRESH', 'NEVER', 'BankConfig', 'Rings', 'Queue', 'MemoryBank', 're
 # %% ../nbs/41_bank.ipynb #d51dcd3d
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -46,11 +46,11 @@ class BankConfig(Ranged, group="bank"):
     max_new_per_class: Count = 100
     # densities of stored entries: none (computed once, as released), rolling (in each step the stalest
     # of one class), all (in each step)
-    refresh: one_of(*REFRESH) = "rolling"
+    refresh: Annotated[str, one_of(*REFRESH)] = "rolling"
     # entries of that class whose density is computed again in a step, if refresh is rolling
     refresh_count: Count = 100
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.min_fill > self.size:
             raise InputError(
@@ -66,6 +66,10 @@ class BankConfig(Ranged, group="bank"):
 # %% ../nbs/41_bank.ipynb #1e8a194f
 class Rings(nn.Module):
     "K rings of remembered rows, one per class, with named columns: how rows get in and out."
+
+    filled: Tensor  # (K,) int64 entries of each ring
+    pointer: Tensor  # (K,) int64 place of the next entry
+    sizes: Tensor  # (K,) int64 places of each ring
 
     def __init__(
         self,
@@ -157,6 +161,12 @@ class Queue(NamedTuple):
 class MemoryBank(Rings):
     "K rings of remembered pixels that know which classes are ready and whose stored densities are old."
 
+    feats: Tensor  # (K, size, D) float32 unit rows
+    proj: Tensor  # (K, size, P) float32
+    density: Tensor  # (K, size) float32, NaN where nobody knows it
+    confidence: Tensor  # (K, size) float32
+    stamp: Tensor  # (K, size) int64
+
     def __init__(
         self,
         num_classes: int,  # K
@@ -174,7 +184,7 @@ class MemoryBank(Rings):
             stamp=torch.tensor(NEVER),
         )
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         sizes = dict(num_classes=self.num_classes, size=self.size)
         sizes |= dict(feat_dim=self.feats.shape[-1], proj_dim=self.proj.shape[-1])
         return ", ".join(f"{name}={value}" for name, value in sizes.items())

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -146,12 +146,12 @@ class SampleViews(NamedTuple):
 
     weak: Tensor  # (3, H, W) uint8
     strong: list[Tensor]  # (3, H, W) uint8 each
-    target: Tensor  # (H, W) int64
+    target: Tensor  # (H, W) uint8
     valid: Tensor  # (H, W) bool
 
 
 def view_sample(
-    sample: dict,  # image (3, H, W) uint8, target (H, W) int64 or None, id
+    sample: dict,  # image (3, H, W) uint8, target (H, W) uint8 or int64, or None, id
     view_cfg: ViewConfig,  # how views are drawn
     num_strong: int,  # strong views to make of the weak one
     seed: int,  # of this draw
@@ -179,10 +179,13 @@ def _draw_views(data, batch_cfg, stream, place, view_cfg, num_strong):
     "The names and the views of the images that one list gives to a step."
     images, batch_size = getattr(data, stream), getattr(batch_cfg, stream)
     draws = draw_indices(len(images), batch_size, stream=stream, **place)
-    samples = [images[i] for i, _ in draws]
-    seeds = [mix_seed(place["seed"], stream, number) for _, number in draws]
-    seen = [view_sample(s, view_cfg, num_strong, own) for s, own in zip(samples, seeds)]
-    return [s["id"] for s in samples], seen
+    ids, seen = [], []
+    for i, number in draws:
+        sample = images[i]
+        ids.append(sample["id"])
+        # at once, while its pixels are in the processor's cache
+        seen.append(view_sample(sample, view_cfg, num_strong, mix_seed(place["seed"], stream, number)))
+    return ids, seen
 
 
 def _stack(rows, like):
@@ -232,12 +235,12 @@ def make_batch(
         weak = _stack([v.weak for v in seen_u], like.weak)
         batch = Batch(
             images_l=torch.stack([v.strong[0] if v.strong else v.weak for v in seen_l]),
-            targets_l=torch.stack([v.target.byte() for v in seen_l]),
+            targets_l=torch.stack([v.target for v in seen_l]),
             ids_l=ids_l,
             images_u_w=weak,
             images_u_s=[_strong(seen_u, i, weak) for i in range(views.strong)],
             valid_u=_stack([v.valid for v in seen_u], like.valid),
-            truth_u=_stack([v.target.byte() for v in seen_u], like.target.byte()),
+            truth_u=_stack([v.target for v in seen_u], like.target),
             ids_u=ids_u,
             mixes=draw_mixes(len(ids_u), view_cfg, views, seed, step, rank),
         )
@@ -249,7 +252,7 @@ class StepBatches(Dataset):
 
     def __init__(
         self,
-        **settings,  # the arguments of `make_batch` but the step
+        **settings: Any,  # the arguments of `make_batch` but the step
     ):
         self.settings = settings
 
@@ -268,7 +271,9 @@ class StepLoader(Loader):
     """A `Loader` of whole batches that makes numbers of their bytes, on the GPU if memory is pinned,
     and raises a worker's `InputError` as it was."""
 
-    def __iter__(self) -> Iterator[Batch]:
+    dataset: StepBatches
+
+    def __iter__(self) -> Any:  # an iterator over batches
         cfg, device = self.dataset.settings["view_cfg"], "cuda" if self.pin_memory else "cpu"
         for batch in super().__iter__():
             if isinstance(batch, InputError):

@@ -42,8 +42,16 @@ from .rows import PROPOSED
 from .search import chosen_tries, search_text
 from .store import Store, make_record
 from .typed_files import read_json
-from .tables import LEGEND, LEGEND_DIFFERENCES, LEGEND_FORWARDS, RowResult, all_of, best_baseline
-from .tables import collect, difference_lines, differences_of, main_lines, markdown_table, table_text
+from .tables import LEGEND_DIFFERENCES, RowResult, all_of, best_baseline
+from dgcl_nb.tables import (
+    collect,
+    difference_lines,
+    differences_of,
+    legends_of,
+    main_lines,
+    markdown_table,
+    table_text,
+)
 from .targets import RankCorrelation, rank_correlations
 
 # %% ../nbs/commands/28_bench.ipynb #27bx01
@@ -144,8 +152,9 @@ def read_timings(
     if (found.get("preset"), found.get("device")) != (preset, device):
         return {}
     rows = found.get("rows")
-    are_rows = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
-    pairs = [(row.get("row"), row.get("seconds_step")) for row in rows] if are_rows else [(None, None)]
+    pairs: list = [(None, None)]
+    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+        pairs = [(row.get("row"), row.get("seconds_step")) for row in rows]
     if not all(isinstance(name, str) and isinstance(s, float) and 0 < s < 1e6 for name, s in pairs):
         raise InputError(
             f"{path} has no 'rows' with 'row' and 'seconds_step' each; make it anew, or remove it"
@@ -301,8 +310,9 @@ def write_page(
     }
     svg = {name: svg_of(figure) for name, figure in figures.items()}
     images = {name: figure_html(text, name) for name, text in svg.items()}
-    head, *rest = table_html(*main_lines(c.rows, c.crowded)), text_html(LEGEND), text_html(LEGEND_FORWARDS)
-    sections = {"Conditions": [facts_html(c.facts)], "Scores": [head, *rest, images["miou"]]}
+    scores = [table_html(*main_lines(c.rows, c.crowded)), images["miou"]]
+    scores += map(text_html, legends_of(c.rows, c.crowded))
+    sections = {"Conditions": [facts_html(c.facts)], "Scores": scores}
     sections["Scores against compute"] = [images["compute"], table_html(*way_lines(c.ways))]
     sections["Clusters of the predictor's features"] = [images["clusters"]]
     if c.base and len(c.rows) > 1:

@@ -17,7 +17,7 @@ __all__ = ['Cells', 'map_rows', 'make_cells', 'join_cells', 'clean_labels', 'mix
 
 # %% ../nbs/45_cells.ipynb #cell0004
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -100,8 +100,8 @@ def clean_labels(
 def mixed_labels(
     pseudo: PseudoLabels,  # at full resolution (B, H, W)
     valid: Tensor,  # (B, H, W) bool, True inside the image
-    mix,  # the CutMix that the images were mixed with
-    size: tuple[int, int],  # (h, w) of the feature grid
+    mix: Any,  # the CutMix that the images were mixed with
+    size: Sequence[int],  # (h, w) of the feature grid
     cfg: FilterConfig,  # which labels are dropped
     fraction: float,  # s in [0, 1]
     mode: str = "nearest-exact",  # which pixel stands for a cell
@@ -167,8 +167,8 @@ def sort_by_class(
     order = random_order(len(labels), generator, labels.device)
     by_class = labels.index_select(0, order).sort(stable=True).indices
     counts = count_labels(labels, bank.num_classes)
-    on_host = torch.stack([counts, bank.filled]).tolist()
-    return ByClass(order.index_select(0, by_class), *on_host, at_most)
+    on_host, held = torch.stack([counts, bank.filled]).tolist()  # counts and held, in one wait
+    return ByClass(order.index_select(0, by_class), on_host, held, at_most)
 
 # %% ../nbs/45_cells.ipynb #cell0015
 @torch.no_grad()

@@ -255,7 +255,9 @@ def last_whole(
             f"every checkpoint in {folder.checkpoints} is damaged ({names}): no checksum agrees; "
             "restore one from a copy, or start anew with another --out"
         )
-    for damaged in saved[saved.index(path) + 1 :] if path else ():
+    if path is None:
+        return None
+    for damaged in saved[saved.index(path) + 1 :]:
         why = "(its checksum is missing or wrong)"
         aside = f"set aside as {damaged.name}.damaged; going back to {path.name}"
         log.warning("%s is DAMAGED %s and %s", damaged, why, aside)
@@ -298,10 +300,11 @@ def choose_sources(
     there: Sequence[str],  # names of the networks that were saved, the predictor first
 ) -> dict[str, str | None]:  # name -> whose weights it takes; None: it keeps its own start
     "By name, else from the predictor; no two trained networks from the same one."
-    chosen, taken = {}, set()
+    chosen: dict[str, str | None] = {}
+    taken: set[str | None] = set()
     # namesakes first, so that nobody else has taken their weights
     for name in sorted(wanted, key=lambda n: n not in there):
-        source = name if name in there else there[0]
+        source: str | None = name if name in there else there[0]
         if name in trained and source in taken:
             source = None
         elif name in trained:

@@ -18,11 +18,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Annotated
 
 from .batches import BatchConfig
 from .core import InputError, seed_everything, unknown_name
+from .data.proposal import AUTO
 from .data.sets import DataConfig, open_data
 from .data.segdata import SegData
+from .presets import check_meant, check_written
 from .ranges import Count, CountOrNone, FewOrNone, Ranged, Seed, Share, Text, one_of
 from .windows import EvalConfig
 from .methods.cps import CPS
@@ -94,10 +97,11 @@ class LoopConfig(Ranged, group="loop"):
     # whether networks are compiled by torch.compile: minutes at the start, then faster steps on a GPU;
     # needs a C++ compiler
     compile: bool = False
-    precision: one_of("no", "bf16", "fp16") = "no"  # autocast: no (float32), bf16, or fp16 (GPU only)
+    # autocast: no (float32), bf16, or fp16 (GPU only)
+    precision: Annotated[str, one_of("no", "bf16", "fp16")] = "no"
     # whether float32 products and convolutions on a GPU round their factors to TF32: on, off,
     # or auto (off with precision no, else on)
-    tf32: one_of("auto", "on", "off") = "auto"
+    tf32: Annotated[str, one_of("auto", "on", "off")] = "auto"
     threads: FewOrNone = 0  # CPU threads that torch computes with; 0 leaves torch's choice
     # whether curves are written for TensorBoard too (needs the extra: pip install 'dgcl_nb[tensorboard]')
     tensorboard: bool = False
@@ -222,6 +226,7 @@ def parse_run(
     "The run that a command line means: defaults, preset, ./settings.ini, variant, flags."
     first, layers = first_reading(args), preset_layers(folder)
     preset, variant = first.get("preset", Run.preset), first.get("variant", "")
+    check_written(preset, layers)
     method = first.get("method") or section_settings(preset, layers).get("method", (Run.method, ""))[0]
     settings = section_settings(preset, layers, method=method)
     if variant:
@@ -231,7 +236,9 @@ def parse_run(
             log.warning("%s has no section [%s] and is not used", origin, preset)
     run = dataclasses.replace(run_class(method)(), preset=preset, method=method, variant=variant)
     settings = {name: line for name, line in settings.items() if name != "method"}
-    return parse_flags(args, apply_settings(run, settings, all_method_settings()))
+    run = parse_flags(args, apply_settings(run, settings, all_method_settings()))
+    check_meant(run, {name: text for name, (text, _) in settings.items()}, args)
+    return run
 
 
 def all_method_settings() -> list[str]:
@@ -250,7 +257,7 @@ def run_name(
     lines = section_settings(run.preset, layers) if is_known else {}
     meant, _ = lines.get("data.name", (run.data.name, ""))
     subject = run.preset
-    if run.data.name != meant:
+    if run.data.name != meant or run.preset == AUTO:
         own = Path(run.data.root).resolve().name if run.data.name == "folder" else ""
         subject = own or run.data.name
     return f"{subject}-{run.method}-s{run.seed}"

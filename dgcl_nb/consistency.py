@@ -34,8 +34,9 @@ class _MeanSquare(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         (difference,) = ctx.saved_tensors
-        each = gradient / difference.shape[1]
-        return (2 * difference).mul_(each[:, None]), None
+        # twice a pixel's factor instead of twice the difference: the same to the bit, one pass less
+        each = 2 * (gradient / difference.shape[1])
+        return difference * each[:, None], None
 
 
 def probs_gap(
@@ -73,7 +74,8 @@ def js_gap(
     logits = logits_at(logits, probs_t.shape[-2:])
     middle = (logits.softmax(1) + probs_t.detach()) / 2
     log_pair = logits.log_softmax(1), (probs_t.detach() + floor).log()
-    return sum(F.kl_div(log_probs, middle, reduction="none") for log_probs in log_pair).mean(1) / 2
+    to_one, to_other = (F.kl_div(log_probs, middle, reduction="none") for log_probs in log_pair)
+    return (to_one + to_other).mean(1) / 2
 
 
 DISTANCES = dict(mse=squared_gap, kl=kl_gap, js=js_gap)

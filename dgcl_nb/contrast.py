@@ -19,7 +19,7 @@ __all__ = ['prototypes', 'contrastive_losses', 'contrastive_loss', 'Choice', 'ch
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -134,8 +134,8 @@ def choose_negatives(
         entries, owners = draw_entries(by_class.held, bank.size, enough, generator, device)
         places, valid = first_others(owners, classes, num_from_bank)
         found.append((bank.proj.flatten(0, 1)[entries[places]].to(cells.keys.dtype), valid))
-    rows, valid = zip(*found)
-    return torch.cat(rows, 1), torch.cat(valid, 1)
+    rows, counts = zip(*found)
+    return torch.cat(rows, 1), torch.cat(counts, 1)
 
 
 @torch.no_grad()
@@ -197,21 +197,21 @@ class ContrastConfig(Ranged, group="dgcl"):
     # share of the self-training part over which its weight rises linearly from 0 (released: 0)
     contrast_ramp: Share = 0.0
     # unlabelled images that the contrast sees: clean (an extra student pass; released) or mixed
-    contrast_view: one_of("clean", "mixed") = "clean"
+    contrast_view: Annotated[str, one_of("clean", "mixed")] = "clean"
     # whose features density is computed on and the bank keeps: student (released) or teacher
-    bank_source: one_of("student", "teacher") = "student"
+    bank_source: Annotated[str, one_of("student", "teacher")] = "student"
     num_neighbors: tuple[Count, ...] = (8, 16, 32)  # neighbours of each density scale (released: 8 16 32)
     temperature: Positive = 0.5  # divides the cosines of the contrastive loss (released: 0.5)
     # a class's new entries get a density at once if its bank holds as many (released: 1001)
     new_density_at: Count = 64
     # which pixel's label a feature cell gets: nearest-exact (its centre) or nearest (its corner; released)
-    grid_labels: one_of("nearest-exact", "nearest") = "nearest-exact"
+    grid_labels: Annotated[str, one_of("nearest-exact", "nearest")] = "nearest-exact"
     # unlabelled cells left out of the contrast (released: 80 to 10 per cent)
     contrast_filter: FilterConfig = FilterConfig(drop_start=80.0, drop_floor=10.0)
     sampling: SamplingConfig = SamplingConfig()  # anchors, positives, negatives
     bank: BankConfig = BankConfig()  # the memory
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.contrast_view == "mixed" and self.bank_source == "teacher":
             raise InputError(
@@ -293,11 +293,11 @@ def roles_of(
 @torch.no_grad()
 def show_against(
     bank: MemoryBank,
-    out,  # SegOutput of the network whose features the bank keeps, on the images that are shown
+    out: Any,  # SegOutput of the network whose features the bank keeps, on the images that are shown
     labels: Tensor,  # (B, h, w) int64, the class of each cell
     targets: Tensor,  # (B, h, w) int64, the same, IGNORE_INDEX where the contrast would not see it
     confidence: Tensor,  # (B, h, w) float
-    cfg,  # settings of the method: num_neighbors, sampling, bank
+    cfg: ContrastConfig,  # settings of the method: num_neighbors, sampling, bank
     ranked: Sequence[int],  # classes that may take part
 ) -> ShownCells:
     "Density of images against the bank, and the cells that the sampler would choose."

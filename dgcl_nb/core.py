@@ -40,7 +40,7 @@ def as_text(
 class InputError(ValueError):
     "What a person gave cannot be used; the message names the value, what is allowed, and the remedy."
 
-    def __str__(self):
+    def __str__(self) -> str:
         return as_text(super().__str__())
 
     def _render_traceback_(self, *_):

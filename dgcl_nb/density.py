@@ -239,7 +239,7 @@ def search_groups(
                 sims.scatter_(1, own[part, None], LOWEST)
             found, columns = _search_rows(sims, k, with_entries)
             values[part] = found
-            if with_entries:
+            if entries is not None and columns is not None:
                 entries[part] = columns
     return values, entries
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 # %% ../nbs/03_device.ipynb #dev00007
 def to_device(
-    values: Sequence | np.ndarray,  # numbers of the host: a list, or an array of any shape
+    values: Sequence | np.ndarray | Tensor,  # numbers of the host: a list, or an array of any shape
     device: str | torch.device,  # where they are wanted
 ) -> Tensor:  # of the same shape; integers are int64, floats float32
     "Numbers of the host as a tensor on the device, without waiting for the device."

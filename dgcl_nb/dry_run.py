@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 
 from . import __version__
+from .machine import free_memory
 from .batches import BatchConfig, make_batch
 from .config import Run, describe_batch, share_batch
 from .run_folder import RunFolder
@@ -63,10 +64,8 @@ def still_free(
     device: torch.device,  # cuda, or any other
 ) -> int:  # bytes
     "Memory that could still be used."
-    import psutil
-
     if device.type != "cuda":
-        return psutil.virtual_memory().available
+        return free_memory()
     free, _ = torch.cuda.mem_get_info(device)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return free + unused
@@ -78,7 +77,7 @@ class Peak:
     def __init__(self, device: torch.device):
         self.device, self.bytes = device, 0
 
-    def __enter__(self):
+    def __enter__(self) -> "Peak":
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return self
@@ -91,7 +90,7 @@ class Peak:
         while not self.stop.wait(0.005):
             self.bytes = max(self.bytes, in_use(self.device))
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self.device.type == "cuda":
             self.bytes = torch.cuda.max_memory_allocated(self.device)
             return
@@ -154,7 +153,8 @@ def grown(
     times: int,  # as many images
 ) -> Cost:
     "The cost of a larger batch, in proportion."
-    images = tuple(n * times for n in cost.images)
+    labelled, unlabelled = cost.images
+    images = labelled * times, unlabelled * times
     above = max(0, cost.bytes - held)
     return Cost(images, cost.seconds * times, cost.loading * times, held + above * times)
 

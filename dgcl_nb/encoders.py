@@ -19,7 +19,7 @@ __all__ = ['OUTPUT_STRIDES', 'LOW_LEVEL_STRIDE', 'PROBE_SIZE', 'TRANSFORMERS', '
 # %% ../nbs/30_encoders.ipynb #5d9aeb63
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn as nn
@@ -44,7 +44,7 @@ class ModelConfig(Ranged, group="model"):
     # or a plain transformer ("vit_small_patch14_dinov2", ...)
     encoder: Text = "tf_efficientnet_lite0"
     # pixels per cell of a convolutional encoder's deepest map: 8, 16 or 32; smaller is finer and slower
-    output_stride: one_of(*OUTPUT_STRIDES) = 16
+    output_stride: Annotated[int, one_of(*OUTPUT_STRIDES)] = 16
     # the encoder's last stage (of a transformer: block) that is used (-1: all of them);
     # later blocks are cut off
     last_stage: Annotated[int, Range(-100, 100)] = -1
@@ -106,7 +106,7 @@ def index_of_last(
     return last_stage % num
 
 # %% ../nbs/30_encoders.ipynb #a62feef9
-def _create(name: str, **kwargs) -> nn.Module:
+def _create(name: str, **kwargs: Any) -> Any:  # timm's classes have no common base
     "timm's create_model, with an unknown name or tag as an InputError."
     import timm
 
@@ -121,8 +121,8 @@ def _create(name: str, **kwargs) -> nn.Module:
 
 def _timm_features(
     cfg: ModelConfig,  # encoder and output stride
-    **kwargs,  # further arguments of timm
-) -> nn.Module:  # timm's features_only form
+    **kwargs: Any,  # further arguments of timm
+) -> Any:  # timm's features_only form
     "timm's features_only encoder."
     try:
         return _create(cfg.encoder, features_only=True, output_stride=cfg.output_stride, **kwargs)
@@ -134,7 +134,7 @@ def _timm_features(
 
 # %% ../nbs/30_encoders.ipynb #77c9bbe4
 def cut_encoder(
-    encoder: nn.Module,  # timm's features_only encoder
+    encoder: Any,  # timm's features_only encoder
 ) -> nn.Module:  # the same, without the blocks after its last used stage
     "Remove what is computed after the last used stage."
     name = encoder.feature_info.module_name()[-1]  # "blocks.4"
@@ -150,7 +150,7 @@ PROBE_SIZE = 96
 
 # %% ../nbs/30_encoders.ipynb #628fdf9d
 def check_strides(
-    encoder: nn.Module,  # timm's features_only encoder on the meta device, with the wanted stages only
+    encoder: Any,  # timm's features_only encoder on the meta device, with the wanted stages only
     output_stride: int,  # pixels per cell of its deepest map, at most
 ) -> None:
     "Raise if the maps are not grids (B,C,h,w) of the strides that the encoder claims; runs on shapes alone."
@@ -280,14 +280,14 @@ class TokenEncoder(nn.Module):
 
         named = dict(self.body.named_parameters())
         depth = group_parameters(self.body, self.body.group_matcher(coarse=False), reverse=True)
-        found = {}
+        found: dict[int, list[nn.Parameter]] = {}
         for name, parameter in named.items():
             found.setdefault(depth[name], []).append(parameter)
         return [found[d] for d in sorted(found)]
 
 # %% ../nbs/30_encoders.ipynb #ebc5e27b
 def map_channels(
-    encoder: nn.Module,  # as build_encoder gives it
+    encoder: Any,  # as build_encoder gives it
 ) -> list[int]:  # of each map, in their order
     "How many channels the maps have."
     if isinstance(encoder, TokenEncoder):
@@ -296,7 +296,7 @@ def map_channels(
 
 
 def largest_single_cell(
-    encoder: nn.Module,  # as build_encoder gives it
+    encoder: Any,  # as build_encoder gives it
 ) -> int:  # pixels
     "The largest side of an image whose deepest map has a single cell along it."
     if not isinstance(encoder, TokenEncoder):

@@ -15,6 +15,7 @@ __all__ = ['log', 'CLUSTER_PIXELS', 'place_method', 'start_training', 'score', '
 import logging, math, time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -53,16 +54,20 @@ from dgcl_nb.processes import (
     share_statistics,
 )
 from .look import take_snapshot
+from .metrics import ClusterScores
 from .snapshots import save_snapshot
 from .training import Bar, Callback, TensorBoard, Training, batches_of, is_due, next_step, write_log
 
 log = logging.getLogger("dgcl_nb.engine")
 
+if TYPE_CHECKING:  # it takes a second to import
+    from accelerate import Accelerator
+
 # %% ../nbs/68_engine.ipynb #ca9e9ef1
 def place_method(
     run: Run,  # of one process
     data: SegData,  # its classes
-    accelerator,  # where it goes
+    accelerator: "Accelerator",  # where it goes
 ) -> Method:
     "The method of a run on its device, started, synchronised and compiled as the run says."
     method = build_method(run, data.num_classes, data.background)
@@ -73,7 +78,7 @@ def place_method(
         )
     if run.init_from:
         init_from_run(method, run.init_from)
-    method = share_statistics(method, accelerator.device, accelerator.num_processes)
+    method = cast(Method, share_statistics(method, accelerator.device, accelerator.num_processes))
     method.to(accelerator.device)
     if run.loop.compile:
         compile_networks(method, accelerator.device)
@@ -169,7 +174,8 @@ def write_snapshot(
     "Show the method the probe images and write down what it makes of them; all processes look, one writes."
     run, device = t.run, t.accelerator.device
     with t.accelerator.autocast():
-        snapshot = take_snapshot(t.method, t.data, run.views, run.loop.num_probes, t.progress, t.step, device)
+        seen_in = (run.views, run.eval, run.loop.num_probes)
+        snapshot = take_snapshot(t.method, t.data, *seen_in, t.progress, t.step, device)
     if not t.is_main:
         return None
     path = save_snapshot(t.folder.path, snapshot)
@@ -178,7 +184,7 @@ def write_snapshot(
 
 # %% ../nbs/68_engine.ipynb #0051b559
 def cluster_columns(
-    scores,  # ClusterScores, or None where they were not asked for
+    scores: ClusterScores | None,  # None where they were not asked for
     suffix: str = "",  # of the names
 ) -> dict[str, float | None]:  # None for a score that does not exist, e.g. of a collapsed network
     "The three cluster scores by name, as JSON can hold them."

@@ -25,10 +25,10 @@ if __name__ == "__main__" and "__file__" in globals():
 
 # %% ../nbs/commands/14_evaluate.ipynb #273fd990
 import dataclasses, json, logging, os, sys, time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -124,11 +124,11 @@ def score_networks(
     clusters: bool = False,  # whether the features are scored
     rank: int = 0,  # of this process
     world: int = 1,  # processes; all must call it
-    watch=None,  # told how many images are done more
+    watch: Callable[[int], object] | None = None,  # told how many images are done more
 ) -> dict[str, EvalResult]:  # network -> scores
     "Score every network that the weights hold."
     run, images = trained.run, getattr(data, part)
-    how = dict(
+    how: dict[str, Any] = dict(
         num_classes=data.num_classes,
         cfg=cfg,
         device=trained.device,
@@ -209,7 +209,8 @@ def evaluate_run(
     from tqdm import tqdm
 
     run, kinds, started = read_config(folder), kinds_of(folder, weights), time.time()
-    earlier = []  # (network, scores): where the last step is the best one, its weights come twice
+    # (network, scores): where the last step is the best one, its weights come twice
+    earlier: list[tuple[nn.Module, EvalResult]] = []
     data, cfg = data or run.data, cfg or run.eval
     # whole precision here: each run's networks bring their own, in `score_networks`
     loop = dataclasses.replace(run.loop, precision="no", threads=0)
@@ -222,23 +223,25 @@ def evaluate_run(
     for kind in kinds:
         trained = open_trained(folder, kind, str(accelerator.device))
         check_classes(trained, opened)
-        found = {name: scored_before(network, earlier) for name, network in trained.networks.items()}
-        fresh = {name: trained.networks[name] for name, scores in found.items() if scores is None}
-        fresh = dataclasses.replace(trained, networks=fresh)
+        found: dict[str, Any] = {
+            name: scored_before(network, earlier) for name, network in trained.networks.items()
+        }
+        unscored = {name: trained.networks[name] for name, scores in found.items() if scores is None}
+        fresh = dataclasses.replace(trained, networks=unscored)
         num = len(fresh.networks) * len(range(rank, len(images), world))
         hidden = not bar or rank > 0
         with tqdm(total=num, unit="image", desc=kind, leave=False, disable=hidden) as shown:
             found |= score_networks(fresh, opened, part, cfg, clusters, rank, world, shown.update)
         earlier += [(trained.networks[name], scores) for name, scores in found.items()]
         rows += [score_row(trained, name, r) for name, r in found.items()]
-    about = dict(run=Path(folder).resolve().name, method=run.method, preset=run.preset)
+    about: dict[str, Any] = dict(run=Path(folder).resolve().name, method=run.method, preset=run.preset)
     about |= dict(data=dataclasses.asdict(data), part=part, list=_describe_list(images.ids))
     protocol = next(iter(found.values())).protocol
     about |= dict(networks=rows, eval=dataclasses.asdict(cfg), protocol=protocol)
     return about | _describe_effort(accelerator, trained, started)
 
 
-def _open_together(accelerator, data: DataConfig) -> SegData:
+def _open_together(accelerator: Any, data: DataConfig) -> SegData:
     "The data set; what the first process renders or counts, the others find."
     kept = []
     first_decides(accelerator, lambda: kept.append(open_data(data)))
@@ -249,7 +252,7 @@ def _describe_list(ids: Sequence[str]) -> dict:
     return dict(num=len(ids), hash=split_hash(ids), family=known_family(ids))
 
 
-def _describe_effort(accelerator, trained: Trained, started: float) -> dict:
+def _describe_effort(accelerator: Any, trained: Trained, started: float) -> dict:
     "Where and how fast, as JSON holds it."
     return dict(
         precision=trained.precision,
@@ -273,7 +276,7 @@ def as_columns(
     rows: Sequence[dict],  # the networks of evaluate_run
 ) -> list[dict]:  # as many, or fewer
     "What a table shows: best and last weights that are the same share a column."
-    shown = []
+    shown: list[dict] = []
     for row in rows:
         same = next((r for r in shown if r | dict(weights=row["weights"]) == row), None)
         if same is None:
@@ -352,10 +355,12 @@ def evaluate_runs(
     "Parse a command line, score, write, print."
     asked = parse_evaluate(args)
     is_main = int(os.environ.get("RANK", 0)) == 0
-    path = choose_file(asked) if is_main else None
-    how = dict(weights=asked.weights, part=asked.part, clusters=asked.clusters, device=asked.device)
+    path = choose_file(asked) if is_main else None  # one process writes
+    how: dict[str, Any] = dict(
+        weights=asked.weights, part=asked.part, clusters=asked.clusters, device=asked.device
+    )
     scores = evaluate_run(asked.run, data=asked.data, cfg=asked.eval, **how, bar=True)
-    if not is_main:  # one process speaks for all
+    if path is None:  # one process speaks for all
         return scores
     try:
         write_atomic(path, json.dumps(scores, indent=1) + "\n")

@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from .core import IGNORE_INDEX, InputError
+from .data.segdata import ImageSet
 from .metrics import ClusterScores, PixelSample, ScoreResult, SegScore, cluster_scores
 from .workers import Loader
 from .ranges import check_workers
@@ -83,7 +83,7 @@ def check_sample(
 
 # %% ../nbs/61_evaluation.ipynb #6d4cc514
 def load_batches(
-    dataset: Dataset,  # samples dict(image (3, H, W) u8, target (H, W) int64, id)
+    dataset: ImageSet,  # samples dict(image (3, H, W) u8, target (H, W) integer, id)
     positions: Sequence[int],  # which of them, ascending
     cfg: EvalConfig,  # batch size and workers
 ) -> Iterator[tuple[list[int], list[dict]]]:  # positions and samples of each batch
@@ -152,11 +152,14 @@ def describe_protocol(
     num_images: int,  # evaluated, over all processes
     num_classes: int,  # K
     background: int | None = None,  # the class that is background, if any
+    shrunk: int = 1,  # by how much the images were shrunk when they were read
 ) -> str:  # one line
     "The protocol in a line, to stand beside the figures."
     classes = f"{num_classes} classes" + ("" if background is None else " incl. background")
+    images = f"{num_images} image{'' if num_images == 1 else 's'}"
+    size = "" if shrunk == 1 else f" read at 1/{shrunk} of their size"
     return (
-        f"{describe_method(cfg)}; {num_images} images; "
+        f"{describe_method(cfg)}; {images}{size}; "
         f"mIoU = total intersection over total union, mean over {classes}, {IGNORE_INDEX} ignored"
     )
 
@@ -178,7 +181,7 @@ def score_clusters(
 @torch.no_grad()
 def evaluate(
     network: nn.Module,  # images (B, 3, H, W) -> SegOutput
-    dataset: Dataset,  # samples dict(image (3, H, W) u8, target (H, W) int64, id)
+    dataset: ImageSet,  # samples dict(image (3, H, W) u8, target (H, W) integer, id)
     num_classes: int,  # K, a background class included
     cfg: EvalConfig,  # the protocol
     device: torch.device,  # where the network is
@@ -202,7 +205,7 @@ def evaluate(
     with eval_mode(network), sizes_vary():
         for positions, batch in load_batches(dataset, range(rank, len(dataset), world), cfg):
             images = to_network(batch, device, mean, std, channels_last)
-            targets = torch.stack([s["target"].as_subclass(Tensor) for s in batch]).to(device)
+            targets = torch.stack([s["target"].as_subclass(Tensor) for s in batch]).to(device).long()
 
             # as defaults, so that it keeps the targets of its own batch
             def tap(windows, targets=targets, positions=positions):
@@ -212,5 +215,6 @@ def evaluate(
             if watch:
                 watch(len(batch))
     clusters = score_clusters(sample, background, world > 1) if collect_feats else (None, None)
-    protocol = describe_protocol(cfg, len(dataset), num_classes, background)
+    shrunk = getattr(dataset, "by", 1)  # of `data.images.Shrunk`
+    protocol = describe_protocol(cfg, len(dataset), num_classes, background, shrunk)
     return EvalResult(score.compute(world > 1), protocol, *clusters)

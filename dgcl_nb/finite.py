@@ -14,6 +14,7 @@ __all__ = ['NonFiniteLoss', 'report_broken', 'check_finite', 'broken_tensors', '
 import dataclasses, math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -31,7 +32,7 @@ class NonFiniteLoss(RunFailed):
 
 
 def report_broken(
-    t,  # the Training, for the place to save
+    t: Any,  # the Training, for the place to save
     losses: Losses,  # of this step
     batch: Batch,  # that made them
 ) -> NonFiniteLoss:  # to be raised
@@ -48,7 +49,7 @@ def report_broken(
 
 
 def check_finite(
-    t,  # the Training, for the place to save
+    t: Any,  # the Training, for the place to save
     taken: Sequence[tuple[Losses, Batch]],  # of one step: each phase's losses, and the batches that made them
 ) -> None:
     "Stop a run whose loss is NaN or infinite in any of its phases and processes; the one wait of a step."
@@ -93,7 +94,7 @@ class NonFiniteWeights(RunFailed):
 
 
 def diverged(
-    t,  # the Training
+    t: Any,  # the Training
     names: Sequence[str],  # of its broken tensors
 ) -> NonFiniteWeights:  # to be raised
     "Say what broke, and how the run goes on."
@@ -110,7 +111,7 @@ def diverged(
 
 
 def check_weights(
-    t,  # the Training, at the end of a step; all processes call this
+    t: Any,  # the Training, at the end of a step; all processes call this
 ) -> None:
     "Stop a run whose weights or memory are not finite on any process."
     names = broken_tensors(t.method.state_dict(), t.method.may_be_nan)

@@ -195,13 +195,15 @@ def check_cells(
 ) -> None:
     "Raise InputError for images of which the detector would draw a map of one value, or none."
 
+    height, width = size
+
     def is_map(height, width, layers):
         return detector_cells(height, layers) * detector_cells(width, layers) > 1
 
-    if is_map(*size, depth):
+    if is_map(height, width, depth):
         return
     side = next(n for n in range(1, 1000) if is_map(n, n, depth))
-    fitting = [d for d in range(1, depth) if is_map(*size, d)]
+    fitting = [d for d in range(1, depth) if is_map(height, width, d)]
     remedy = f"set gct.depth to {fitting[-1]} or less, or " if fitting else ""
     raise InputError(
         f"gct.depth is {depth}: of {size[0]}x{size[1]} pixels so deep a flaw detector draws one value, "

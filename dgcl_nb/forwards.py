@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +84,7 @@ def counting(
     method: nn.Module,  # whose networks are listened to
 ) -> Iterator[Counter]:  # (encoder, decoder or beside; with gradient) -> images
     "Inside the `with` block, images through encoders, decoders and other modules are counted."
-    counts = Counter()
+    counts: Counter = Counter()
 
     def note(kind, output):
         maps = [output] if isinstance(output, Tensor) else [m for m in output if isinstance(m, Tensor)]
@@ -213,5 +213,7 @@ def count_forwards(
 ) -> Forwards:
     "How many images a step of a run sends through encoders; the same for all seeds."
     views = replace(run.views, crop=SIDE)
-    same = dict(preset="", variant="", seed=0, out="", resume=False, device="cpu", init_from="", views=views)
+    same: dict[str, Any] = dict(
+        preset="", variant="", seed=0, out="", resume=False, device="cpu", init_from="", views=views
+    )
     return _count(replace(run, model=replace(SMALL, aux=run.model.aux), **same))

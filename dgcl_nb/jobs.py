@@ -237,7 +237,9 @@ def run_jobs(
 ) -> dict[str, str]:  # run -> why it failed, with the end of its log
     "Train everything that is not finished; whatever ends this early, children save and stop first."
     waiting = [j for j in jobs if not j.is_finished]
-    going, failed, total, start = {}, {}, len(waiting), time.time()
+    going: dict = {}
+    failed: dict[str, str] = {}
+    total, start = len(waiting), time.time()
     try:
         while waiting or going:
             while waiting and len(going) < at_a_time:

@@ -140,6 +140,6 @@ def annealed_loss(
     )
     probs = (-losses.detach()).exp().masked_fill(targets == IGNORE_INDEX, math.inf)
     least = min(len(targets) + 1, probs.numel())
-    threshold = probs.flatten().topk(least, largest=False).values[-1].clamp(min=threshold)
-    is_new = (probs < threshold) & (targets != IGNORE_INDEX)
+    enough = probs.flatten().topk(least, largest=False).values[-1].clamp(min=threshold)
+    is_new = (probs < enough) & (targets != IGNORE_INDEX)
     return losses.masked_fill(~is_new, 0).sum() / is_new.sum().clamp(min=1)

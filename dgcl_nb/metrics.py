@@ -18,8 +18,9 @@ __all__ = ['ScoreResult', 'score_of', 'check_targets', 'SegScore', 'cell_labels'
            'PseudoLabelScores', 'pseudo_label_scores']
 
 # %% ../nbs/60_metrics.ipynb #ccf4e3d5
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -77,7 +78,9 @@ class SegScore:
         from torchmetrics.classification import MulticlassJaccardIndex  # late: importing it takes a second
 
         self.num_classes = num_classes
-        how = dict(average=None, ignore_index=IGNORE_INDEX, validate_args=False, sync_on_compute=False)
+        how: dict[str, Any] = dict(
+            average=None, ignore_index=IGNORE_INDEX, validate_args=False, sync_on_compute=False
+        )
         self.metric = MulticlassJaccardIndex(num_classes, **how).to(device)
 
     def update(
@@ -103,10 +106,10 @@ class SegScore:
 # %% ../nbs/60_metrics.ipynb #031830ee
 def cell_labels(
     targets: Tensor,  # (B, H, W) int64 true classes, or IGNORE_INDEX
-    grid: tuple[int, int],  # (h, w), cells
+    grid: Sequence[int],  # (h, w), cells
 ) -> Tensor:  # (B, h, w) int64
     "The class of the pixel nearest to the centre of each cell, (B, H, W) -> (B, h, w)."
-    return F.interpolate(targets[:, None].float(), size=grid, mode="nearest-exact")[:, 0].long()
+    return F.interpolate(targets[:, None].float(), size=tuple(grid), mode="nearest-exact")[:, 0].long()
 
 # %% ../nbs/60_metrics.ipynb #93ca1c4d
 def draw_keys(
@@ -274,7 +277,8 @@ def cluster_scores(
         nan = float("nan")
         return ClusterScores(nan, nan, nan, n, k, reason)
     measures = metrics.silhouette_score, metrics.calinski_harabasz_score, metrics.davies_bouldin_score
-    return ClusterScores(*(float(f(unit.numpy(), labels)) for f in measures), n, k)
+    silhouette, calinski, davies = (float(f(unit.numpy(), labels)) for f in measures)
+    return ClusterScores(silhouette, calinski, davies, n, k)
 
 # %% ../nbs/60_metrics.ipynb #f68f0e1b
 class PseudoLabelScores(NamedTuple):

@@ -17,7 +17,7 @@ __all__ = ['log', 'conv_block', 'PooledBranch', 'ASPP', 'Decoder', 'TokenDecoder
 # %% ../nbs/31_model.ipynb #1b6731aa
 import logging
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn as nn
@@ -150,10 +150,11 @@ class TokenDecoder(nn.Module):
         half = tuple(-(-n // 2) for n in size)
         # finest grid for the earliest block; all that are left stay on the grid of the patches
         grids = [tuple(size), half, patches][: len(maps) - 1] + [patches]
-        feats = None
+        feats: Tensor | None = None
         for i in reversed(range(len(grids))):
             new = resize_maps(self.project[i](maps[i]), grids[i])
             feats = self.merge[i](new if feats is None else new + resize_maps(feats, grids[i]))
+        assert feats is not None, "there is at least one grid"
         return resize_maps(feats, size)
 
 # %% ../nbs/31_model.ipynb #1596ec2a
@@ -175,12 +176,15 @@ class SegOutput(NamedTuple):
 
     logits: Tensor  # (B,K,h,w) class scores before softmax
     feats: Tensor  # (B,D,h,w) last decoder block, after ReLU and dropout: what density is computed on
-    proj: Tensor | None  # (B,P,h,w) projection, not normalised; None if not asked for
+    # `| Any`: who asked for it knows that it is there, and a type checker asks no more
+    proj: Tensor | Any  # (B,P,h,w) projection, not normalised; None if not asked for
     aux: Tensor | None  # (B,K,h',w') auxiliary scores in training; None without that head
 
 # %% ../nbs/31_model.ipynb #6d0d3d4f
 class SegNetwork(nn.Module):
     "Images (B,3,H,W), normalised, to SegOutput: logits (B,K,h,w), feats (B,D,h,w), proj (B,P,h,w), aux."
+
+    load_report: Any = None  # what `build_network` loaded into the encoder
 
     def __init__(
         self,
@@ -193,6 +197,7 @@ class SegNetwork(nn.Module):
         self.is_transformer = isinstance(self.encoder, TokenEncoder)
         self.one_cell = largest_single_cell(self.encoder)
         channels, width = map_channels(self.encoder), cfg.decoder_channels
+        self.decoder: nn.Module
         if self.is_transformer:
             self.decoder = TokenDecoder(channels, cfg)
         else:
@@ -250,7 +255,7 @@ class SegNetwork(nn.Module):
 
     def encoder_layers(self) -> list[list[nn.Parameter]]:
         "The encoder's parameters by depth, the first layer first; of a transformer only."
-        if self.is_transformer:
+        if isinstance(self.encoder, TokenEncoder):
             return self.encoder.layers()
         raise InputError(
             "optim.layer_decay works on the blocks of a transformer; leave it at 1 "

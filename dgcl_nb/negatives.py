@@ -12,7 +12,8 @@ Nothing here waits for the device: a set is a mask (N, K), and its members are f
 
 # %% auto #0
 __all__ = ['RULES', 'one_hot', 'released_one_hot', 'entropy_masks', 'rank_range', 'ranks_of', 'Pools', 'find_pools', 'members',
-           'draw_numbers', 'spread_keys', 'choose_keys', 'live_pairs', 'Choice', 'choose', 'contrast_of_choice']
+           'draw_numbers', 'spread_keys', 'choose_keys', 'live_pairs', 'Choice', 'choose', 'contrast_of_choice',
+           'right_members']
 
 # %% ../nbs/49_negatives.ipynb #5c914051
 from collections.abc import Sequence
@@ -233,3 +234,17 @@ def contrast_of_choice(
     all_of = torch.ones(len(away), num_negatives, dtype=torch.bool, device=away.device)
     losses = contrastive_losses(anchors, all_of[:, :1], each_its_own, away, all_of, temperature, eps=0)
     return losses.view(num_pairs, num_anchors).mean(1)
+
+
+def right_members(
+    pools: Pools,  # of N cells
+    truth: Tensor,  # (B, h, w) int64 of the last cells, IGNORE_INDEX where nobody knows
+) -> dict[str, tuple[Tensor, Tensor]]:  # name -> how many are right, of how many whose truth is known
+    "How many anchors are of their class, and how many keys are not."
+    is_right = one_hot(truth, pools.anchors.shape[1])
+    is_known = truth.flatten()[:, None] != IGNORE_INDEX
+    anchors, keys = (pool[-len(is_right) :] & is_known for pool in (pools.anchors, pools.keys))
+    return dict(
+        anchor_accuracy=((anchors & is_right).sum(), anchors.sum()),
+        negative_accuracy=((keys & ~is_right).sum(), keys.sum()),
+    )

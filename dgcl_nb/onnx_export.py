@@ -17,7 +17,7 @@ __all__ = ['ONNX_OPSET', 'ONNX_TOLERANCE', 'ONNX_SIDE', 'Framed', 'OnnxCheck', '
 import contextlib, copy, importlib.util, json, os, warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,9 @@ from .trained import Trained
 # %% ../nbs/commands/12_onnx_export.ipynb #80126083
 class Framed(nn.Module):
     "A network in its frame: RGB images (B, 3, H, W) uint8 to logits (B, K, H, W)."
+
+    mean: Tensor  # (3, 1, 1) float32
+    std: Tensor  # (3, 1, 1) float32
 
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
@@ -80,11 +83,11 @@ def write_graph(
     dynamo: bool,  # the newer exporter
 ) -> None:
     "Export a framed network; traced for any number and size of images, by dynamo for those of the example."
-    how = dict(dynamo=True, external_data=False, verbose=False)
+    how: dict[str, Any] = dict(dynamo=True, external_data=False, verbose=False)
     if not dynamo:
         free = {0: "batch", 2: "height", 3: "width"}
         how = dict(dynamo=False, dynamic_axes=dict(images=free, logits=free))
-    names = dict(input_names=["images"], output_names=["logits"])
+    names: dict[str, Any] = dict(input_names=["images"], output_names=["logits"])
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # what the tracer warns of is settled by the comparison
         torch.onnx.export(framed, (images,), str(path), opset_version=ONNX_OPSET, **names, **how)
@@ -157,7 +160,7 @@ def export_onnx(
     trained: Trained,  # whose predictor is written
     path: str | Path,  # of the file; one that is there is replaced
     # what both runtimes are shown, as `as_image` takes it; None: noise of the size of the training crops
-    image=None,
+    image: Any = None,
 ) -> OnnxCheck:
     "Write the predictor as an ONNX file and compare it with torch, in float32 on the CPU."
     need_onnx()
@@ -188,7 +191,7 @@ def _cannot_write(path: Path, e: OSError) -> InputError:
     return InputError(f"cannot write --onnx {path}: {e.strerror or e}; name another file, or free space")
 
 
-def _example(trained: Trained, image) -> Tensor:
+def _example(trained: Trained, image: Any) -> Tensor:
     "What both runtimes are shown, (1, 3, H, W) uint8."
     if image is None:
         size = (trained.run.views.crop, trained.run.views.crop, 3)
@@ -198,7 +201,7 @@ def _example(trained: Trained, image) -> Tensor:
 
 def _first_that_passes(trained: Trained, framed: Framed, images: Tensor, part: Path) -> OnnxCheck | str:
     "The check of the first exporter whose file says what torch says; or why each of them failed."
-    exporters = ("traced", "dynamo")
+    exporters: tuple[str, ...] = ("traced", "dynamo")
     if getattr(trained.network, "is_transformer", False):
         exporters = ("dynamo",)
     faults = []

@@ -11,7 +11,7 @@ __all__ = ['OptimConfig', 'lr_factor', 'base_rate', 'make_optimizer', 'set_lr']
 
 # %% ../nbs/34_optim.ipynb #b2f26204
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import nn
@@ -34,7 +34,8 @@ from dgcl_nb.ranges import (
 class OptimConfig(Ranged, group="optim"):
     "How parameters are moved."
 
-    optimizer: one_of("adamw", "sgd") = "adamw"  # adamw, or sgd (with momentum; the published runs)
+    # adamw, or sgd (with momentum; the published runs)
+    optimizer: Annotated[str, one_of("adamw", "sgd")] = "adamw"
     lr: Annotated[float, Range(0, LARGEST_RATE, above=True)] = 3e-3  # learning rate of the heads at the start
     # the encoder's learning rate as a multiple of lr (published: 0.1 on VOC, 1 on Cityscapes)
     encoder_lr_scale: Annotated[float, Range(0, LARGEST_RATE)] = 0.3
@@ -58,7 +59,7 @@ class OptimConfig(Ranged, group="optim"):
     # 0: lr is taken as it is
     lr_batch: CountOrNone = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.total_batch and self.accumulate > 1:
             raise InputError(
@@ -101,7 +102,7 @@ def make_optimizer(
     with_rates = [dict(params=p, lr=rates[name], base_lr=rates[name]) for name, p in groups.items()]
     # None is torch's own choice, a loop over the parameters on a CPU
     on_gpu = all(p.is_cuda for parameters in groups.values() for p in parameters)
-    options = dict(weight_decay=cfg.weight_decay, fused=True if on_gpu else None)
+    options: dict[str, Any] = dict(weight_decay=cfg.weight_decay, fused=True if on_gpu else None)
     if cfg.optimizer == "sgd":
         return torch.optim.SGD(with_rates, momentum=cfg.momentum, **options)
     return torch.optim.AdamW(with_rates, betas=cfg.betas, **options)

@@ -11,6 +11,7 @@ __all__ = ['log', 'hold_folder', 'release_folder', 'is_held', 'choose_run_folder
 import errno, fcntl, logging, os, re, socket
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from .core import InputError
 from .run_folder import RunFolder, unusable_folder
@@ -18,7 +19,7 @@ from .run_folder import RunFolder, unusable_folder
 log = logging.getLogger("dgcl_nb.ownership")
 
 # %% ../nbs/03_ownership.ipynb #790e140c
-_HELD = {}  # real path of a folder -> its open lock file
+_HELD: dict[str, IO] = {}  # real path of a folder -> its open lock file
 
 
 def _forget_held() -> None:
@@ -31,17 +32,17 @@ def _forget_held() -> None:
 os.register_at_fork(after_in_child=_forget_held)
 
 
-def _open_lock(path: Path):
+def _open_lock(path: Path) -> IO:
     "A lock file, opened; a link in its place is refused, as what it leads to would be written."
     return open(path, "a+b", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
 
 
-def _is_at(lock, path: Path) -> bool:
+def _is_at(lock: IO, path: Path) -> bool:
     "Whether an open file is the one that bears the name now."
     return path.exists() and os.path.samestat(os.fstat(lock.fileno()), os.stat(path))
 
 
-def _owner_in(lock) -> str:
+def _owner_in(lock: IO) -> str:
     "Who holds a lock, in words; what the file says counts only in the form in which it is written."
     found = re.fullmatch(rb"(\d{1,10}) ([\w.-]{1,255})\n", os.pread(lock.fileno(), 300, 0))
     if not found:
@@ -52,7 +53,7 @@ def _owner_in(lock) -> str:
     return f"process {process} on {host}"
 
 
-def _take_lock(path: Path):
+def _take_lock(path: Path) -> IO:
     "A lock file, held; BlockingIOError, which says by whom, if it is another's."
     while True:
         lock = _open_lock(path)

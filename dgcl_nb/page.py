@@ -12,18 +12,19 @@ Reference: the HTML standard (WHATWG), and its data URLs (RFC 2397). Where we di
 __all__ = ['STYLE', 'POLICY', 'table_html', 'facts_html', 'text_html', 'figure_html', 'page_html']
 
 # %% ../nbs/commands/26_page.ipynb #33721f44
-import base64
+import base64, re
 from collections.abc import Mapping, Sequence
 from html import escape
 
 # %% ../nbs/commands/26_page.ipynb #dab16b04
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 80em; padding: 0 1em }
 div { overflow-x: auto } img { max-width: 100% }
 table { border-collapse: collapse; margin: 1em 0 }
-th, td { padding: .2em .7em; text-align: right; white-space: nowrap; border-bottom: 1px solid #ccc }
+th, td { padding: .2em .5em; border-bottom: 1px solid #ccc }
+th, td { font-size: 13px; text-align: right; white-space: nowrap }
 th:first-child { text-align: left } td { font-variant-numeric: tabular-nums }
-dt { float: left; clear: left; width: 9em; color: #555 } dd { margin: 0 0 0 9em }
+dt { float: left; clear: left; width: 10em; color: #555 } dd { margin: 0 0 0 10em }
 @media (prefers-color-scheme: dark) { body { background: #111; color: #ddd } img { background: #fff } }
 """
 "How the page looks."
@@ -55,8 +56,10 @@ def facts_html(
 def text_html(
     text: str,  # a paragraph
 ) -> str:
-    "A paragraph."
-    return f"<p>{escape(text)}</p>"
+    "A paragraph with what legends have of Markdown: *words*, `code`, and \\* for an asterisk."
+    shown = re.sub(r"(?<!\\)\*(\w+)\*", r"<em>\1</em>", escape(text))
+    shown = re.sub("`([^`<>]+)`", r"<code>\1</code>", shown)
+    return f"<p>{shown.replace(chr(92) + '*', '*')}</p>"
 
 
 def figure_html(

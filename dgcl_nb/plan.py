@@ -12,7 +12,6 @@ The budget of a comparison - equal steps, equal images a step, one preset - is t
 __all__ = ['Bench', 'parse_rows', 'seeds_of', 'threads_of', 'row_args', 'plan_jobs', 'check_different']
 
 # %% ../nbs/commands/27_plan.ipynb #pla03
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Literal
 
 import tyro
 
+from .machine import num_cores
 from .config import METHODS, parse_run
 from .core import InputError, unknown_name
 from .jobs import Job, Row
@@ -59,7 +59,7 @@ class Bench:
     # of the other methods than dgcl, or of all rows but the last
     baseline: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in dict(seeds=0, steps=0, jobs=1, threads=0).items():
             value = getattr(self, name)
             if value < least:
@@ -120,9 +120,7 @@ def threads_of(
     "CPU threads of each run: as asked, or the cores shared among the runs at a time."
     if bench.threads or bench.jobs == 1:
         return bench.threads
-    can_tell = hasattr(os, "sched_getaffinity")  # not on macOS
-    cores = len(os.sched_getaffinity(0)) if can_tell else os.cpu_count()
-    return max(1, cores // bench.jobs)
+    return max(1, num_cores() // bench.jobs)
 
 # %% ../nbs/commands/27_plan.ipynb #2a75312d
 def row_args(
@@ -162,7 +160,7 @@ def check_different(
     jobs: Sequence[Job],  # of the bench
 ) -> None:
     "Raise InputError for two rows that mean the same run."
-    seen = {}
+    seen: dict = {}
     for job in jobs:
         first = seen.setdefault(key_of(job.asked), job)
         if first is not job:

@@ -13,7 +13,8 @@ Where we differ: the codes of this family score the images of their lists; a com
 
 # %% auto #0
 __all__ = ['EXISTING', 'predict', 'name_pictures', 'save_picture', 'images_to_do', 'Written', 'predict_files',
-           'describe_prediction', 'Predict', 'parse_predict', 'check_words', 'report_onnx', 'predict_all', 'main']
+           'describe_prediction', 'Predict', 'at_own_size', 'parse_predict', 'check_words', 'report_onnx',
+           'predict_all', 'main']
 
 # %% ../nbs/commands/13_predict.ipynb #40523fb5
 # before the imports below, which take seconds
@@ -25,9 +26,9 @@ if __name__ == "__main__" and "__file__" in globals():
 # %% ../nbs/commands/13_predict.ipynb #b7a1260f
 import contextlib, json, logging, os, sys, time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 from PIL import Image
@@ -45,7 +46,7 @@ from .windows import EvalConfig, describe_method
 # %% ../nbs/commands/13_predict.ipynb #9a61363c
 def predict(
     run: str | Path | Trained,  # a run folder, or what open_trained made of it
-    images,  # a file, a folder, an image in memory (array, tensor, Pillow), or a sequence of these
+    images: Any,  # a file, a folder, an image in memory (array, tensor, Pillow), or a sequence of these
     cfg: EvalConfig | None = None,  # the protocol; None: the run's own
 ) -> Iterator[Prediction]:  # in the order of the images, a folder's by name; made when asked for
     "Segment images by the predictor of a run: `list(predict('runs/x', 'photos'))`, or one by one in a loop."
@@ -72,7 +73,7 @@ def name_pictures(
 
 def _count(names: Iterable[str]) -> dict[str, int]:
     "How often each name occurs, in small letters, as some file systems take both for one."
-    times = {}
+    times: dict[str, Any] = {}
     for name in names:
         times[name.lower()] = times.get(name.lower(), 0) + 1
     return times
@@ -221,12 +222,20 @@ class Predict:
     # how images go through the network; the run's own protocol, unless changed here
     eval: EvalConfig = EvalConfig()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.opacity <= 1:
             raise InputError(f"--opacity is {self.opacity}; allowed: 0 to 1")
         if not self.kinds or len(set(self.kinds)) < len(self.kinds):
             given = " ".join(self.kinds) or "empty"
             raise InputError(f"--kinds is {given}; allowed: one or more of {', '.join(KINDS)}, each once")
+
+
+def at_own_size(
+    run: Run,  # that predicts
+) -> EvalConfig:  # for images that nobody has shrunk
+    "The run's protocol; a network that was trained on shrunk images looks at others at that size, too."
+    scales = tuple(scale / run.data.shrink for scale in run.eval.scales)
+    return replace(run.eval, scales=scales)
 
 
 def parse_predict(
@@ -235,7 +244,7 @@ def parse_predict(
     "What a command line asks for."
 
     def from_run(run: Run) -> dict:
-        return dict(eval=run.eval)
+        return dict(eval=at_own_size(run))
 
     return parse_words(args, Predict, "python -m dgcl_nb.predict", from_run)
 
@@ -293,7 +302,9 @@ def predict_all(
         report_onnx(trained, asked)
     if not asked.out:
         return {}
-    how = dict(kinds=asked.kinds, opacity=asked.opacity, existing=asked.existing, cfg=asked.eval)
+    how: dict[str, Any] = dict(
+        kinds=asked.kinds, opacity=asked.opacity, existing=asked.existing, cfg=asked.eval
+    )
     written = predict_files(trained, asked.images, asked.out, **how, bar=True)
     kinds = ", ".join(asked.kinds)
     there = f", {written.skipped} were there already" if written.skipped else ""

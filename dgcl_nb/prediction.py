@@ -13,13 +13,14 @@ Where we differ: the codes of this family score the images of their lists and ke
 
 # %% auto #0
 __all__ = ['KINDS', 'NO_ROOM', 'OnError', 'COPIES', 'Prediction', 'as_image', 'images_below', 'name_images', 'read_images',
-           'labels_and_confidence', 'predict_batch', 'check_room', 'free_memory', 'why_no_room', 'predictions_of']
+           'labels_and_confidence', 'predict_batch', 'check_room', 'why_no_room', 'predictions_of']
 
 # %% ../nbs/commands/11_prediction.ipynb #17054349
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .machine import free_memory
 from .core import InputError
 from .data.images import read_image
 from .data.splits import IMAGE_SUFFIXES
@@ -36,7 +38,7 @@ from .workers import Loader
 from .windows import RESIZE_BUDGET, EvalConfig, mean_of_passes
 
 # %% ../nbs/commands/11_prediction.ipynb #67060a1a
-KINDS = ("index", "colour", "overlay", "confidence")
+KINDS: Final = ("index", "colour", "overlay", "confidence")
 "The pictures of a prediction; each kind gets a folder of its own."
 
 
@@ -86,14 +88,14 @@ class Prediction:
     def _repr_png_(self):
         return self.overlay()._repr_png_()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         height, width = self.labels.shape
         most = ", ".join(f"{name} {share:.0%}" for name, share in list(self.shares().items())[:4])
         return f"Prediction({self.name}: {width}×{height}, {most})"
 
 # %% ../nbs/commands/11_prediction.ipynb #43ada1c6
 def as_image(
-    source,  # a path, an array (H, W, 3) uint8, a tensor (3, H, W) uint8, or a Pillow image
+    source: Any,  # a path, an array (H, W, 3) uint8, a tensor (3, H, W) uint8, or a Pillow image
 ) -> np.ndarray:  # (H, W, 3) uint8
     "An image of any of the usual kinds as RGB (H, W, 3)."
     if isinstance(source, (str, Path)):
@@ -142,7 +144,7 @@ def _is_image(name: str) -> bool:
 
 # %% ../nbs/commands/11_prediction.ipynb #ab45ea6b
 def name_images(
-    images,  # a file, a folder, one image in memory, or a sequence of files and images
+    images: Any,  # a file, a folder, one image in memory, or a sequence of files and images
     without: str | Path | None = None,  # a folder that is not looked into
 ) -> dict[str, object]:  # name -> what `as_image` takes
     "Images with the names that their predictions have."
@@ -211,7 +213,7 @@ def labels_and_confidence(
 @torch.no_grad()
 def predict_batch(
     trained: Trained,  # who predicts
-    samples: Sequence[dict],  # of one size: id, image (3, H, W) uint8
+    samples: list[dict],  # of one size: id, image (3, H, W) uint8
     cfg: EvalConfig,  # the protocol
 ) -> list[Prediction]:
     "What the predictor says of some images of one size."
@@ -220,9 +222,9 @@ def predict_batch(
         images = to_network(samples, trained.device, views.mean, views.std, channels_last)
         scores = mean_of_passes(trained.network, images, cfg)
     labels, confidence = labels_and_confidence(scores, cfg.add)
-    labels, confidence = labels.byte().cpu().numpy(), confidence.float().cpu().numpy()
+    on_host = labels.byte().cpu().numpy(), confidence.float().cpu().numpy()
     found = []
-    for s, y, c in zip(samples, labels, confidence):
+    for s, y, c in zip(samples, *on_host):
         image = s["image"].permute(1, 2, 0).numpy()
         look = trained.class_names, trained.palette, trained.background
         found.append(Prediction(s["id"], image, y, c, *look))
@@ -235,7 +237,7 @@ COPIES = 3
 
 def check_room(
     trained: Trained,  # who predicts
-    samples: Sequence[dict],  # of one size: id, image (3, H, W) uint8
+    samples: list[dict],  # of one size: id, image (3, H, W) uint8
 ) -> None:
     "Raise MemoryError if the scores of some images alone do not fit: the system would kill the process."
     if trained.device.type != "cpu":
@@ -244,13 +246,6 @@ def check_room(
     needed = COPIES * len(samples) * len(trained.class_names) * height * width * torch.float32.itemsize
     if needed > free_memory():
         raise MemoryError
-
-
-def free_memory() -> int:  # bytes
-    "Memory that could still be used."
-    import psutil
-
-    return psutil.virtual_memory().available
 
 
 def why_no_room(

@@ -9,13 +9,14 @@ Where we differ from the released code: it reduces losses by hand on top of the 
 # %% auto #0
 __all__ = ['log', 'DEAD_LINE', 'uses_tf32', 'set_arithmetic', 'arithmetic', 'are_several', 'leave_others', 'meet_again',
            'make_accelerator', 'compile_networks', 'share_statistics', 'average_running_statistics', 'first_decides',
-           'fail_together', 'RunFailed', 'LostProcess', 'is_dead_line', 'Control', 'catch_signals', 'launched_by',
-           'folder_of_launch', 'pick_folder', 'agree_on_folder', 'own_folder']
+           'fail_together', 'RunFailed', 'LostProcess', 'is_dead_line', 'any_says', 'Control', 'catch_signals',
+           'launched_by', 'is_of_launch', 'folder_of_launch', 'pick_folder', 'agree_on_folder', 'own_folder']
 
 # %% ../nbs/64_processes.ipynb #f421c4f0
 import atexit, logging, os, signal, socket, threading, warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -26,10 +27,14 @@ from .core import InputError, pick_device
 from .ownership import choose_run_folder, hold_folder, release_folder
 from .run_folder import RunFolder, write_whole
 from .methods.protocol import Method
+from .typed_files import read_limited
 from .model import SegNetwork
 
 log = logging.getLogger("dgcl_nb.processes")
 from .model import to_sync_batchnorm
+
+if TYPE_CHECKING:  # it takes a second to import
+    from accelerate import Accelerator
 
 # %% ../nbs/64_processes.ipynb #54119c3b
 def uses_tf32(
@@ -80,7 +85,7 @@ def meet_again(
 # %% ../nbs/64_processes.ipynb #3d0da574
 def make_accelerator(
     run: Run,  # device, precision, threads
-):  # accelerate.Accelerator
+) -> "Accelerator":  # of the package accelerate
     "The accelerator of a run; bf16 works on the CPU too, fp16 needs a GPU."
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
@@ -143,7 +148,7 @@ def average_running_statistics(
         return
     batch_norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     alone = [m for m in batch_norms if not isinstance(m, nn.SyncBatchNorm) and m.running_mean is not None]
-    buffers = [b for m in alone for b in (m.running_mean, m.running_var)]
+    buffers = [b for m in alone for b in (m.running_mean, m.running_var) if b is not None]
     if not buffers:
         return
     flat = torch.cat([b.flatten() for b in buffers])
@@ -153,12 +158,15 @@ def average_running_statistics(
         b.copy_(part.view_as(b))
 
 # %% ../nbs/64_processes.ipynb #314f38d9
+_T = TypeVar("_T")
+
+
 def first_decides(
-    accelerator,  # whose first process it is
-    decide: Callable[[], object],  # called there alone; may raise InputError
-) -> object:  # its answer, on every process
+    accelerator: "Accelerator",  # whose first process it is
+    decide: Callable[[], _T],  # called there alone; may raise InputError
+) -> _T:  # its answer, on every process
     "What the first process decides, told to the others; its InputError is everyone's."
-    answer = [None]
+    answer: list = [None]
     if accelerator.is_main_process:
         try:
             answer = [decide()]
@@ -172,7 +180,7 @@ def first_decides(
 
 # %% ../nbs/64_processes.ipynb #fa112505
 def fail_together(
-    accelerator,  # of all processes, each of which calls this
+    accelerator: "Accelerator",  # of all processes, each of which calls this
     error: Exception | None,  # of this one
 ) -> None:
     "Raise the first error of any process in all of them: one that left alone would leave the others waiting."
@@ -206,30 +214,38 @@ def is_dead_line(
     return type(error) is RuntimeError and any(word in said for word in DEAD_LINE)
 
 # %% ../nbs/64_processes.ipynb #08afdce3
+def any_says(
+    said: bool,  # by this process
+    device: torch.device | str,  # where it computes
+) -> bool:  # the same on every process
+    "Whether any process says so; all of them call this."
+    if not are_several():
+        return said
+    flag = torch.tensor(float(said), device=device)
+    dist.all_reduce(flag)
+    return flag.item() > 0
+
+
 class Control:
     "Pause and stop, obeyed at a step's end."
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.stopping, self.running = threading.Event(), threading.Event()
         self.running.set()
 
-    def stop(self, *_):
+    def stop(self, *_: object) -> None:
         self.stopping.set()
         self.running.set()
 
-    def pause(self):
+    def pause(self) -> None:
         self.running.clear()
 
-    def resume(self):
+    def resume(self) -> None:
         self.running.set()
 
-    def should_stop(self, device) -> bool:
+    def should_stop(self, device: torch.device) -> bool:
         self.running.wait()  # here a paused run stands still
-        if not are_several():
-            return self.stopping.is_set()
-        flag = torch.tensor(float(self.stopping.is_set()), device=device)
-        dist.all_reduce(flag)
-        return flag.item() > 0
+        return any_says(self.stopping.is_set(), device)
 
 # %% ../nbs/64_processes.ipynb #47f6a35b
 class catch_signals:
@@ -238,9 +254,10 @@ class catch_signals:
     A hangup that is ignored already, as under `nohup`, stays ignored."""
 
     def __init__(self, control: Control):
-        self.control, self.before = control, {}
+        self.control = control
+        self.before: dict = {}  # signal -> its handler
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         # signals reach the main thread only
         if threading.current_thread() is not threading.main_thread():
             return
@@ -248,12 +265,12 @@ class catch_signals:
             if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN:
                 self.before[s] = signal.signal(s, self.ask)
 
-    def ask(self, number, frame):
+    def ask(self, number: int, frame: object) -> None:
         if self.control.stopping.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.control.stop()
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for s, handler in self.before.items():
             signal.signal(s, handler)
 
@@ -269,6 +286,18 @@ def launched_by() -> str:  # empty: not by torchrun
     return f"{socket.gethostname()} {parent.pid} {parent.create_time()}"
 
 # %% ../nbs/64_processes.ipynb #cac2fcd0
+def is_of_launch(
+    folder: RunFolder,  # of any run, whose files may say anything
+    launch: str,  # as launched_by says
+) -> bool:
+    "Whether a torchrun noted in a folder that it started the run there; what cannot be read is no such note."
+    own = launch.encode()
+    try:
+        return read_limited(folder.launch, len(own)) == own
+    except (OSError, ValueError):
+        return False
+
+
 def folder_of_launch(
     out: str,  # the named folder, or empty
     default: str,  # what the default names begin with
@@ -279,8 +308,7 @@ def folder_of_launch(
     while not out and folders[-1].path.exists():
         n += 1
         folders.append(RunFolder(f"{default}-{n}"))
-    ours = (f for f in folders if f.launch.is_file() and f.launch.read_text() == launch)
-    return next(ours, None)
+    return next((f for f in folders if is_of_launch(f, launch)), None)
 
 # %% ../nbs/64_processes.ipynb #f1eb5151
 def pick_folder(

@@ -17,8 +17,9 @@ __all__ = ['NO_CLASS', 'FILTERS', 'RELEASED_LABELS', 'RELEASED_CONTRAST', 'Pseud
 
 # %% ../nbs/43_pseudo_labels.ipynb #01d86e9f
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class PseudoLabels(NamedTuple):
 
     labels: Tensor  # (B, H, W) int64, the most probable class
     confidence: Tensor  # (B, H, W) float32 in [1/K, 1], its probability
-    entropy: Tensor | None  # (B, H, W) float32 in [0, log K], nats; None if not asked for
+    entropy: Tensor | Any  # (B, H, W) float32 in [0, log K], nats; None if not asked for
 
 # %% ../nbs/43_pseudo_labels.ipynb #249cd2c9
 @torch.no_grad()
@@ -225,7 +226,7 @@ class FilterConfig(Ranged, group="filter"):
     "Which pseudo-labels are used."
 
     # entropy (drop a share of the pixels, the most uncertain ones), confidence (a fixed threshold), or none
-    kind: one_of(*FILTERS) = "entropy"
+    kind: Annotated[str, one_of(*FILTERS)] = "entropy"
     # per cent of pixels that entropy drops when self-training begins; falls linearly to 0 at the end
     drop_start: Percent = 20.0
     # per cent of pixels that entropy always drops, whatever the schedule says
@@ -234,11 +235,11 @@ class FilterConfig(Ranged, group="filter"):
     per_class: bool = False
     conf_thresh: Share = 0.95  # probability that confidence asks for
     # pixels exactly at the percentile: keep, or drop as the released code does (which may then drop all)
-    ties: one_of("keep", "drop") = "keep"
+    ties: Annotated[str, one_of("keep", "drop")] = "keep"
     # whether the percentile is taken over all processes, so that their number does not count (released: no)
     gather: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.drop_floor > self.drop_start:
             given = f"filter.drop_floor {self.drop_floor} and filter.drop_start {self.drop_start}"
@@ -278,7 +279,7 @@ def drop_labels(
 # %% ../nbs/43_pseudo_labels.ipynb #e8b110af
 def shrink_targets(
     targets: Tensor,  # (B, H, W) int64, with IGNORE_INDEX
-    size: tuple[int, int],  # (h, w) of the feature grid
+    size: Sequence[int],  # (h, w) of the feature grid
     # which pixel stands for a cell: its middle one, or "nearest": the upper left one (released)
     mode: str = "nearest-exact",
 ) -> Tensor:  # (B, h, w) int64

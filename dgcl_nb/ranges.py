@@ -11,15 +11,16 @@ __all__ = ['LARGEST_WEIGHT', 'LARGEST_COUNT', 'LARGEST_SIDE', 'LARGEST_CROWD', '
            'Share', 'LessThanAll', 'MoreThanNone', 'Percent', 'Weight', 'Positive', 'Count', 'CountOrNone', 'Side',
            'SideOrNone', 'Zoom', 'Few', 'FewOrNone', 'Seed', 'Text', 'DEFAULT_RULES', 'SHOWN', 'KINDS',
            'BYTES_OF_WORKER', 'Range', 'Words', 'one_of', 'Length', 'shown', 'is_kind', 'check_value', 'check_tuple',
-           'check_text', 'declared', 'check_ranges', 'Ranged', 'physical_memory', 'check_memory', 'check_workers']
+           'check_text', 'declared', 'check_ranges', 'Ranged', 'check_memory', 'check_workers']
 
 # %% ../nbs/07_ranges.ipynb #rng00004
 import dataclasses, os, sys, types
 from dataclasses import dataclass
 from functools import cache
 from numbers import Integral, Real
-from typing import Annotated, ClassVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
+from .machine import machine_memory, memory_limit
 from .core import InputError, unknown_name
 
 # %% ../nbs/07_ranges.ipynb #rng00007
@@ -95,9 +96,9 @@ class Words:
 
 def one_of(
     *words: str | int,  # all that is allowed, of one type
-) -> type:  # that type, with the words as metadata
-    "The type of a setting that is one of a few words."
-    return Annotated[type(words[0]), Words(words)]
+) -> Words:  # what stands beside the type: `Annotated[str, one_of("adamw", "sgd")]`
+    "What a setting is, where it is one of a few words."
+    return Words(words)
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Length:
 
 Text = Annotated[str, Length(LONGEST_TEXT)]
 
-DEFAULT_RULES = {float: (Range(-sys.float_info.max, sys.float_info.max),), str: Text.__metadata__}
+DEFAULT_RULES: dict = {float: (Range(-sys.float_info.max, sys.float_info.max),), str: get_args(Text)[1:]}
 "What holds where a field declares nothing: a number is finite, and a text can be shown."
 
 # %% ../nbs/07_ranges.ipynb #rng00014
@@ -118,7 +119,7 @@ SHOWN = 60
 
 
 def shown(
-    value,  # of a setting, from anywhere
+    value: object,  # of a setting, from anywhere
 ) -> str:
     "A value for a message: printable, and not too long."
     text = " ".join(map(str, value)) if isinstance(value, (tuple, list)) else f"{value}"
@@ -131,21 +132,21 @@ KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "
 
 
 def is_kind(
-    value,  # of a setting
-    kind: type,  # that it must have
+    value: object,  # of a setting
+    kind: Any,  # the type that it must have
 ) -> bool:
     "Whether a value has the type; a whole number is a number too, and True is neither."
     if kind is bool or isinstance(value, bool):
         return kind is bool and isinstance(value, bool)
-    allowed = {int: Integral, float: Real, str: (str, os.PathLike)}.get(kind, kind)
+    allowed: Any = {int: Integral, float: Real, str: (str, os.PathLike)}.get(kind, kind)
     return isinstance(value, allowed)
 
 # %% ../nbs/07_ranges.ipynb #rng00015
 def check_value(
     where: str,  # the setting's dotted name
-    value,  # what it is
-    hint,  # its type with metadata
-    whole=None,  # the tuple that the value is an entry of, for the message
+    value: Any,  # what it is
+    hint: Any,  # its type with metadata
+    whole: object = None,  # the tuple that the value is an entry of, for the message
 ) -> None:
     "Raise InputError for a value outside its range."
     kind, rules = (hint.__origin__, hint.__metadata__) if get_origin(hint) is Annotated else (hint, ())
@@ -174,7 +175,7 @@ def check_value(
 
 def check_tuple(
     where: str,  # the setting's dotted name
-    value,  # what it is
+    value: object,  # what it is
     kinds: tuple,  # types of the entries; (T, ...) for any number of one type
 ) -> None:
     "Raise InputError for a wrong number of entries, or for one outside its range."
@@ -211,11 +212,12 @@ def declared(
 
 
 def check_ranges(
-    cfg,  # a dataclass of settings
+    cfg: Any,  # a dataclass of settings
     group: str = "",  # its dotted name, for messages; empty: its settings are flags such as --steps
 ) -> None:
     "Raise InputError for the first setting outside its range."
-    for name, hint in declared(type(cfg)).items():
+    cls: Any = type(cfg)
+    for name, hint in declared(cls).items():
         check_value(f"{group}.{name}" if group else f"--{name}", getattr(cfg, name), hint)
 
 
@@ -224,12 +226,12 @@ class Ranged:
 
     group: ClassVar[str] = ""
 
-    def __init_subclass__(cls, group: str | None = None, **options):
+    def __init_subclass__(cls, group: str | None = None, **options: object) -> None:
         super().__init_subclass__(**options)
         if group is not None:
             cls.group = group
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_ranges(self, self.group)
 
 # %% ../nbs/07_ranges.ipynb #rng00031
@@ -237,19 +239,17 @@ BYTES_OF_WORKER = 100 * 2**20
 "What a process that prepares batches needs at least: its share of the interpreter and of torch."
 
 
-def physical_memory() -> int:  # bytes
-    "How much memory this machine has."
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def check_memory(
     what: str,  # what needs it, with the setting's name or value
     needed: int,  # bytes
 ) -> None:
     "Raise InputError if something needs more memory than there is."
-    there = physical_memory()
+    there = memory_limit()
     if needed > there:
-        gib = f"{needed / 2**30:,.1f} GiB of memory; this machine has {there / 2**30:,.1f}"
+        who = (
+            "this machine has" if there == machine_memory() else "the container or group of this process has"
+        )
+        gib = f"{needed / 2**30:,.1f} GiB of memory; {who} {there / 2**30:,.1f}"
         raise InputError(f"{what} would need {gib}: choose a smaller number")
 
 

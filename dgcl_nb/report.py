@@ -181,7 +181,7 @@ def fitting_amount(
 ) -> tuple[Amount, dict, list[str]]:  # what fits; its views in the principal plane; what could not be shown
     "The largest amount of which the views fit; InputError where not even the least does."
     for amount in AMOUNTS:
-        lost = []
+        lost: list[str] = []
         views = views_of(runs, lost, amount)
         size = frame + sum(len(v.encode()) for v in views.values())
         if size <= max_bytes:
@@ -198,7 +198,7 @@ def fitting_page(
     max_bytes: int = MAX_PAGE,  # of the file
 ) -> tuple[str, dict[str, Figure]]:  # the page, and its figures
     "The page with as much as fits."
-    notes = []
+    notes: list[str] = []
     figures = figures_of(runs, notes, layout)
     frame = len(build_page(runs, figures, {}, notes).encode()) + HEADINGS  # in any case
     amount, views, lost = fitting_amount(runs, frame, max_bytes)

@@ -11,13 +11,13 @@ __all__ = ['PART', 'SEAL', 'sync_folder', 'check_regular', 'write_atomic', 'writ
            'DamagedFile', 'read_torch', 'unusable_folder', 'RunFolder', 'append_line', 'sync_file', 'cut_lines_after']
 
 # %% ../nbs/02_run_folder.ipynb #b48031c3
-import errno, hashlib, io, json, os, pickle, secrets, shutil, stat, zipfile
+import errno, hashlib, io, os, pickle, secrets, shutil, stat, zipfile
 from pathlib import Path
 
 import torch
 
 from .core import InputError
-from .typed_files import read_lines, read_log, shortly
+from .typed_files import read_lines, read_log, shortly, to_json
 
 # %% ../nbs/02_run_folder.ipynb #c156f9b1
 def sync_folder(
@@ -56,7 +56,7 @@ def check_regular(
 
 def write_atomic(
     path: str | Path,  # the file to write or replace
-    data: bytes | str,  # its content
+    data: bytes | memoryview | str,  # its content
 ) -> Path:  # the same path
     "Write a file so that a reader, or a crash, sees the old content or the new one and never a part."
     path = Path(path)
@@ -86,7 +86,7 @@ def _no_writing(path: str | Path, error: OSError) -> InputError:
 # %% ../nbs/02_run_folder.ipynb #7890c46b
 def write_whole(
     path: str | Path,  # the file
-    data: bytes | str,  # its content
+    data: bytes | memoryview | str,  # its content
 ) -> None:
     "write_atomic, with an error that says what to do when the disk is full."
     try:
@@ -201,7 +201,7 @@ class RunFolder:
         self.launch = self.path / ".launch"  # which torchrun started the run, if one did
         self.lock = self.path / ".lock"  # held by the process that trains here
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"RunFolder('{self.path}')"
 
     def is_used(self) -> bool:
@@ -250,10 +250,10 @@ def append_line(
     path: str | Path,  # a .jsonl file
     record: dict,  # one line; must hold "step"
 ) -> None:
-    "Add one JSON line."
+    "Add one line of strict JSON: a number that is not finite becomes null."
     try:
         with open(path, "a", encoding="utf-8") as f:
-            f.write(json.dumps(record) + "\n")
+            f.write(to_json(record, indent=None) + "\n")
     except OSError as e:
         raise InputError(
             f"cannot write {path}: {e.strerror}; free space or permissions, then --resume"
@@ -292,8 +292,8 @@ def cut_lines_after(
     "Remove what was logged after `step`, as those steps will be taken again."
     if not Path(path).exists():
         return
-    lines, num_damaged = read_log(path)
-    if num_damaged:
+    lines = read_log(path)
+    if lines.num_damaged:
         _keep_aside(path)
-    kept = [line + b"\n" for line, record in lines if record["step"] <= step]
+    kept = [line + b"\n" for line, record in lines.good if record["step"] <= step]
     write_atomic(path, b"".join(kept))

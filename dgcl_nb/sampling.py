@@ -19,7 +19,7 @@ __all__ = ['STRATEGIES', 'NEGATIVES', 'RELEASED', 'SamplingConfig', 'rank_in_cla
 # %% ../nbs/42_sampling.ipynb #bbf185ab
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -39,13 +39,13 @@ class SamplingConfig(Ranged, group="sampling"):
     "Which pixels of each class take part in the contrastive loss, and as what."
 
     # how anchors and positives are ranked: density, confidence, or random (any pixel is moved to the average)
-    strategy: one_of(*STRATEGIES) = "density"
+    strategy: Annotated[str, one_of(*STRATEGIES)] = "density"
     num_anchors: Count = 200  # anchors of one class in one step, at most
     num_positives: CountOrNone = 50  # positives of one class from the batch, at most
     num_bank_positives: CountOrNone = 50  # positives of one class from its memory bank, at most
     num_negatives: Count = 512  # pixels of other classes that all anchors of a class share, at most
     # where negatives come from: batch, bank, or both (half of them each)
-    negatives: one_of(*NEGATIVES) = "batch"
+    negatives: Annotated[str, one_of(*NEGATIVES)] = "batch"
     # pixels of one class that are looked at in one step; a random subset if there are more
     max_pixels: Count = 10_000
     # a class with at most this many pixels in the batch counts as equally dense everywhere
@@ -56,7 +56,7 @@ class SamplingConfig(Ranged, group="sampling"):
     # whether no class starts before the bank of every class is ready (True in the released code)
     wait_for_all: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.num_positives + self.num_bank_positives == 0:
             raise InputError(
@@ -115,15 +115,15 @@ def split_counts(
 
 # %% ../nbs/42_sampling.ipynb #picks001
 def picks_from(
-    first: Sequence[int],  # G places, where each class's picks begin
+    first: Sequence[int] | np.ndarray,  # G places, where each class's picks begin
     counts: Sequence[int],  # G numbers of picks, one a class
     width: int,  # columns of the table
 ) -> tuple[np.ndarray, np.ndarray]:  # (G, width) int64 places; (G, width) bool, False beyond a class's count
     "A table of places: `counts[g]` of them from `first[g]` on; the last one is repeated in what remains."
     column = np.arange(width)[None]
-    counts = np.asarray(counts)[:, None]
-    places = np.asarray(first)[:, None] + np.minimum(column, np.maximum(counts - 1, 0))
-    return places, column < counts
+    wanted = np.asarray(counts)[:, None]
+    places = np.asarray(first)[:, None] + np.minimum(column, np.maximum(wanted - 1, 0))
+    return places, column < wanted
 
 # %% ../nbs/42_sampling.ipynb #9ae160c8
 def choose_rows(

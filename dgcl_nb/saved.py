@@ -21,12 +21,13 @@ from .core import InputError
 from .typed_files import COUNT, NUMBER, OBJECT, TEXT, Kind, Schema, list_of, map_of, maybe, wrong_in
 
 # %% ../nbs/65_saved.ipynb #saved006
-def _is_plain_tensor(value) -> bool:
-    is_here = isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu"
-    return is_here and not value.is_quantized
+def _is_plain_tensor(value: object) -> bool:
+    if not isinstance(value, Tensor) or value.layout is not torch.strided:
+        return False
+    return value.device.type == "cpu" and not value.is_quantized
 
 
-def _is_sum(value) -> bool:
+def _is_sum(value: object) -> bool:
     "A sum and a count of a log window."
     return isinstance(value, (list, tuple)) and [type(v) in (int, float) for v in value] == [True, True]
 
@@ -105,7 +106,7 @@ OPTIMIZER = dict(state=Kind("a dictionary", lambda v: isinstance(v, dict)), para
 
 
 def _wrong_memory(
-    saved,  # of one parameter, as the file has it
+    saved: object,  # of one parameter, as the file has it
     parameter: Tensor,  # to which it belongs
     names: set[str],  # of what is remembered
 ) -> str:  # empty if it fits

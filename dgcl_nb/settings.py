@@ -19,7 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from configparser import ConfigParser, Error as ConfigParserError
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from .core import InputError, unknown_name
 from .typed_files import FLAG, NUMBER, OBJECT, Kind, maybe, whole_in, wrong_in
@@ -65,7 +65,7 @@ def read_sections(
     "The sections of a settings file."
     # a % is a per cent sign, and no section is read into all others
     parser = ConfigParser(interpolation=None, default_section="", inline_comment_prefixes=("#",))
-    parser.optionxform = str  # names keep their capitals
+    parser.optionxform = str  # type: ignore  # names keep their capitals
     try:
         parser.read_string(text, origin)
     except ConfigParserError as e:
@@ -152,7 +152,7 @@ def section_settings(
         )
     if name in seen:
         raise InputError(f"presets inherit in a circle: {' → '.join((*seen, name))}")
-    settings = {}
+    settings: dict[str, tuple[str, str]] = {}
     for origin, lines in found:
         if "inherit" in lines:  # first, so that own lines win
             settings |= section_settings(lines["inherit"], layers, kind, method, (*seen, name))
@@ -166,7 +166,7 @@ def section_settings(
 def parse_flags(
     args: Sequence[str],  # flags and values
     default: Settings,  # what they change
-    **options,  # of tyro.cli
+    **options: Any,  # of tyro.cli
 ) -> Settings:
     "Apply flags to settings; tyro explains an error and exits with 2."
     import tyro  # late: reading settings from a file needs it, reading a config.json does not
@@ -183,7 +183,7 @@ def parse_flags(
 
 # %% ../nbs/06_settings.ipynb #05021305
 def setting_names(
-    cls_or_value,  # a dataclass or an instance
+    cls_or_value: Any,  # a dataclass or an instance
     prefix: str = "",  # of the group
 ) -> list[str]:  # "steps", "optim.lr", …
     "The dotted names of all settings."
@@ -198,7 +198,7 @@ def setting_names(
 def setting_of(
     settings: Settings,  # any
     name: str,  # dotted
-):
+) -> Any:
     "The value of a setting by its dotted name."
     for part in name.split("."):
         settings = getattr(settings, part)
@@ -291,8 +291,8 @@ _PLAIN_KINDS = {
 
 
 def kind_of(
-    default,  # the value of a setting
-    type_,  # of the setting, as its dataclass declares it
+    default: object,  # the value of a setting
+    type_: object,  # of the setting, as its dataclass declares it
 ) -> Kind:  # what a saved value may be
     "The kind of a setting, from its default; `tuple[float, ...]` may be of any length."
     if dataclasses.is_dataclass(default):
@@ -310,8 +310,8 @@ def kind_of(
 
 
 def check_types(
-    default: Settings,  # whose settings they are
-    values,  # as `dataclasses.asdict` makes it, from a file
+    default: Any,  # a dataclass, whose settings they are
+    values: Any,  # as `dataclasses.asdict` makes it, from a file
     origin: str,  # of the values, for the error
 ) -> None:
     "Raise InputError for a saved value of another type than its setting has."
@@ -324,16 +324,16 @@ def check_types(
 
 
 def rebuild(
-    default: Settings,  # whose class, and whose values where none are given
-    values,  # a dictionary for a dataclass, else the value itself
-) -> Settings:
+    default: Any,  # a dataclass, whose class and values it keeps where none are given; or a plain value
+    values: Any,  # a dictionary for a dataclass, else the value itself
+) -> Any:
     "A dataclass like `default` with the values of a dictionary; lists become tuples."
-    if dataclasses.is_dataclass(default):
+    if dataclasses.is_dataclass(default) and not isinstance(default, type):
         first = dataclasses.fields(default)[0]
         if not isinstance(values, Mapping):
             given = textwrap.shorten(repr(values), 80)
             raise InputError(f"{given} stands where settings by name belong, such as {first.name}")
-        changed = {}
+        changed: dict[str, Any] = {}
         for name, value in values.items():
             if not hasattr(default, name):
                 raise unknown_name("setting", name, [f.name for f in dataclasses.fields(default)])

@@ -1,7 +1,7 @@
 r"""What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
 
 What must a run leave behind so that others can look inside it - while it runs, from another process, or a week later? Into this room go the maps of a few probe images at one step: image, target, prediction,
-pseudo-labels, confidence, entropy, density, features. Out comes one file `snapshots/step_0000200.npz` of at most 2 MB, and back again.
+pseudo-labels, confidence, entropy, density, features. Out comes one file `snapshots/step_0000200.npz` of at most 1 MB, and back again.
 
 Maps are kept whole. The density map is $\rho(u) = \frac{1}{S}\sum_{s=1}^{S} \rho_{k_s}(u)$ at cell $u$ (`density`), and its parts $\rho_{k_s}$, one for each number of neighbours $k_s$, are kept beside it (`density_per_k`, `num_neighbors`; DGCL,
 CVPR 2023, where the multi-scale density is this mean). Of the feature vectors $x_u \in \mathbb R^D$ (`feats`) only a class-balanced sample of $n$ cells is kept, each with the image and cell that it came from, its true class, pseudo-label, density, confidence,
@@ -13,14 +13,15 @@ What each array is: `snapshot_schema`. Where we differ: the released code keeps 
 
 # %% auto #0
 __all__ = ['log', 'MAX_BYTES', 'PROBE_SHARE', 'SMALLEST_SIDE', 'SAFETY', 'STEP_NAME', 'sample_balanced', 'best_known', 'as_array',
-           'at_cells', 'sample_cells', 'make_snapshot', 'to_bytes', 'keep_pixels', 'shrink_probes', 'fit_budget',
-           'snapshot_folder', 'save_snapshot', 'list_snapshots', 'load_snapshot']
+           'at_cells', 'sample_cells', 'make_snapshot', 'to_bytes', 'keep_pixels', 'every_nth', 'shrink_probes',
+           'fit_budget', 'snapshot_folder', 'save_snapshot', 'list_snapshots', 'load_snapshot']
 
 # %% ../nbs/62_snapshots.ipynb #f582fc39
 import io, logging, re
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,13 +57,12 @@ def sample_balanced(
 
 # %% ../nbs/62_snapshots.ipynb #4bc1bf8c
 def best_known(
-    truth: np.ndarray,  # any shape, int classes; IGNORE_INDEX where unknown
-    pseudo: np.ndarray,  # the same shape, int classes
+    truth: np.ndarray | Tensor,  # any shape, int classes; IGNORE_INDEX where unknown
+    pseudo: np.ndarray | Tensor,  # the same shape, int classes
 ) -> np.ndarray:  # int64
     "The true class where it is known, else the pseudo-label."
-    truth = np.asarray(truth).astype(np.int64)
-    pseudo = np.asarray(pseudo).astype(np.int64)
-    return np.where(truth == IGNORE_INDEX, pseudo, truth)
+    known, believed = (np.asarray(x).astype(np.int64) for x in (truth, pseudo))
+    return np.where(known == IGNORE_INDEX, believed, known)
 
 # %% ../nbs/62_snapshots.ipynb #f9f126b4
 def as_array(
@@ -70,8 +70,8 @@ def as_array(
     dtype: str,  # of the schema
 ) -> np.ndarray:  # contiguous
     "The values in a dtype of the schema; values beyond float16 become its largest, NaN stays NaN."
-    a = x.detach().cpu() if isinstance(x, Tensor) else torch.as_tensor(x)
-    a = (a.float() if a.dtype == torch.bfloat16 else a).numpy()
+    held = x.detach().cpu() if isinstance(x, Tensor) else torch.as_tensor(x)
+    a = (held.float() if held.dtype == torch.bfloat16 else held).numpy()
     if dtype == "float16":
         largest = np.finfo(dtype).max
         a = np.clip(a, -largest, largest)
@@ -82,11 +82,11 @@ def as_array(
 # %% ../nbs/62_snapshots.ipynb #133cf55f
 def at_cells(
     x: Tensor,  # (I, H, W) any dtype, any device
-    grid: tuple[int, int],  # (h, w)
+    grid: Sequence[int],  # (h, w)
 ) -> Tensor:  # (I, h, w), same dtype, on the CPU
     "The value of the image pixel nearest to the centre of each cell, (I, H, W) -> (I, h, w)."
     maps = x.detach().cpu()[:, None].double()
-    return F.interpolate(maps, size=grid, mode="nearest-exact")[:, 0].to(x.dtype)
+    return F.interpolate(maps, size=tuple(grid), mode="nearest-exact")[:, 0].to(x.dtype)
 
 # %% ../nbs/62_snapshots.ipynb #799a2805
 def sample_cells(
@@ -100,7 +100,7 @@ def sample_cells(
     rows = sample_balanced(labels, max_per_class, seed)
     image, row, col = np.unravel_index(rows, cells["class"].shape)
     i, r, c = (torch.as_tensor(x, device=feats.device) for x in (image, row, col))
-    arrays = {f"pixel_{name}": x.flatten()[rows] for name, x in cells.items()}
+    arrays: dict[str, Any] = {f"pixel_{name}": x.flatten()[rows] for name, x in cells.items()}
     arrays |= dict(feats=feats.detach()[i, :, r, c], pixel_image=image, pixel_row=row, pixel_col=col)
     return {name: as_array(x, SHAPES[name][0]) for name, x in arrays.items()}
 
@@ -121,6 +121,10 @@ def make_snapshot(
     density_per_k: Tensor,  # (I, S, h, w) float; NaN where unknown
     feats: Tensor,  # (I, D, h, w) float
     roles: Tensor | None = None,  # (I, h, w) int place in ROLES; None = no pixel had one
+    *,
+    image_size: Sequence[tuple[int, int]] | None = None,  # I of the whole images; None: that of the maps
+    shown_size: Sequence[tuple[int, int]] | None = None,  # I parts of the maps that they fill; None: all
+    protocol: str = "",  # how they went through the network, in words
     max_per_class: int = 150,  # sampled cells of each class
     seed: int = 0,  # which cells
 ) -> Snapshot:
@@ -131,16 +135,21 @@ def make_snapshot(
     cells = {"class": targets, "pseudo": pseudo_labels, "confidence": confidence}
     cells = {name: at_cells(x, grid) for name, x in cells.items()}
     cells |= dict(density=density.cpu(), role=roles.cpu())
-    maps = dict(target=targets, prediction=predictions, pseudo_label=pseudo_labels, kept=kept)
+    maps: dict[str, Any] = dict(target=targets, prediction=predictions, pseudo_label=pseudo_labels, kept=kept)
     maps |= dict(confidence=confidence, entropy=entropy, density=density, density_per_k=density_per_k)
     maps |= dict(image=images.permute(0, 2, 3, 1), palette=palette)
+    full = [tuple(images.shape[-2:])] * len(images)
+    sizes = dict(image_size=image_size or full, shown_size=shown_size or full)
+    maps |= {name: np.reshape(size, (-1, 2)) for name, size in sizes.items()}
     maps |= dict(num_neighbors=np.asarray(num_neighbors))
-    arrays = {name: as_array(x, SHAPES[name][0]) for name, x in maps.items()}
+    arrays: dict[str, Any] = {name: as_array(x, SHAPES[name][0]) for name, x in maps.items()}
     arrays |= sample_cells(feats, cells, max_per_class, seed)
-    return Snapshot(step=step, class_names=tuple(class_names), image_id=tuple(image_id), **arrays)
+    return Snapshot(
+        step=step, class_names=tuple(class_names), image_id=tuple(image_id), protocol=protocol, **arrays
+    )
 
 # %% ../nbs/62_snapshots.ipynb #c8308dcb
-MAX_BYTES = 2_000_000
+MAX_BYTES = 1_000_000
 "The largest snapshot file."
 PROBE_SHARE = 0.75
 "The largest share of it that the maps of the probe images may take; the rest is for the sampled cells."
@@ -172,14 +181,25 @@ def keep_pixels(
     return replace(snap, **{name: getattr(snap, name)[rows] for name in PIXEL_FIELDS})
 
 # %% ../nbs/62_snapshots.ipynb #a142a040
+def every_nth(
+    snap: Snapshot,  # any
+    rows: int,  # of so many rows the first is kept
+    cols: int,  # and of so many columns
+) -> Snapshot:  # smaller
+    "The snapshot with its maps of pixels at every n-th pixel."
+    of_pixels = [name for name in PROBE_FIELDS if SHAPES[name][1].startswith("IHW")]
+    thinned = {name: getattr(snap, name)[:, ::rows, ::cols] for name in of_pixels}
+    shown = -(-snap.shown_size // np.array([rows, cols], np.int32))  # rounded up
+    return replace(snap, shown_size=shown, **thinned)
+
+
 def shrink_probes(
     snap: Snapshot,  # with at least one image
     share: float = 1.0,  # of their bytes that should remain, [0, 1]
 ) -> Snapshot:  # smaller
     "Probe images at every other pixel or, where they are small, the first `share` of them, but not all."
     if min(snap.image.shape[1:3]) >= 2 * SMALLEST_SIDE:
-        whole = [name for name in PROBE_FIELDS if SHAPES[name][1].startswith("IHW")]
-        return replace(snap, **{name: getattr(snap, name)[:, ::2, ::2] for name in whole})
+        return every_nth(snap, 2, 2)
     num = len(snap.image_id)
     left = min(num - 1, int(share * num))
     kept = {name: getattr(snap, name)[:left] for name in PROBE_FIELDS}
@@ -228,7 +248,7 @@ def save_snapshot(
     folder: str | Path,  # of the run (or its folder of snapshots); made if missing
     snap: Snapshot,  # of any size
 ) -> Path:  # folder/snapshots/step_0000200.npz
-    "Write a snapshot of at most 2 MB, whole or not at all; the log says what does not fit."
+    "Write a snapshot of at most 1 MB, whole or not at all; the log says what does not fit."
     check_snapshot(snap)
     folder, (snap, data) = snapshot_folder(folder), fit_budget(snap)
     try:

@@ -109,8 +109,9 @@ def matched(
     for name, figures in table.rows.items():
         stand_in = STANDS_FOR.get((table.data, name), name)
         mine = ours.get(stand_in, ours.get(name))
-        if mine is not None and figures[column] is not None:
-            pairs.append((mine, figures[column]))
+        theirs = figures[column]
+        if mine is not None and theirs is not None:
+            pairs.append((mine, theirs))
     return pairs
 
 

@@ -15,12 +15,13 @@ __all__ = ['EMA_BUFFERS', 'ema_decay_at', 'move_towards', 'Teacher', 'Ensemble',
 # %% ../nbs/33_teacher.ipynb #t33import
 import copy
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .core import InputError, unknown_name
-from .model import SegOutput
+from .model import SegNetwork, SegOutput
 
 # %% ../nbs/33_teacher.ipynb #t33warm02
 def ema_decay_at(
@@ -39,17 +40,23 @@ def _is_within(name, prefixes):
     return any(name == p or name.startswith(f"{p}.") for p in prefixes)
 
 
-def _pairs(target, source, exclude):
-    "Two lists of tensors of the same names, from named tensors; what `exclude` names is left out."
-    theirs = dict(source)
-    kept = target
+def _collect(module, parameters, buffers):
+    "Append the tensors of a module and of its parts, None where one has none."
+    parameters.extend(module._parameters.values())
+    buffers.extend(module._buffers.values())
+    for part in module._modules.values():
+        if part is not None:
+            _collect(part, parameters, buffers)
+
+
+def _tensors_of(network, exclude):
+    "The parameters and the buffers of a network, each once and in its order, but for what `exclude` names."
     if exclude:
-        kept = [(name, tensor) for name, tensor in target if not _is_within(name, exclude)]
-    mine, names = [], []
-    for name, tensor in kept:
-        mine.append(tensor)
-        names.append(name)
-    return mine, [theirs[name] for name in names]
+        named = network.named_parameters(), network.named_buffers()
+        return [[t for name, t in found if not _is_within(name, exclude)] for found in named]
+    found = [], []
+    _collect(network, *found)  # torch's own iterators over names take longer than moving the tensors
+    return [list({id(t): t for t in tensors if t is not None}.values()) for tensors in found]
 
 
 def _lerp(mine, theirs, weight):
@@ -81,15 +88,17 @@ def move_towards(
     "Move one network's tensors towards another's: target * decay + source * (1 - decay)."
     exclude = tuple(exclude)
     _check_move(target, buffers, exclude)
-    _lerp(*_pairs(target.named_parameters(), source.named_parameters(), exclude), 1 - decay)
-    if buffers == "own":
-        return
-    pairs = list(zip(*_pairs(target.named_buffers(), source.named_buffers(), exclude)))
-    averaged = [p for p in pairs if buffers == "average" and p[0].is_floating_point()]
-    copied = [p for p in pairs if buffers == "copy" or not p[0].is_floating_point()]
+    networks = zip(_tensors_of(target, exclude), _tensors_of(source, exclude))
+    averaged, pairs = (list(zip(*tensors, strict=True)) for tensors in networks)
+    copied = []
+    if buffers == "copy":
+        copied = pairs
+    elif buffers == "average":
+        averaged += [p for p in pairs if p[0].is_floating_point()]
+        copied = [p for p in pairs if not p[0].is_floating_point()]
     _lerp([mine for mine, _ in averaged], [theirs for _, theirs in averaged], 1 - decay)
     if copied:
-        torch._foreach_copy_([mine for mine, _ in copied], [theirs for _, theirs in copied])
+        torch._foreach_copy_([own for own, _ in copied], [other for _, other in copied])
 
 # %% ../nbs/33_teacher.ipynb #t33teach2
 class Teacher(nn.Module):
@@ -108,11 +117,11 @@ class Teacher(nn.Module):
         if buffers not in EMA_BUFFERS:
             raise unknown_name("buffer policy", buffers, EMA_BUFFERS)
         self.decay, self.buffer_policy, self.is_noisy = decay, buffers, is_noisy
-        self.network = copy.deepcopy(student).requires_grad_(False)
+        self.network: Any = copy.deepcopy(student).requires_grad_(False)  # of the student's class
         self.train(student.training)
 
     @property
-    def cfg(self):
+    def cfg(self) -> Any:
         return self.network.cfg
 
     @property
@@ -122,18 +131,18 @@ class Teacher(nn.Module):
     def encode(self, images: Tensor) -> list[Tensor]:
         return self.network.encode(images)
 
-    def decode(self, maps: Sequence[Tensor], *args, **kwargs):
+    def decode(self, maps: Sequence[Tensor], *args: Any, **kwargs: Any) -> SegOutput:
         return self.network.decode(maps, *args, **kwargs)
 
     def forward(
         self,
         images: Tensor,  # (B, 3, H, W) normalised
-        *args,  # what else the network takes
-        **kwargs,  # e.g. with_proj=False
-    ):  # what the network gives
+        *args: Any,  # what else the network takes
+        **kwargs: Any,  # e.g. with_proj=False
+    ) -> SegOutput:  # what the network gives
         return self.network(images, *args, **kwargs)
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> "Teacher":
         "Training mode reaches the network of a noisy teacher only."
         super().train(mode)
         self.network.train(mode and self.is_noisy)
@@ -142,9 +151,9 @@ class Teacher(nn.Module):
     def noisy(
         self,
         images: Tensor,  # (B, 3, H, W) normalised
-        *args,  # what else the network takes
-        **kwargs,  # e.g. with_proj=False
-    ):  # what the network gives
+        *args: Any,  # what else the network takes
+        **kwargs: Any,  # e.g. with_proj=False
+    ) -> SegOutput:  # what the network gives
         "One answer in training mode: dropout is drawn, and the batch's statistics are used and remembered."
         mode = self.network.training
         self.network.train()
@@ -167,12 +176,12 @@ class Teacher(nn.Module):
 class Ensemble(nn.Module):
     "Two networks that answer with the mean of their logits; features and projection are the first one's."
 
-    def __init__(self, first: nn.Module, second: nn.Module):
+    def __init__(self, first: SegNetwork, second: SegNetwork):
         super().__init__()
         self.first, self.second = first, second
 
     @property
-    def cfg(self):
+    def cfg(self) -> Any:
         return self.first.cfg
 
     @property
@@ -183,7 +192,7 @@ class Ensemble(nn.Module):
         "What each of the two says."
         return [network(images, with_proj=False) for network in (self.first, self.second)]
 
-    def decode(self, maps, size, with_proj: bool = False) -> SegOutput:
+    def decode(self, maps: Sequence[Tensor], size: Sequence[int], with_proj: bool = False) -> SegOutput:
         "The mean answer to the maps of an encoder, whosever it is."
         one, two = (network.decode(maps, size, with_proj) for network in (self.first, self.second))
         return one._replace(logits=(one.logits + two.logits) / 2, aux=None)

@@ -14,6 +14,8 @@ __all__ = ['MAIN_TERMS', 'ON_LABELS', 'COLUMNS', 'LESS_NEEDED', 'GAP', 'MIN_CELL
 import os, shutil, textwrap
 from collections.abc import Mapping
 
+from .machine import num_cores
+
 # %% ../nbs/65_terminal.ipynb #cd8e3dba
 MAIN_TERMS = ("loss_unsup", "loss_consistency", "loss_cps")
 "Beginnings of the names of losses without labels, the main ones first."
@@ -85,8 +87,8 @@ class LogTable:
     ):
         self.steps, self.predictor, self.width = steps, predictor, width
         self.titles = dict(step="step", sup="loss_sup", miou="mIoU, %", speed="images/s")
-        self.said = set()
-        self.head = None
+        self.said: set = set()
+        self.head: str | None = None
 
     def lines(
         self,
@@ -135,7 +137,7 @@ class LogTable:
 
     def _reasons(self, inactive: Mapping[str, str]) -> list[str]:
         "What is inactive for a reason that was not given before; names of one reason together."
-        named = {}
+        named: dict[str, list[str]] = {}
         for name, why in inactive.items():
             if (name, why) not in self.said:
                 named.setdefault(why, []).append(name)
@@ -158,7 +160,7 @@ def hint_of_lead(
 ) -> str:  # empty: nothing to say
     "A sentence where the mean of past networks is behind the present one."
     predictor, *others = miou
-    best = max(others, key=miou.get, default=predictor)
+    best = max(others, key=lambda name: miou[name], default=predictor)
     if not miou[best] - miou[predictor] >= LEAD:
         return ""
     cure = ", or with a smaller --semi.ema_decay" if has_decay else ""
@@ -193,9 +195,9 @@ def hint_of_load(
 def load_here() -> tuple[float, int]:  # mean of the last minute, cores
     "How many threads want to run on this machine, and how many cores this process may use."
     try:
-        return os.getloadavg()[0], len(os.sched_getaffinity(0))
+        return os.getloadavg()[0], num_cores()
     except (OSError, AttributeError):  # a system that does not say
-        return 0.0, os.cpu_count() or 1
+        return 0.0, num_cores()
 
 # %% ../nbs/65_terminal.ipynb #50aabb69
 FEW_VAL = 20

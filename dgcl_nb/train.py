@@ -21,6 +21,7 @@ if __name__ == "__main__" and "__file__" in globals():
 import logging, os, subprocess, sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import dgcl_nb
 from . import __version__
@@ -33,7 +34,7 @@ from .help import answer
 from .engine import Stopped, fit
 from .processes import RunFailed
 from .resuming import resumed_run
-from .training import Bar, Callback
+from .training import Bar, Callback, Training
 
 log = logging.getLogger("dgcl_nb.train")
 
@@ -94,7 +95,7 @@ class Opening(Callback):
     def __init__(self, asked: Run | None = None):
         self.asked = asked  # before its batch was shared
 
-    def on_start(self, t):
+    def on_start(self, t: Training) -> None:
         world, device = t.accelerator.num_processes, t.accelerator.device
         print(what_runs(t.run, len(t.data.labelled), len(t.data.unlabelled), world))
         print(describe_batch(self.asked or t.run, world))
@@ -128,7 +129,9 @@ def run_report(
     paths = [str(Path(dgcl_nb.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH")]
     # also from a checkout that is not installed
     env = os.environ | dict(PYTHONPATH=os.pathsep.join(filter(None, paths)))
-    options = dict(capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=patience, env=env)
+    options: dict[str, Any] = dict(
+        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=patience, env=env
+    )
     try:
         done = subprocess.run(command, **options)
     except subprocess.TimeoutExpired:

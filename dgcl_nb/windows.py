@@ -20,9 +20,9 @@ __all__ = ['MODES', 'SUMS', 'RESIZE_BUDGET', 'PLAIN', 'Tap', 'EvalConfig', 'wind
 
 # %% ../nbs/35_windows.ipynb #2bd7ac2e
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,7 @@ class EvalConfig(Ranged, group="eval"):
     "How a network is evaluated."
 
     # whole: each image at once; slide: overlapping windows, for images much larger than the training crops
-    mode: one_of(*MODES) = "whole"
+    mode: Annotated[str, one_of(*MODES)] = "whole"
     crop: SideOrNone = 0  # slide only: side of a window in pixels, usually that of the training crops
     # slide only: step between windows as a fraction of the crop, in (0, 1]; 2/3 is PSPNet's
     stride: MoreThanNone = 2 / 3
@@ -53,13 +53,13 @@ class EvalConfig(Ranged, group="eval"):
     scales: tuple[Zoom, ...] = (1.0,)
     flip: bool = False  # True: an image is looked at mirrored, too
     # what overlapping windows, sizes and mirror images add up: logits (U2PL, DGCL) or probs (UniMatch)
-    add: one_of(*SUMS) = "logits"
+    add: Annotated[str, one_of(*SUMS)] = "logits"
     # images that go through the network together, at most; only neighbours of one size do,
     # and few if they are large
     batch_size: Few = 32
     workers: FewOrNone = 0  # processes that read images; 0 reads in the main process
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not self.scales or len(set(self.scales)) < len(self.scales):
             raise InputError(
@@ -107,7 +107,7 @@ def windows_of(
 # %% ../nbs/35_windows.ipynb #0cdd04db
 def upsample(
     logits: Tensor,  # (B, K, h, w) float
-    size: tuple[int, int],  # (H, W), pixels
+    size: Sequence[int],  # (H, W), pixels
 ) -> Tensor:  # (B, K, H, W) float32
     "Bilinear logits at image resolution, (B, K, h, w) -> (B, K, H, W)."
     # channels innermost: the argmax over classes reads neighbours
@@ -117,7 +117,7 @@ def upsample(
 # %% ../nbs/35_windows.ipynb #16993d1b
 def labels_of(
     logits: Tensor,  # (B, K, h, w) float
-    size: tuple[int, int],  # (H, W), pixels
+    size: Sequence[int],  # (H, W), pixels
 ) -> Tensor:  # (B, H, W) int64
     "The class of the largest logit at image resolution, made in parts that fit the budget."
     # images at a time, one at least
@@ -140,14 +140,15 @@ def run_windows(
     cfg: EvalConfig,  # mode, crop, stride
 ) -> Iterator[Window]:  # one at a time
     "Pass (B, 3, H, W) images through the network, window by window."
-    for rows, cols in windows_of(*images.shape[-2:], cfg):
+    height, width = images.shape[-2:]
+    for rows, cols in windows_of(height, width, cfg):
         out = network(images[..., rows, cols])
         yield Window(rows, cols, out.logits, out.feats)
 
 # %% ../nbs/35_windows.ipynb #c9bb1ad2
 def add_windows(
     windows: Iterable[Window],  # of one batch
-    size: tuple[int, int],  # (H, W) of the images
+    size: Sequence[int],  # (H, W) of the images
     add: str = "logits",  # or "probs"
 ) -> Tensor:  # (B, K, H, W) float32, the sum
     "The sum of what overlapping windows say, (B, K, H, W)."
@@ -159,12 +160,13 @@ def add_windows(
         if total is None:
             total = part.new_zeros(*part.shape[:2], *size)
         total[..., w.rows, w.cols] += part
+    assert total is not None, "an image has at least one window"
     return total
 
 # %% ../nbs/35_windows.ipynb #56ac2691
 def labels_from(
     windows: Iterable[Window],  # of one batch
-    size: tuple[int, int],  # (H, W) of the images
+    size: Sequence[int],  # (H, W) of the images
     cfg: EvalConfig,  # the protocol
 ) -> Tensor:  # (B, H, W) int64 class numbers
     "The predicted class of each pixel, from what the windows say."
@@ -205,12 +207,13 @@ def seen_in(
 
 # %% ../nbs/35_windows.ipynb #c1a5e007
 def votes_of(
-    size: tuple[int, int],  # (H, W), pixels
+    size: Sequence[int],  # (H, W), pixels
     cfg: EvalConfig,  # mode, crop, stride
 ) -> Tensor:  # (H, W) float32, at least 1
     "How many windows have a say in each pixel."
-    votes = torch.zeros(*size)
-    for rows, cols in windows_of(*size, cfg):
+    height, width = size
+    votes = torch.zeros(height, width)
+    for rows, cols in windows_of(height, width, cfg):
         votes[rows, cols] += 1
     return votes
 
@@ -238,6 +241,7 @@ def mean_of_passes(
         if one.scale != 1:
             part = upsample(part, tuple(images.shape[-2:]))
         total = part if total is None else total.add_(part)
+    assert total is not None, "there is at least one size"
     return total.div_(len(passes))
 
 

@@ -12,10 +12,11 @@ import io, logging, pickle, re, shutil, time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 
 from .core import InputError
 
@@ -29,7 +30,7 @@ class _Finder(pickle.Pickler):
         self.skeleton, self.tensors, self.numbers = io.BytesIO(), [], {}
         super().__init__(self.skeleton)
 
-    def persistent_id(self, value) -> int | None:
+    def persistent_id(self, value: object) -> int | None:
         if not isinstance(value, Tensor):
             return None
         if id(value) not in self.numbers:
@@ -119,23 +120,23 @@ class Loader(DataLoader):
 
     def __init__(
         self,
-        dataset: Dataset,  # whose items are batches or samples
+        dataset: Any,  # a map from places to items, whose items are batches or samples
         workers: int = 0,  # processes that read ahead; 0 reads in this one
         is_stopping: Callable[[], bool] = lambda: False,  # asked while waiting; True: StoppedWaiting
         patience: float = PATIENCE,  # seconds for one item; then InputError
-        **options,  # of DataLoader
+        **options: Any,  # of DataLoader
     ):
-        how = dict(batch_size=None, collate_fn=hand_over, timeout=TURN if workers else 0)
+        how: dict[str, Any] = dict(batch_size=None, collate_fn=hand_over, timeout=TURN if workers else 0)
         super().__init__(dataset, num_workers=workers, **how, **options)
         self.is_stopping, self.patience, self.is_told = is_stopping, patience, False
 
-    def __iter__(self) -> Iterator:
+    def __iter__(self) -> Any:  # an iterator; torch's own base has a class for it
         source = super().__iter__()
         with workers_explained():
             while (item := self._next_of(source)) is not _END:
                 yield self._opened(item)
 
-    def _next_of(self, source: Iterator):
+    def _next_of(self, source: Iterator) -> Any:
         "The next item, waited for in turns."
         until = time.monotonic() + self.patience
         while True:

@@ -11,6 +11,7 @@ __all__ = ['log', 'copy_tensor', 'copy_to_host', 'BackgroundWriter', 'write_late
 # %% ../nbs/04_writer.ipynb #e5866d8f
 import copy, logging, threading
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,9 +32,9 @@ def copy_tensor(
 
 
 def copy_to_host(
-    value,  # tensors and plain values, nested in dicts, lists and tuples
+    value: Any,  # tensors and plain values, nested in dicts, lists and tuples
     done: dict | None = None,  # tensors that were copied already
-):
+) -> Any:
     "The same on the CPU, apart from the original; what shared memory goes on sharing it."
     done = {} if done is None else done
     if isinstance(value, Tensor):
@@ -53,8 +54,9 @@ def copy_to_host(
 class BackgroundWriter:
     "Does one piece of work at a time in a thread; an error of it is raised by whoever calls next."
 
-    def __init__(self):
-        self.thread, self.error = None, None
+    def __init__(self) -> None:
+        self.thread: threading.Thread | None = None
+        self.error: BaseException | None = None
 
     def start(
         self,
@@ -63,8 +65,9 @@ class BackgroundWriter:
         "Begin with some work, when what was begun before is done."
         self.wait()
         # no daemon: an interpreter that ends waits for it
-        self.thread = threading.Thread(target=self._run, args=(work,), name="checkpoint writer")
-        self.thread.start()
+        thread = threading.Thread(target=self._run, args=(work,), name="checkpoint writer")
+        self.thread = thread
+        thread.start()
 
     def _run(self, work):
         try:

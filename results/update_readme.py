@@ -4,7 +4,8 @@ python results/update_readme.py          # write
 python results/update_readme.py --check  # exit 1 if README.md would change
 
 A place named after a table (`results/NAME.md`) gets the table as it is; one named after the data of a
-comparison (`results/NAME.json`) gets a short table: the predictor's mIoU and silhouette of each method.
+comparison (`results/NAME.json`) gets a short table: the predictor's mIoU and silhouette of each method. Once
+there is the whole comparison beside it (`results/NAME-all.json`), the place shows all of its rows.
 """
 
 import json
@@ -22,25 +23,55 @@ def whole_table(path: Path) -> str:
     return "\n".join(line for line in lines if not line.startswith("# ")).strip()
 
 
-def spread(column: dict, digits: int) -> str:
-    "Mean and standard deviation over seeds, as text."
-    return f"{column['mean']:.{digits}f} ± {column['std']:.{digits}f}"
+def spread(column: dict, digits: int, sign: str = "") -> str:
+    "Mean and standard deviation over seeds, as text; of one seed the figure alone, a dash if none is known."
+    if column["mean"] is None:
+        return "–"
+    text = f"{column['mean']:{sign}.{digits}f}"
+    return text if column["std"] is None else f"{text} ± {column['std']:.{digits}f}"
 
 
 def short_table(path: Path) -> str:
-    "The few figures of a comparison that a first page shows."
-    found = json.loads(path.read_text(encoding="utf-8"))
+    "The few figures of a comparison that a first page shows; of the whole one, where there is one."
+    whole = path.with_name(f"{path.stem}-all.json")
+    found = json.loads((whole if whole.exists() else path).read_text(encoding="utf-8"))
+    lines = all_lines(found) if whole.exists() else few_lines(found)
+    return "\n".join([f"`{found['command']}`", "", *lines])
+
+
+def few_lines(found: dict) -> list[str]:
+    "A table of rows that all have the same seeds."
     num_seeds = len(found["seeds"].split(","))
     lines = [
-        f"`{found['command']}`",
-        "",
         f"| {found['data']}, {found['labelled']} labelled, {num_seeds} seeds | mIoU, last, % | silhouette |",
         "|---|---:|---:|",
     ]
     for row in found["rows"]:
         columns = spread(row["miou"], 1), spread(row["silhouette"], 3)
         lines.append(f"| {row['label']} | {' | '.join(columns)} |")
-    return "\n".join(lines)
+    return lines
+
+
+def all_lines(found: dict) -> list[str]:
+    "A table of every method: how many seeds, what it gains over the baseline, what a step costs."
+    base = found["differences"][0]["baseline"]
+    gains = {gain["label"]: gain["miou"] for gain in found["differences"]}
+    heads = ["n", "mIoU, last, %", f"minus {base}, paired", "silhouette", "images a step"]
+    lines = [
+        f"| {found['data']}, {found['labelled']} labelled | {' | '.join(heads)} |",
+        f"|---|{'---:|' * len(heads)}",
+    ]
+    for row in found["rows"]:
+        gain = gains.get(row["label"])
+        columns = (
+            str(row["miou"]["n"]),
+            spread(row["miou"], 1),
+            spread(gain, 1, "+") if gain else "",
+            spread(row["silhouette"], 3),
+            row["forwards"],
+        )
+        lines.append(f"| {row['label']} | {' | '.join(columns)} |")
+    return lines
 
 
 def filled(text: str) -> str:

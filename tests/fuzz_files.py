@@ -1,7 +1,8 @@
 """Damaged and hostile files of a run folder: each is a sentence, or it is left out; none is a traceback.
 
-    python tests/fuzz_files.py                 2000 mutations, all readers
+    python tests/fuzz_files.py --write         2000 mutations, all readers; their row of results/fuzz.md
     python tests/fuzz_files.py --num 60        as CI runs it
+    python tests/fuzz_files.py --minutes 30    as many of them as that takes
     python tests/fuzz_files.py --seed 7 --num 1 --show   one mutation, with what was said
 
 Trains a tiny run, changes one of its files at a time - bits, cuts, huge numbers, deep nesting, other types,
@@ -14,18 +15,21 @@ import contextlib
 import io
 import json
 import logging
+import math
 import random
 import resource
 import shutil
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import torch
+from fuzz_table import KINDS, write_row
 from helpers import few_images, tiny_run
 
 from dgcl_nb import engine
@@ -216,19 +220,19 @@ def limits():
 
 
 def outcome(reader, folder):
-    "What a reader makes of a folder: fine, InputError, bare exception, hang or memory; and what it said."
+    "What a reader makes of a folder, one of KINDS; and what it said."
     try:
         with limits(), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             reader(folder)
-        return "fine", ""
+        return "runs", ""
     except InputError as e:
-        return ("InputError", str(e)) if len(str(e)) < 2000 else ("bare exception", "an endless sentence")
+        return ("InputErrors", str(e)) if len(str(e)) < 2000 else ("bare exceptions", "an endless sentence")
     except Hangs:
-        return "hang", traceback.format_exc()
+        return "hangs", traceback.format_exc()
     except MemoryError:
         return "memory over 2 GB", traceback.format_exc()
     except Exception:
-        return "bare exception", traceback.format_exc()
+        return "bare exceptions", traceback.format_exc()
 
 
 def make_run(folder):
@@ -237,8 +241,8 @@ def make_run(folder):
     fit(tiny_run("self_training", out=str(folder), **settings), callbacks=[])
 
 
-def fuzz(num, seed=0, show=False):
-    "Try `num` mutations with all readers; ({outcome: how often}, sentences about what must not be)."
+def fuzz(num, seed=0, show=False, until=math.inf):
+    "Try `num` mutations, or as many as begin before `until`; ({outcome: how often}, what must not be)."
     counts, faults = Counter(), []
     engine.build_data = few_images
     logging.disable(logging.WARNING)
@@ -246,6 +250,8 @@ def fuzz(num, seed=0, show=False):
         whole = Path(d) / "whole"
         make_run(whole)
         for number in range(seed, seed + num):
+            if time.time() > until:
+                break
             rng = random.Random(number)
             changed = shutil.copytree(whole, Path(d) / "run")
             what = mutate(changed, rng)
@@ -254,8 +260,9 @@ def fuzz(num, seed=0, show=False):
                 counts[found] += 1
                 if show:
                     print(f"{number}: {name}, {what}: {found} {said}")
-                if found not in ("fine", "InputError"):
+                if found not in ("runs", "InputErrors"):
                     faults.append(f"seed {number}: {name}, {what}: {found}\n{said}")
+                    print(faults[-1], file=sys.stderr, flush=True)
             shutil.rmtree(changed)
     logging.disable(logging.NOTSET)
     return counts, faults
@@ -265,16 +272,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--show", action="store_true")
+    parser.add_argument("--write", action="store_true", help="the row of results/fuzz.md")
     args = parser.parse_args()
-    counts, faults = fuzz(args.num, args.seed, show=args.show)
+    began = time.time()
+    counts, faults = fuzz(args.num, args.seed, args.show, began + 60 * args.minutes)
     for fault in faults:
         print(fault)
-    kinds = ("fine", "InputError", "bare exception", "hang", "memory over 2 GB")
+    num = sum(counts.values()) // len(READERS)
     print(
-        f"{args.num} mutations from seed {args.seed}, {len(READERS)} readers each: "
-        + ", ".join(f"{k} {counts[k]}" for k in kinds)
+        f"{num} mutations from seed {args.seed}, {len(READERS)} readers each: "
+        + ", ".join(f"{k} {counts[k]}" for k in KINDS)
     )
+    if args.write:
+        command = f"python tests/fuzz_files.py --num {num} --seed {args.seed}"
+        short = [f"{fault.splitlines()[0]} {fault.splitlines()[-1][:200]}" for fault in faults]
+        seeds = f"{args.seed} to {args.seed + num - 1}"
+        write_row("files", command, counts, short, seeds, began)
     sys.exit(bool(faults))
 
 

@@ -31,7 +31,7 @@ SHARED = ("sup", "semi")
 "Groups of settings that several methods read."
 EXAMPLES = (
     "python -m dgcl_nb.train --method self_training --seed 1",
-    "python -m dgcl_nb.train --data.name folder --data.root photos --steps 4000",
+    "python -m dgcl_nb.train --preset auto",
     "python -m dgcl_nb.train --out runs/mine --resume",
 )
 # command line -> (module, class of its settings, words before the flags, whether a bool is a bare flag)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dgcl_nb.looking.curves import LETTERS, axis_range, curves, panel_head, series
+from dgcl_nb.looking.curves import MOST_POINTS, LETTERS, axis_range, curves, line_trace, panel_head, series
 from dgcl_nb.looking.figures import CURVE_COLOURS
 from dgcl_nb.looking.panels import QUANTITIES, panels_of
 
@@ -64,6 +64,11 @@ def test_curves__networks_have_the_names_that_the_records_give_them(networks):
     assert [t.line.color for t in scored] == list(CURVE_COLOURS[: len(networks)])
     titles = texts(curves({"one": lines, "two": lines}))
     assert [t for t in titles if t.startswith("mIoU")] == [f"mIoU, %: {name}" for name in networks]
+
+
+@pytest.mark.parametrize("num, mode", [(1, "lines+markers"), (2, "lines")])
+def test_line__of_one_point_is_seen(num, mode):
+    assert line_trace("loss_unsup", np.arange(num), np.ones(num), colour=0, stroke=0).mode == mode
 
 
 def test_curves__several_runs_have_a_colour_each_and_one_legend():
@@ -134,3 +139,13 @@ ODD_VALUES = [
 @pytest.mark.parametrize("values, want", ODD_VALUES)
 def test_axis_range__odd_values(values, want):
     assert axis_range(np.array(values, float)) == pytest.approx(want)
+
+
+def test_curves__of_a_long_run_are_thinned_and_keep_their_peaks():
+    lines = [dict(step=i, loss_a=1.0, bank_fill_per_class=[0.5, 1.0]) for i in range(1, 60_001)]
+    lines[31_234]["loss_a"], lines[2_345]["loss_a"] = 9.0, 0.0
+    traces = curves(lines).data
+    for t in traces:
+        assert len(t.x) <= MOST_POINTS and (not len(t.x) or list(t.x[[0, -1]]) == [1, 60_000])
+    line = next(t for t in traces if len(t.x) and t.type == "scatter")
+    assert max(line.y) == 9.0 and min(line.y) == 0.0 and line.x[np.argmax(line.y)] == 31_235

@@ -56,7 +56,7 @@ def test_command__in_a_process_of_its_own(tmp_path):
 def test_check__a_healthy_folder(run, tmp_path):
     folder(tmp_path)
     status, out, err = run("check", tmp_path)
-    assert (status, err) == (0, "") and "4 images, 3 with a mask" in out and out.endswith("all is well\n")
+    assert (status, err) == (0, "") and "4 images, 3 with a mask" in out and "\nall is well\n" in out
     assert "1 different, from 12x8 to 12x8; most often 12x8 (4 images)" in out
     rows = [line.split() for line in out.splitlines()]
     assert ["0", "background", "3", "50.000"] in rows and ["1", "thing", "3", "50.000"] in rows
@@ -132,7 +132,8 @@ def test_check__long_lists_of_faults_are_cut(run, tmp_path):
         (["check", "/nowhere"], "error: there is no folder /nowhere; name the folder of a data set"),
         (
             ["check", ROOT / "tests"],
-            "is no data set that is known: expected VOCdevkit/VOC2012/ (voc), leftImg8bit/ (cityscapes) "
+            "is no data set that is known: expected VOCdevkit/VOC2012/ (voc), leftImg8bit/ (cityscapes), "
+            "train/ and trainannot/ (camvid), images/training/ and annotations/training/ (neu_seg) "
             "or images/ (a folder of your own); see data/README.md",
         ),
         (["describe"], "error: no list is named; give one or more list files"),

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
-from dgcl_nb.evaluation import BATCH_PIXELS, equal_sized_batches, evaluate, sizes_vary
+from dgcl_nb.evaluation import BATCH_PIXELS, describe_protocol, equal_sized_batches, evaluate, sizes_vary
 from dgcl_nb.metrics import SegScore, cluster_scores, pixels_per_class
 from dgcl_nb.windows import EvalConfig, mean_of_passes, predict_labels, window_starts, windows_of
 
@@ -277,6 +277,23 @@ def test_evaluate__equals_one_image_at_a_time():
     assert got.clusters_with_background.num_points == 120
 
 
+class ByteScenes(Scenes):
+    "As files give them: classes in bytes, which hold no number of a cell of a 19 x 19 confusion matrix."
+
+    def __getitem__(self, i):
+        sample = super().__getitem__(i)
+        return sample | dict(target=sample["target"].to(torch.uint8))
+
+
+def test_evaluate__masks_of_bytes_score_as_those_of_int64():
+    where = 19, EvalConfig(), torch.device("cpu"), MEAN, STD
+    sets = [kind([(32, 32)] * 5, num_classes=19) for kind in (Scenes, ByteScenes)]
+    network = TinyNetwork()
+    found = [evaluate(network, scenes, *where, collect_feats=30) for scenes in sets]
+    assert torch.equal(found[0].score.confusion, found[1].score.confusion)
+    assert found[0].clusters[:3] == found[1].clusters[:3]
+
+
 def test_evaluate__which_class_is_background_is_said_by_the_data():
     "No class, the first, or another: what is left out of the cluster scores, and what the protocol says."
     network, scenes = TinyNetwork(), Scenes([(32, 32)] * 5)
@@ -378,19 +395,24 @@ def test_evaluate__channels_last_changes_nothing():
     assert run(network, scenes, channels_last=True).score.miou == pytest.approx(plain, abs=0.1)
 
 
+def test_protocol__one_image_is_one_image():
+    assert "; 1 image; " in describe_protocol(EvalConfig(), 1, 3)
+    assert "; 2 images; " in describe_protocol(EvalConfig(), 2, 3)
+
+
 @pytest.mark.parametrize(
     "kwargs, said",
     [
-        (dict(), "whole images, original resolution, single scale, no flip; 1 images; mIoU"),
+        (dict(), "whole images, original resolution, single scale, no flip; 1 image; mIoU"),
         (
             dict(mode="slide", crop=8),
             "sliding windows of 8 pixels, step 6, sum of logits, original resolution",
         ),
         (
             dict(scales=(0.5, 2.0), flip=True, add="probs"),
-            "whole images, original resolution, scales 0.5, 2, each also mirrored, mean of probs; 1 images",
+            "whole images, original resolution, scales 0.5, 2, each also mirrored, mean of probs; 1 image",
         ),
-        (dict(scales=(0.5,)), "whole images, original resolution, scale 0.5, no flip; 1 images"),
+        (dict(scales=(0.5,)), "whole images, original resolution, scale 0.5, no flip; 1 image"),
     ],
 )
 def test_evaluate__protocol_is_said(kwargs, said):

@@ -191,6 +191,42 @@ def test_folder__palette_and_16_bit_masks(folder):
         assert np.array_equal(data.labelled[i]["target"], numbers[i])
 
 
+@pytest.mark.parametrize("kind", ["grey", "palette", "two", "16 bits", "32 bits"])
+def test_masks__stay_bytes(folder, kind):
+    path = folder / "masks" / "a.png"
+    numbers = np.array(Image.open(path))
+    wide = {"16 bits": np.uint16, "32 bits": np.int32}
+    mask = Image.fromarray(numbers.astype(wide.get(kind, np.uint8)))
+    if kind == "32 bits":
+        path = folder / "masks" / "a.tif"
+        (folder / "masks" / "a.png").unlink()
+    mask.convert({"palette": "P", "two": "1"}.get(kind, mask.mode)).save(path)
+    if kind == "two":
+        numbers = np.array(Image.open(path)).astype(np.uint8)
+    assert read_mask(path).dtype == np.uint8
+    target = open_folder(folder).labelled[0]["target"]
+    assert target.dtype == torch.uint8 and np.array_equal(target, numbers)
+
+
+def test_masks__a_value_that_is_no_byte_is_named(tmp_path):
+    Image.fromarray(np.full((4, 4), 256 + 1, np.uint16)).save(tmp_path / "m.png")  # 1, if cut to a byte
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "i.png")
+    image_of, mask_of = dict(x=tmp_path / "i.png"), dict(x=tmp_path / "m.png")
+    for label_map in (None, {1: 1}):
+        with pytest.raises(InputError, match="label value 257"):
+            ImageMaskFiles(["x"], image_of, mask_of, 2, label_map)[0]
+
+
+def test_masks__are_checked_at_each_reading(folder):
+    data = open_folder(folder)
+    path = folder / "masks" / "a.png"
+    before = data.labelled[0]["target"], path.stat()
+    Image.fromarray(np.full((8, 12), 7, np.uint8)).save(path)
+    os.utime(path, ns=(before[1].st_atime_ns, before[1].st_mtime_ns))
+    with pytest.raises(InputError, match="holds the label value 7"):
+        data.labelled[0]
+
+
 def test_files__items_are_fresh_and_survive_pickling(folder):
     data = open_folder(folder)
     data.labelled[0]["image"].zero_()

@@ -148,7 +148,23 @@ def test_front__leaves_a_sentence_for_a_notebook_that_is_opened_without_its_kern
         elsewhere = "Look at <runs/x>."
 
     shown = []
-    monkeypatch.setattr("IPython.display.display", shown.append)
+    monkeypatch.setattr("IPython.display.display", lambda output, **options: shown.append(output.data))
     bundle = Plain()._repr_mimebundle_()
-    assert "widget-view" in str(bundle)
-    assert "run its cell again to see it. Look at &lt;runs/x&gt;." in shown[0].data
+    assert "widget-view" in str(bundle) and "image/png" not in str(bundle)
+    assert "run its cell again to see it. Look at &lt;runs/x&gt;." in shown[0]
+    assert "<img" not in shown[0]
+
+    class Drawn(Plain):
+        def stills(self):
+            return [b"first", b"second"]
+
+    data, _ = Drawn()._repr_mimebundle_()
+    first, second = (base64.b64encode(png).decode() for png in (b"first", b"second"))
+    assert data["image/png"] == first  # for a page that knows no widgets
+    assert f"base64,{first}" in shown[1] and f"base64,{second}" in shown[1]
+
+
+def test_report_words__name_the_report_of_the_run_that_is_shown(tmp_path):
+    assert str(tmp_path / "report.html") in front.report_words(tmp_path)
+    assert "dgcl_nb.report runs/NAME" in front.report_words(tmp_path / "step_0000001.npz")
+    assert "dgcl_nb.report runs/NAME" in front.report_words(None)

@@ -212,9 +212,8 @@ def test_config__says_what_is_allowed(setting):
 
 
 def test_settings__of_digits_and_of_the_released_variant():
-    run, released = (
-        parse_run(["--method", "gct", *more], ROOT / "tests") for more in ([], ["--variant", "released"])
-    )
+    args = ["--preset", "digits-start", "--method", "gct"]
+    run, released = (parse_run([*args, *more], ROOT / "tests") for more in ([], ["--variant", "released"]))
     assert (run.gct.depth, GCTConfig().depth, GCTConfig().ndf) == (3, 7, 64)
     assert run.gct == dataclasses.replace(GCTConfig(), depth=run.gct.depth, ndf=run.gct.ndf)
     accidents = ("label_pass", "count_ignored", "straight_through", "shift_off")

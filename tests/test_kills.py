@@ -139,14 +139,18 @@ def test_kills__other_methods(method, tmp_path):
     assert len(check_kills(method, tmp_path, 16, 1)) == 1
 
 
+NUM_KILLS = int(os.environ.get("DGCL_NB_KILLS", 20))
+"Kills of each method in the slow test; fewer for a quick look."
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [*config.METHODS, "toy"])
 def test_kills__twenty(method, tmp_path):
-    found = check_kills(method, tmp_path, 60, 20)
+    found = check_kills(method, tmp_path, 60, NUM_KILLS)
     unfinished_files = sum(is_left for _, is_left in found)
     print(f"\n{method}: {len(found)} kills, {unfinished_files} of them left an unfinished file")
     print(f"lines of steps in the log {[n for n, _ in found]}")
-    assert len(found) == 20
+    assert len(found) == NUM_KILLS
 
 
 # Every point of saving

@@ -277,6 +277,33 @@ def test_apply__what_waits_is_kept_and_shown_later(demo):
     assert calls == [2] and left.records is None
 
 
+def test_stills__stay_in_the_notebook_and_are_those_of_the_end(demo, monkeypatch):
+    left = []
+
+    class Handle:
+        update = left.append
+
+    monkeypatch.setattr("IPython.display.display", lambda output, display_id: left.append(output) or Handle)
+    monitor = watch(demo, every=0)
+    bundle = monitor._repr_mimebundle_()
+    assert bundle["image/png"] and "widget-view" in str(bundle)
+    assert left[0].data.count("<img") == 3  # curves, clusters, images
+    assert str(demo / "report.html") in left[0].data
+    monitor.refresh()  # the run is over
+    assert len(left) == 2 and left[1].data.count("<img") == 3
+    monitor.close()
+
+
+def test_images__have_the_background_of_the_run(demo, tmp_path):
+    folder = shutil.copytree(demo, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    config["data"] = dict(config.get("data", {}), background="2")
+    (folder / "config.json").write_text(json.dumps(config))
+    monitor = watch(folder, every=0)
+    assert monitor.overlay.meta["background"] == 2
+    monitor.close()
+
+
 def test_marks__lasso_rings_pixels_on_images(demo):
     m = watch(demo, every=0)
     m.explorer.selected = [3, 40]

@@ -19,11 +19,13 @@ from dgcl_nb.widgets.maps import (
     common_images,
     known_density,
     layer_names,
+    layer_picture,
     limits_of,
     nice_range,
     to_levels,
 )
 from dgcl_nb.widgets.overlay import overlay, overlay_values, read_snapshots
+from dgcl_nb.widgets.stills import MOST_BYTES
 
 
 def snap(step=200, **kwargs):
@@ -224,6 +226,47 @@ def test_set_snapshots__who_looks_at_the_last_step_goes_on():
     view.step_index = 1
     view.set_snapshots(steps(40, 50, 60, 70))
     assert view.step_index == 1
+
+
+def test_set_snapshot__keeps_both_ends_of_the_threshold_within_other_limits():
+    view = overlay(snap(), threshold_of="entropy", threshold=0.2, threshold_to=0.6)
+    view.set_snapshot(snap(step=30))
+    assert (view.threshold, view.threshold_to) == (0.2, 0.6)
+    s = snap(step=40)
+    view.set_snapshot(replace(s, entropy=s.entropy + np.float16(2)))
+    low = limits_of(view.meta, "entropy")[0]
+    assert (view.threshold, view.threshold_to) == (low, low)
+    view.threshold_to = None
+    view.set_snapshot(snap(step=50))
+    assert view.threshold_to is None
+
+
+def test_background__is_what_the_run_says_and_not_only_its_name():
+    assert overlay_values([snap()])["meta"]["background"] is None
+    assert overlay_values([snap()], background=2)["meta"]["background"] == 2
+    view = overlay(snap())
+    view.set_snapshots([snap()], 1)
+    assert view.meta["background"] == 1
+
+
+def test_stills__show_the_image_and_both_layers():
+    view = overlay(steps(10, 20), left="right_wrong", right="confidence")
+    (png,) = view.stills()
+    assert png.startswith(b"\x89PNG") and len(png) <= MOST_BYTES
+    maps = overlay_values(steps(10, 20))
+    s = steps(10, 20)[1]
+    said = layer_picture(maps, "prediction", 2, 1)
+    np.testing.assert_array_equal(said, s.palette[s.prediction[2]])
+    np.testing.assert_array_equal(layer_picture(maps, "image", 2, 1), steps(10)[0].image[2])
+    for layer in ("density", "density_16", "entropy", "right_wrong", "target"):
+        assert layer_picture(maps, layer, 0, 0).shape == (64, 64, 3)
+
+
+def test_view__of_images_smaller_than_the_maps():
+    s = replace(snap(), shown_size=np.int32([[64, 64], [10, 20], [64, 1]]))
+    meta = overlay_values([s])["meta"]
+    assert meta["shown_size"] == [[64, 64], [10, 20], [64, 1]]
+    assert meta["image_size"] == [[64, 64]] * 3
 
 
 def test_set_snapshot__where_nothing_was_hidden_nothing_is():

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import few_images, tiny_run
 from released import assert_loss
 from small import NOW, START, gradient_reaches, small_batch, small_method, without_pixels
@@ -17,11 +18,13 @@ from dgcl_nb.methods.pcr import PCR, PCRConfig
 from dgcl_nb.methods.protocol import Progress
 from dgcl_nb.prototypes import (
     FAR,
+    SMALLEST_NORM,
     Prototypes,
     draw_pixels,
     few_of_each_class,
     proto_scores,
     slot_sums,
+    unit_along,
 )
 
 LOSSES = ["loss_sup", "loss_unsup", "loss_proto", "loss_proto_unsup"]
@@ -186,3 +189,15 @@ def test_pcr__a_tiny_run(tmp_path, monkeypatch):
     run = tiny_run("pcr", out=tmp_path / "run", pcr__min_rows=4)
     result = fit(run, callbacks=[])
     assert list(result["miou"]) == ["teacher", "student"]
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 5, 3, 4), (8, 64, 16, 16), (1, 16, 1, 2), (3, 48, 1, 100), (2, 256, 5, 7)]
+)
+def test_unit_along__is_torchs_own_to_the_bit(shape):
+    feats = torch.randn(shape, generator=generator_for("unit", *shape)).relu().requires_grad_()
+    pull = torch.randn(shape, generator=generator_for("pull", *shape))
+    ours, torchs = unit_along(feats, 1), F.normalize(feats, dim=1, eps=SMALLEST_NORM)
+    assert torch.equal(ours, torchs)
+    gradients = [torch.autograd.grad(unit, feats, pull)[0] for unit in (ours, torchs)]
+    assert torch.equal(*gradients)

@@ -4,6 +4,7 @@ Also: how a batch is shared, and what is said where lists are missing.
 """
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from helpers import flags
 from PIL import Image
 
-from dgcl_nb.config import METHODS, build_method, parse_run, share_batch
+from dgcl_nb.config import METHODS, build_method, parse_run, run_to_dict, share_batch
 from dgcl_nb.core import InputError
 from dgcl_nb.data.sets import open_data
 from dgcl_nb.model import SegNetwork
@@ -59,8 +60,17 @@ def test_presets__all_that_were_promised():
     assert set(names) <= set(PAPER)
 
 
+REAL = {
+    "neu-77": ("neu_seg", [31, 154, 308]),
+    "camvid-46": ("camvid", [23, 92, 184]),
+    "camvid-full-46": ("camvid", [23, 92, 184]),
+}
+"Presets of real data: the first of each family, its data set, and the numbers of labels of the others."
+FIRST = [name for name in SHIPPED if not name.startswith(("neu", "camvid")) or name in REAL]
+
+
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", FIRST)
 def test_presets__every_one_parses(name, method):
     name, _, owner = name.partition(FOR)
     if owner:
@@ -69,6 +79,34 @@ def test_presets__every_one_parses(name, method):
         assert preset("voc-732", "--method", method, "--variant", name.split()[1]).variant == name.split()[1]
     else:
         assert preset(name, "--method", method).method == method
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_released__whatever_a_search_chose(method):
+    found, published = (
+        run_to_dict(preset(name, "--method", method, "--variant", "released")) | dict(preset="")
+        for name in ("digits", "digits-start")
+    )
+    assert found == published
+
+
+@pytest.mark.parametrize("first", REAL)
+def test_presets__those_of_real_data_differ_in_their_labels_alone(first):
+    data, numbers = REAL[first]
+    family, one = first.rpartition("-")[0], preset(first)
+    assert one.data.name == data and one.views.flip
+    for num in numbers:
+        other = preset(f"{family}-{num}")
+        assert other.data.num_labelled == num
+        data = replace(other.data, num_labelled=one.data.num_labelled)
+        assert replace(other, preset=first, data=data) == one
+
+
+@pytest.mark.parametrize("first", ["neu-77", "camvid-46"])
+def test_presets__settings_are_chosen_on_other_images(first):
+    one, tune = preset(first), preset(f"{first.partition('-')[0]}-tune")
+    assert tune.data.name == f"{one.data.name}-tune"
+    assert replace(tune, preset=first, data=replace(tune.data, name=one.data.name)) == one
 
 
 @pytest.mark.parametrize("name", PAPER)

@@ -5,6 +5,7 @@ as far as that can be seen without one.
 Each rank leaves what it found in `rank{r}.pt`, which the tests read."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -32,7 +33,7 @@ from helpers import (
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from dgcl_nb import config, engine, processes, train, training
+from dgcl_nb import batches, config, engine, processes, train, training
 from dgcl_nb.checkpoints import checkpoints_of
 from dgcl_nb.core import gather_rows
 from dgcl_nb.run_folder import RunFolder, is_whole, read_torch
@@ -326,6 +327,38 @@ def stop_alone(out):
     except Stopped:
         return
     raise AssertionError("not stopped")
+
+
+def wait_for_a_batch(out, hangs):
+    "No batch of step 4 comes to the first process; the other has its own."
+    make, steps = batches.make_batch, dict(steps=6, loop__log_every=1, loop__evaluations=0)
+
+    def make_batch(step, **settings):
+        if hangs and step == 3 and os.environ["RANK"] == "0":
+            time.sleep(1000)
+        return make(step=step, **settings)
+
+    multiprocessing.set_start_method("fork", force=True)  # so that the worker has what is patched here
+    batches.make_batch = make_batch
+    try:
+        fit(tiny_run("toy", out=out, batch__workers=1, resume=not hangs, **steps), callbacks=[])
+    except Stopped as e:
+        assert hangs and e.step == 3
+
+
+def test_fit__ranks_stop_together_while_one_waits_for_a_batch(tmp_path):
+    "And go on together from there."
+    children = start_ranks(wait_for_a_batch, tmp_path / "run", True)
+    until = time.time() + 120
+    while time.time() < until and len(metrics_of(tmp_path / "run")) < 3:
+        time.sleep(0.1)
+    time.sleep(1)  # by now the second process waits for the first, which waits for its worker
+    for child in children:
+        os.kill(child.pid, signal.SIGTERM)
+    assert wait_for(children, seconds=60) == [0, 0]
+    assert state_of(tmp_path / "run")["step"] == 3
+    assert wait_for(start_ranks(wait_for_a_batch, tmp_path / "run", False)) == [0, 0]
+    assert sorted({line["step"] for line in metrics_of(tmp_path / "run")}) == [1, 2, 3, 4, 5, 6]
 
 
 # What befalls one befalls all

@@ -292,7 +292,7 @@ def test_main__another_version(command, tmp_path):
     np.savez(list_snapshots(folder)[0], version=9)
     status, _, errors = command(folder)
     assert status == 2
-    assert "has snapshot version 9, and this dgcl_nb reads version 1; update dgcl_nb" in errors
+    assert "has snapshot version 9, and this dgcl_nb reads versions 1 to 2; update dgcl_nb" in errors
 
 
 def test_main__nothing_that_can_be_shown(command, tmp_path):
@@ -343,10 +343,12 @@ def big_maps(rng, shape):
 
 
 def test_budget__large_probes_of_many_snapshots_fit(tmp_path, monkeypatch):
-    folder = make_demo_run(tmp_path / "a", **SMALL | dict(snapshots=10))
+    folder = make_demo_run(tmp_path / "a", **SMALL | dict(snapshots=20))
     rng = np.random.default_rng(0)
+    sizes = dict.fromkeys(("image_size", "shown_size"), np.full((2, 2), 256, np.int32))
     for p in list_snapshots(folder):
-        save_snapshot(folder, dataclasses.replace(load_snapshot(p), **big_maps(rng, (2, 256, 256))))
+        large = dataclasses.replace(load_snapshot(p), **big_maps(rng, (2, 256, 256)), **sizes)
+        save_snapshot(folder, large)
     monkeypatch.setattr(report_page, "plotly_packed", lambda: "x" * 2_100_000)
     page = page_of(folder)
     assert len(page) <= report.MAX_PAGE and any("maps at" in n for n in notes(page))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
+from dgcl_nb.snapshot_schema import describe_images
 from dgcl_nb.snapshots import (
     MAX_BYTES,
     PIXEL_FIELDS,
@@ -20,6 +21,7 @@ from dgcl_nb.snapshots import (
     make_snapshot,
     sample_balanced,
     save_snapshot,
+    shrink_probes,
 )
 
 
@@ -58,7 +60,8 @@ def assert_same(a, b):
         x, y = getattr(a, name), getattr(b, name)
         assert x.dtype == y.dtype
         np.testing.assert_array_equal(x, y)
-    assert (a.step, a.version, a.class_names, a.image_id) == (b.step, b.version, b.class_names, b.image_id)
+    for name in ("step", "version", "class_names", "image_id", "protocol"):
+        assert getattr(a, name) == getattr(b, name)
 
 
 def cells_of(snap):
@@ -77,8 +80,8 @@ def test_save_load__is_exact(tmp_path):
 def test_file__is_read_by_numpy_alone(tmp_path):
     snap, _ = make()
     with np.load(save_snapshot(tmp_path, snap), allow_pickle=False) as file:
-        assert set(file.files) == set(SHAPES) | {"version", "step", "class_names", "image_id"}
-        assert int(file["version"]) == 1
+        assert set(file.files) == set(SHAPES) | {"version", "step", "class_names", "image_id", "protocol"}
+        assert int(file["version"]) == 2
 
 
 def test_make__pixels_come_from_their_cells():
@@ -120,7 +123,7 @@ def test_make__takes_bfloat16_nan_and_no_roles(tmp_path):
     ],
     ids=["pixels", "maps", "images"],
 )
-def test_save__two_megabytes_at_most(tmp_path, caplog, options):
+def test_save__a_megabyte_at_most(tmp_path, caplog, options):
     snap, _ = make(classes=11, **options)
     with caplog.at_level(logging.WARNING, logger="dgcl_nb.snapshots"):
         path = save_snapshot(tmp_path, snap)
@@ -139,8 +142,8 @@ def test_save__two_megabytes_at_most(tmp_path, caplog, options):
 
 def test_fit_budget__keeps_whole_images_while_pixels_give_way():
     snap, _ = make(dim=384, max_per_class=4000, num=8)
-    fitted, data = fit_budget(snap, 1_000_000)
-    assert len(data) <= 1_000_000
+    fitted, data = fit_budget(snap, 800_000)
+    assert len(data) <= 800_000
     assert all(np.array_equal(getattr(fitted, n), getattr(snap, n)) for n in PROBE_FIELDS)
     assert cells_of(fitted) <= cells_of(snap)
     assert len({len(getattr(fitted, n)) for n in PIXEL_FIELDS}) == 1
@@ -193,6 +196,13 @@ def test_save__a_crash_leaves_the_old_file(tmp_path, monkeypatch):
         ),
         (dict(density=np.full((3, 16, 16), np.inf, np.float16)), "'density' holds infinity"),
         (dict(feats=np.full((200, 16), -np.inf, np.float16)), "'feats' holds infinity"),
+        (
+            dict(shown_size=np.full((3, 2), 65, np.int32)),
+            "'shown_size' holds a height of 65; allowed: 1 to 64",
+        ),
+        (dict(shown_size=np.int32([[9, 9], [9, 0], [9, 9]])), "'shown_size' holds a width of 0"),
+        (dict(shown_size=np.full((3, 3), 9, np.int32)), r"'shown_size' has shape \(3, 3\)"),
+        (dict(image_size=np.int32([[9, 9], [-1, 9], [9, 9]])), "'image_size' holds a height of -1"),
     ],
 )
 def test_save__refuses_what_is_not_the_schema(tmp_path, change, message):
@@ -217,7 +227,29 @@ def test_save__unknown_density_is_nan_and_comes_back_as_nan(tmp_path):
 def test_load__those_of_an_older_run():
     snaps = [load_snapshot(p) for p in list_snapshots(Path(__file__).parent / "older" / "run-0.1")]
     assert [s.step for s in snaps] == [4, 8, 12]
-    assert all(s.version == 1 and len(s.feats) > 0 for s in snaps)
+    assert all(len(s.feats) > 0 for s in snaps)
+    for s in snaps:  # nothing is known of the images that it cut its own from
+        assert not s.image_size.any() and s.protocol == ""
+        np.testing.assert_array_equal(s.shown_size, [s.image.shape[1:3]] * len(s.image_id))
+        assert "as an older version kept them" in describe_images(s)
+
+
+def test_load__a_protocol_that_is_no_text(tmp_path):
+    path = save_snapshot(tmp_path, make()[0])
+    with np.load(path) as file:
+        arrays = dict(file)
+    for protocol in (np.array(["a", "b"]), np.array(3), np.array("x" * 10_000)):
+        np.savez(path, **arrays | dict(protocol=protocol))
+        with pytest.raises(InputError, match="its protocol is no text of at most 200 letters"):
+            load_snapshot(path)
+
+
+def test_shrink__the_shown_part_shrinks_with_the_maps():
+    snap, _ = make(side=128)
+    snap = replace(snap, shown_size=np.int32([[128, 128], [101, 77], [1, 2]]))
+    half = shrink_probes(snap)
+    assert half.shown_size.tolist() == [[64, 64], [51, 39], [1, 1]]
+    assert half.image.shape[1:3] == (64, 64)
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.9, 0.999])
@@ -257,8 +289,8 @@ def test_load__no_snapshot_at_all(tmp_path, write):
 
 
 def test_load__other_versions(tmp_path):
-    path = save_snapshot(tmp_path, replace(make()[0], version=2))
-    said = "has snapshot version 2, and this dgcl_nb reads version 1; update dgcl_nb"
+    path = save_snapshot(tmp_path, replace(make()[0], version=3))
+    said = "has snapshot version 3, and this dgcl_nb reads versions 1 to 2; update dgcl_nb"
     with pytest.raises(InputError, match=said):
         load_snapshot(path)
     np.savez(path, feats=np.ones(3))

@@ -124,6 +124,18 @@ def test_gate__sees_a_notebook_that_is_not_clean(project):
     assert "not clean" in sync_gate.check(project)["nbs/00_first.ipynb"]
 
 
+def test_gate__sees_a_text_for_language_models_that_has_fallen_behind(project):
+    (project / "README.md").write_text("# A project\n")
+    (project / "nbs" / "llms.txt").write_text("# A project\n\n> Two rooms.\n")
+    write_notebook(project, "index", "plan", "def plan(): return 0")
+    sync_gate.write(project)
+    text = (project / "llms-ctx.txt").read_text()
+    assert 'summary="Two rooms."' in text and "one()" in text and sync_gate.check(project) == {}
+    (project / "README.md").write_text("# Another project\n")
+    assert list(sync_gate.check(project)) == ["llms-ctx.txt"]
+    assert list(sync_gate.write(project)) == ["llms-ctx.txt"] and sync_gate.check(project) == {}
+
+
 def test_gate__leaves_unrelated_dirt_alone(project):
     (project / "notes.txt").write_text("in progress")
     # a room in the making: exported, nothing of it in git yet

@@ -232,7 +232,7 @@ def test_main__a_run_says_what_it_did_and_leaves_it(command, tmp_path):
 
 
 def test_pick_folder__data_of_ones_own_has_a_name_of_its_own(tmp_path):
-    own = ["--data.name", "folder", "--data.root", "photos"]
+    own = ["--preset", "digits", "--data.name", "folder", "--data.root", "photos"]
     assert str(pick_folder(parse_run(own)).path) == "runs/photos-dgcl-s0"
     assert str(pick_folder(parse_run()).path) == "runs/digits-dgcl-s0"
     (tmp_path / "settings.ini").write_text("[mine]\ninherit = digits\ndata.name = folder\n")

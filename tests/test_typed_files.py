@@ -3,6 +3,8 @@
 import hashlib
 import json
 import logging
+import math
+import os
 import shutil
 import zipfile
 
@@ -18,11 +20,14 @@ from dgcl_nb.core import InputError
 from dgcl_nb.data.digits import SceneConfig, cache_path, load_part
 from dgcl_nb.data.files import _kept
 from dgcl_nb.engine import finished_result, fit, start_training
+from dgcl_nb.looking.curves import curves, series
 from dgcl_nb.looking.figures import class_label
+from dgcl_nb.looking.run_files import JsonFile, LogTail
 from dgcl_nb.looking.runs import open_run
-from dgcl_nb.processes import Control
+from dgcl_nb.looking.scores import sentence_of
+from dgcl_nb.processes import Control, folder_of_launch
 from dgcl_nb.resuming import read_record, resumed_run
-from dgcl_nb.run_folder import RunFolder, cut_lines_after, read_torch, seal_of, write_torch
+from dgcl_nb.run_folder import RunFolder, append_line, cut_lines_after, read_torch, seal_of, write_torch
 from dgcl_nb.snapshots import list_snapshots, load_snapshot
 from dgcl_nb.trained import open_trained
 from dgcl_nb.typed_files import MAX_LINE, read_lines, to_json
@@ -52,6 +57,34 @@ def out(finished, tmp_path):
 
 
 # Logs
+
+
+def test_log__is_strict_json(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    append_line(path, dict(step=1, loss=math.nan, kept=dict(a=[math.inf, 0.5])))
+    assert path.read_text() == '{"step": 1, "loss": null, "kept": {"a": [null, 0.5]}}\n'
+
+
+def test_log__numbers_that_are_none_are_unknown_and_told(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": NaN, "miou_student": 1e999}\n{"step": 2, "lr": Infinity}\n')
+    assert read_lines(path) == [dict(step=1, loss=None, miou_student=None)], "a rate must be a number"
+    assert "1 damaged line is left out" in caplog.text
+    assert "3 NaN or infinities are read as unknown (null)" in caplog.text
+    tail = LogTail(path)
+    assert tail.refresh() and tail.records == read_lines(path)
+    assert any("read as unknown" in problem for problem in tail.problems)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_log__that_is_no_file_is_a_sentence(tmp_path, make):
+    make(tmp_path / "metrics.jsonl")
+    make(tmp_path / "result.json")
+    tail, result = LogTail(tmp_path / "metrics.jsonl"), JsonFile(tmp_path / "result.json")
+    assert not tail.refresh() and not result.refresh()
+    assert "cannot be read (it is no regular file)" in tail.problems[0]
+    assert "it is no regular file" in result.problems[0]
+
 
 BAD_LINES = dict(
     zeros=b"\0" * 500,
@@ -366,10 +399,50 @@ def test_names__are_shown_as_text(out, snapshot):
     assert run.name == r"run\x1b[31m" and "\x1b" not in repr(run)
 
 
+# What is shown of them
+
+
+@pytest.mark.parametrize("odd", [{"a": 1}, "0.5", True, [], [[0.5]], [0.5, {}], 10**400, [0.1, 0.2, 0.3]])
+def test_curves__leave_out_what_is_no_figure(odd):
+    "Found by tests/fuzz_files.py --seed 288."
+    lines = [dict(step=1, kept=odd, loss_a=odd), dict(step=2, kept=0.5, loss_a=1.0)]
+    assert [len(t.x) for t in curves(lines).data if t.name == "kept"] in ([1], [])
+    assert [axis.tolist() for axis in series(lines, "loss_a")] == [[2], [1.0]]
+
+
+@pytest.mark.parametrize("name", ["num_labelled", "num_unlabelled", "split_seed", "steps", "seconds"])
+def test_report__says_what_it_knows_of_a_result(out, name):
+    "Found by tests/fuzz_files.py --seed 254."
+    result = json.loads((out / "result.json").read_text())
+    (out / "result.json").write_text(json.dumps({k: v for k, v in result.items() if k != name}))
+    run = open_run(out)
+    assert sentence_of(run) and repr(run)
+
+
+# What a torchrun notes
+
+
+@pytest.mark.parametrize("noted", [b"\xff\xfe", b"host 7 1.5 and more", b"x" * 2**20, b"", "pipe", "folder"])
+def test_launch__what_is_no_note_is_another_run(tmp_path, noted):
+    folder = RunFolder(tmp_path)
+    if isinstance(noted, bytes):
+        folder.launch.write_bytes(noted)
+    elif noted == "pipe":
+        os.mkfifo(folder.launch)
+    else:
+        folder.launch.mkdir()
+    assert folder_of_launch(str(tmp_path), "", "host 7 1.5") is None
+
+
+def test_launch__its_own_note_is_known(tmp_path):
+    RunFolder(tmp_path).launch.write_text("host 7 1.5")
+    assert folder_of_launch(str(tmp_path), "", "host 7 1.5").path == tmp_path
+
+
 # All together
 
 
 def test_fuzz__sixty_mutations():
     counts, faults = fuzz(60)
     assert not faults, faults[0]
-    assert counts["InputError"] > 10
+    assert counts["InputErrors"] > 10

@@ -21,9 +21,14 @@ from dgcl_nb.negatives import find_pools, members, one_hot, rank_range
 from dgcl_nb.views import ViewConfig
 
 SMALL = dict(
-    u2pl__bank_size=40, u2pl__bank_size_background=60, u2pl__max_new_per_class=20, u2pl__conf_thresh=0.0
+    u2pl__bank_size=40,
+    u2pl__bank_size_background=60,
+    u2pl__max_new_per_class=20,
+    u2pl__conf_thresh=0.0,
+    u2pl__negatives="paper",
+    u2pl__queue_of="class",
 )
-"Queues for a tiny run; its teacher is untrained, so anchors need no confidence."
+"The paper's rules with queues for a tiny run; its teacher is untrained, so anchors need no confidence."
 LATER = Progress(step=5, steps=10, sup_only_steps=2)
 
 

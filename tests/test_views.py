@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional as VF
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.views import (
@@ -77,10 +78,49 @@ def test_weak_view__any_size(height, width, crop, seed, flip):
     image, target, valid = weak_view(random_image(height, width), threes, cfg)
     assert image.shape == (3, crop, crop) and image.dtype == torch.uint8
     assert target.shape == valid.shape == (crop, crop)
-    assert target.dtype == torch.int64 and valid.dtype == torch.bool
+    assert target.dtype == torch.uint8 and valid.dtype == torch.bool
     assert valid.any() and torch.equal(target == 3, valid) and torch.equal(target == IGNORE_INDEX, ~valid)
     rows, cols = valid.any(1), valid.any(0)
     assert torch.equal(valid, rows[:, None] & cols[None])  # the image is one rectangle
+
+
+def whole_then_cut(image, crop, side, fill):
+    "The view as it is defined: the whole image resized, padded on all sides, cut, perhaps mirrored."
+    resized = VF.resize_image(image, [crop.height, crop.width])
+    padded = VF.pad_image(resized, [side] * 4, fill=fill)
+    top, left = crop.top + side, crop.left + side
+    view = padded[:, top : top + side, left : left + side]
+    return view.flip(-1) if crop.flip else view
+
+
+@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("is_photograph", [False, True])
+def test_weak_view__equals_its_definition(seed, is_photograph):
+    g, height, width = generator(seed), 37, 53  # no ratio at which two pixels are equally near
+    side = torch.randint(8, 90, (), generator=g).item()
+    image, target = random_image(height, width, seed), torch.randint(0, 21, (height, width), generator=g)
+    if is_photograph:  # a decoder gives channels innermost
+        image = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    cfg = ViewConfig(crop=side, scale=(0.53, 1.97), flip=True)
+    torch.manual_seed(seed)
+    crop = draw_crop(height, width, cfg)
+    torch.manual_seed(seed)
+    view = weak_view(image, target, cfg)
+    assert torch.equal(view.image, whole_then_cut(image, crop, side, [round(255 * m) for m in cfg.mean]))
+    assert torch.equal(view.target.long(), slow_crop(target, crop, side, IGNORE_INDEX))
+    assert torch.equal(view.valid, slow_crop(torch.ones(height, width), crop, side, 0) == 1)
+    assert all(x.is_contiguous() for x in view)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_weak_view__classes_are_bytes_whatever_they_came_as(dtype):
+    target = torch.randint(0, 21, (40, 30), generator=generator()).to(dtype)
+    views = []
+    for given_target in (target, target.byte()):
+        torch.manual_seed(3)
+        views.append(weak_view(random_image(40, 30), given_target, ViewConfig(flip=True)))
+    assert views[0].target.dtype == torch.uint8
+    assert all(torch.equal(a, b) for a, b in zip(*views))
 
 
 def test_weak_view__ignored_pixels_of_the_image_stay_valid():

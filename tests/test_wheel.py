@@ -60,6 +60,7 @@ def test_wheel__holds_presets_modules_and_licence(wheel):
             archive.read("dgcl_nb/help.txt").startswith(b"### train --help") and "dgcl_nb/py.typed" in names
         )
         assert archive.read("dgcl_nb/settings.ini") == (ROOT / "settings.ini").read_bytes()
+        assert "dgcl_nb/data/neu_seg_val.txt" in names
     here = {p.relative_to(ROOT).as_posix() for p in (ROOT / "dgcl_nb").rglob("*.py")}
     inside = {n for n in names if n.endswith(".py")}
     assert inside == here, (

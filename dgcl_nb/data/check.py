@@ -8,22 +8,24 @@ Without such a look, a damaged file ends a run in the epoch that meets it."""
 
 # %% auto #0
 __all__ = ['kind_of', 'Inspection', 'inspect_file', 'Health', 'inspect_all', 'inspect_lists', 'inspect_numbers',
-           'inspect_classes', 'check_data', 'format_health']
+           'inspect_classes', 'check_data', 'format_health', 'what_was_seen']
 
 # %% ../../nbs/data/21_check.ipynb #279a00a7
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..core import IGNORE_INDEX, InputError
 from .files import Found, read_all
 from .images import ImageMaskFiles, check_sizes, read_image
+from .proposal import Seen
 from .published import known_family
 from .segdata import background_words
-from .sets import LAYOUTS
+from .sets import LAYOUTS, DataConfig, open_data
 from .splits import LIST_FILES, check_disjoint, read_list, some_ids
 
 # %% ../../nbs/data/21_check.ipynb #8f9db4f1
@@ -37,7 +39,7 @@ def kind_of(
             return name
     if not root.is_dir():
         raise InputError(f"there is no folder {root}; name the folder of a data set")
-    *signs, last = (layout.sign for layout in LAYOUTS.values())
+    *signs, last = dict.fromkeys(layout.sign for layout in LAYOUTS.values())
     raise InputError(
         f"{root} is no data set that is known: expected {', '.join(signs)} or {last}; see data/README.md"
     )
@@ -48,6 +50,7 @@ class Inspection:
     "What one image and its mask are like."
 
     size: tuple[int, int] | None = None  # (width, height); None: the image cannot be read
+    is_grey: bool = False  # whether its three channels are the same
     # (K + 1,) how many pixels each class has, ignored ones last; None: no mask, or a bad one
     pixels: np.ndarray | None = None
     faults: list[str] = field(default_factory=list)  # messages
@@ -69,6 +72,7 @@ def inspect_file(
     try:
         image = read_image(files.image_of[name])
         seen.size = image.shape[1::-1]
+        seen.is_grey = bool((image == image[..., :1]).all())
     except InputError as e:
         seen.faults.append(str(e))
     # a second attempt of its own: an image that cannot be read says nothing of its mask
@@ -97,8 +101,9 @@ class Health:
     bad: list[str] = field(default_factory=list)  # messages that name a file
     notes: list[str] = field(default_factory=list)  # what is no fault but good to know
     sizes: Counter = field(default_factory=Counter)  # (width, height) -> images
-    pixels: np.ndarray | None = None  # (K + 1,) pixels of each class, ignored ones last
-    images: np.ndarray | None = None  # (K,) images that show each class
+    pixels: np.ndarray | Any = None  # (K + 1,) pixels of each class, ignored ones last
+    images: np.ndarray | Any = None  # (K,) images that show each class
+    inspected: dict[str, Inspection] = field(default_factory=dict)  # id -> what its files are like
 
     @property
     def is_good(self) -> bool:
@@ -120,6 +125,7 @@ def inspect_all(
     there = replace(found, image_of=image_of, mask_of=mask_of)
     files = there.files([name for name in ids if name in image_of])
     inspected = read_all(lambda name: inspect_file(files, name), files.ids, "inspecting")
+    health.inspected = dict(zip(files.ids, inspected))
     health.bad += [fault for seen in inspected for fault in seen.faults]
     health.sizes = Counter(seen.size for seen in inspected if seen.size)
     counts = [seen.pixels for seen in inspected if seen.pixels is not None]
@@ -152,7 +158,7 @@ def inspect_lists(
     paths: Sequence[Path],  # list files
 ) -> None:
     "Read lists, name their families, and note images that are not there or stand in two lists of one folder."
-    together = {}  # folder -> kind -> ids
+    together: dict[Path, dict] = {}  # folder -> kind -> ids
     for path in paths:
         try:
             ids = read_list(path)
@@ -186,6 +192,8 @@ def inspect_numbers(
             health.there.append(f"{what}: {here[what]}")
         else:
             health.missing.append(f"{what}: {here[what]}, and not {right}")
+    if found.test:  # published apart, and rightly missing where nobody is to score on it
+        health.there.append(f"test images: {len(found.test)}")
 
 
 def inspect_classes(
@@ -213,11 +221,12 @@ def _lists_in(root: Path, has_own_lists: bool) -> list[Path]:
 
 def check_data(
     root: str | Path,  # of a data set
-    name: str = "auto",  # voc, cityscapes, folder; auto: what the folder holds
+    name: str = "auto",  # of LAYOUTS; auto: what the folder holds
 ) -> Health:
     "Read everything in a data set, and say what is there, what is missing and what is bad."
     layout = LAYOUTS[kind_of(root) if name == "auto" else name]
-    health, faults = Health(layout.name, str(root)), []
+    health = Health(layout.name, str(root))
+    faults: list = []
     try:
         found = layout.find(root, faults)
     except InputError as e:
@@ -285,3 +294,30 @@ def format_health(
         lines.append(f"  … and {len(health.bad) - show} more (--show)")
     verdict = f"{len(health.missing)} missing, {len(health.bad)} bad"
     return "\n".join([*lines, "", "all is well" if health.is_good else verdict])
+
+# %% ../../nbs/data/21_check.ipynb #chk00002
+def what_was_seen(
+    health: Health,  # as check_data gives it
+    lists: str = "",  # as in data.lists: which images are labelled
+) -> Seen:
+    "What settings can be proposed from. Raises InputError where the data set cannot be opened."
+    if not health.inspected:
+        raise InputError("; ".join(health.missing) or f"there is no image in {health.root}")
+    data = open_data(DataConfig(name=health.name, root=health.root, lists=lists))
+    labelled, unlabelled = data.labelled.ids, data.unlabelled.ids
+    seen = [health.inspected[name] for name in (*labelled, *unlabelled) if name in health.inspected]
+    counts = [health.inspected[name].pixels for name in labelled if name in health.inspected]
+    no_pixels = np.zeros(data.num_classes + 1, int)
+    return Seen(
+        name=health.name,
+        root=health.root,
+        lists=lists,
+        class_names=data.class_names,
+        background=data.background,
+        sizes=Counter(image.size for image in seen if image.size),
+        pixels=sum((pixels for pixels in counts if pixels is not None), no_pixels),
+        num_labelled=len(labelled),
+        num_unlabelled=len(unlabelled),
+        num_val=len(data.val),
+        num_grey=sum(image.is_grey for image in seen),
+    )

@@ -47,7 +47,8 @@ def find_cityscapes(
             f"no Cityscapes in {root}: expected leftImg8bit/train/ and gtFine/train/ there "
             "(see data/README.md); set data.root"
         )
-    image_of, parts = {}, {}
+    image_of: dict[str, Path] = {}
+    parts: dict[str, dict[str, Path]] = {}
     for part in ("train", "train_extra", "val"):
         parts[part] = by_id(photos / part, faults=faults) if (photos / part).is_dir() else {}
         image_of |= parts[part]

@@ -66,6 +66,14 @@ Cityscapes val
   500:9e85f1e65cf6030b
 Cityscapes test
   1525:f3ac653e77631850
+CamVid train
+  367:07e685a27911965c
+CamVid val
+  101:76fa530e818b0bb8
+NEU-Seg train
+  3085:58556613837965c5
+NEU-Seg val
+  545:fbf81d55de86d394
 """
 
 
@@ -205,7 +213,7 @@ def list_facts(
 ) -> dict:  # num, hash, family, fine
     "Number, fingerprint, family and number of fine labels of one list."
     family = known_family(ids)
-    fine_here = num_fine(family) if fine is None else num_shared(ids, fine)
+    fine_here = num_fine(family) if fine is None else num_shared(ids, list(fine))
     return dict(num=len(ids), hash=split_hash(ids), family=family or own or None, fine=fine_here)
 
 # %% ../../nbs/data/01_published.ipynb #aaf7c416

@@ -9,8 +9,8 @@ guessed from a path, and an image in both lists is an error that has to be overr
 
 # %% auto #0
 __all__ = ['IMAGE_SUFFIXES', 'MAX_LINE', 'LIST_FILES', 'image_id', 'line_id', 'some_ids', 'read_list', 'write_list',
-           'balanced_order', 'nested_split', 'how_many', 'num_shared', 'is_nested', 'check_disjoint', 'list_files',
-           'find_lists']
+           'balanced_order', 'sequence_order', 'nested_split', 'how_many', 'num_shared', 'is_nested', 'check_disjoint',
+           'list_files', 'find_lists']
 
 # %% ../../nbs/data/00_splits.ipynb #b510a849
 import math, re, unicodedata
@@ -62,7 +62,7 @@ def line_id(
     second = first[found.end() :].lstrip() if found else ""
     ending = _LAST.search(second, max(0, len(second) - _LONGEST))
     is_pair = ending and ending.start() > 0
-    return image_id(first[: found.end()] if is_pair else first)
+    return image_id(first[: found.end()] if found and is_pair else first)
 
 # %% ../../nbs/data/00_splits.ipynb #47eaa3d0
 def some_ids(
@@ -159,7 +159,7 @@ def balanced_order(
     num_shown = dict.fromkeys(classes, 0)
     order = {}  # a dictionary keeps its order and knows at once whether a position is in it
     while waiting:
-        k = min(waiting, key=num_shown.get)
+        k = min(waiting, key=lambda c: num_shown[c])
         while waiting[k] and waiting[k][-1] in order:
             waiting[k].pop()
         if not waiting[k]:  # all images that show it are chosen: it steers no more
@@ -172,11 +172,32 @@ def balanced_order(
     return [*order, *(i for i in shuffled if i not in order)]
 
 # %% ../../nbs/data/00_splits.ipynb #66b902ca
+def sequence_order(
+    classes_per_id: Sequence[set[int]],  # n sets: the class numbers that each image shows
+    sequences: Sequence[str],  # the n names of the videos that they come from
+    seed: int = 0,  # another seed, another order
+) -> list[int]:  # the n positions, each once
+    "Positions of n frames, one video after the other, each of them in a balanced order."
+    members: dict[str, list[int]] = {}  # name of a video -> positions of its frames
+    for i, name in enumerate(sequences):
+        members.setdefault(name, []).append(i)
+    videos = [members[name] for name in sorted(members)]
+    shown = [set().union(*(classes_per_id[i] for i in video)) for video in videos]
+    order = []
+    for place in balanced_order(shown, seed):
+        video = videos[place]
+        within = balanced_order([classes_per_id[i] for i in video], seed)
+        order += [video[i] for i in within]
+    return order
+
+
 def nested_split(
     ids: Sequence[str],  # n ids
     classes_per_id: Sequence[set[int]],  # n sets of class numbers, in the same order
     num_labelled: int,  # how many are labelled, 1 to n
     seed: int = 0,  # the split's own seed, apart from the seed of training
+    # the n names of the videos that they come from: one video after the other; None: from all of them
+    sequences: Sequence[str] | None = None,
     # labelled (a prefix of any longer one of the same seed), and all others in their given order
 ) -> tuple[list[str], list[str]]:
     "Part ids into labelled and unlabelled, class-balanced; fewer labelled ones are a prefix of more."
@@ -185,7 +206,10 @@ def nested_split(
         raise InputError(
             f"num_labelled is {num_labelled}; it must be from 1 to {len(ids)}, the number of training images"
         )
-    order = balanced_order(classes_per_id, seed)
+    if sequences is None:
+        order = balanced_order(classes_per_id, seed)
+    else:
+        order = sequence_order(classes_per_id, sequences, seed)
     labelled = [ids[i] for i in order[:num_labelled]]
     chosen = set(labelled)
     return labelled, [name for name in ids if name not in chosen]
@@ -202,7 +226,7 @@ def how_many(
         raise InputError(
             f"'{share}' is no number of images; write a number such as 92, or a share such as 1/16"
         )
-    num = math.ceil(above * num_images / below) if found[2] else above
+    num = math.ceil(above * num_images / below) if found and found[2] else above
     if not 1 <= num <= num_images:
         raise InputError(
             f"{share} of the images are {num}; it must be from 1 to {num_images}, "

@@ -63,7 +63,8 @@ _FINE_MASKS = "SegmentationClass"
 
 def _find_masks(folder: Path) -> tuple[dict[str, Path], bool]:  # id -> mask; whether SBD is there
     "All masks, a fine one before a coarse one."
-    mask_of, has_sbd = {}, False
+    mask_of: dict[str, Path] = {}
+    has_sbd = False
     for place, suffix in _MASKS.items():
         there = {path.stem: path for path in sorted((folder / place).glob(f"*{suffix}"))}
         mask_of |= there
@@ -172,7 +173,7 @@ def _is_voc(root: Path) -> bool:
 
 def _remarks(found: Found) -> dict[str, list[str]]:
     "Whether SBD is there, and whole."
-    if set(found.train) <= set(found.fine):  # VOC alone
+    if set(found.train) <= set(found.fine or ()):  # VOC alone
         with_it = f"with it, VOC has {NUM_TRAIN_AUG} training images (python -m dgcl_nb.data download)"
         return dict(missing=list(found.notes), notes=[f"SBD is not there; {with_it}"])
     if found.notes:

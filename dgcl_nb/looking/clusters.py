@@ -24,6 +24,7 @@ from dgcl_nb.looking.figures import (
     SCALE,
     axis_suffix,
     class_label,
+    label_of,
     css,
     go,
     make_subplots,
@@ -143,7 +144,7 @@ def value_traces(
 ) -> list[go.Scatter]:  # those without a value, and those with one
     "The points of a plane, coloured by a value."
     values = np.asarray(values, np.float32)
-    known = np.isfinite(values)
+    known, name = np.isfinite(values), label_of(name)
     bar = dict(title=dict(text=name, side="right"), thickness=12)
     shaded = dict(color=values[known], colorscale=SCALE, colorbar=bar, line=OUTLINE)
     without = _some_points(xy, ~known, HOLLOW, "unknown")
@@ -169,7 +170,7 @@ def scatter(
         traces = value_traces(xy, values, values_name)
     fig = make_subplots(1, 1).add_traces(traces)
     style_plane(fig, [xy])
-    fig.update_layout(width=520, height=430, title=title or None, uirevision="plane")
+    fig.update_layout(width=520, height=430, title=label_of(title) or None, uirevision="plane")
     fig.update_layout(margin=dict(l=15, r=110, t=45 if title else 15, b=15))
     if values is not None and not np.isfinite(values).all():
         # the right margin belongs to the scale, so the word for the hollow points stands in a corner
@@ -184,7 +185,7 @@ def score_line(
     if scores is None:
         return ""
     if scores.reason:
-        return f"no scores: {scores.reason}"
+        return f"no scores: {label_of(scores.reason)}"
     ch, db = f"{scores.calinski_harabasz:.0f}", f"{scores.davies_bouldin:.2f}"
     return f"silhouette {scores.silhouette:.2f} ↑<br>Calinski-Harabasz {ch} ↑   Davies-Bouldin {db} ↓"
 
@@ -217,7 +218,7 @@ def clusters_side_by_side(
             "give one of each for every run"
         )
     xys = [check_points(xy, y) for xy, y in zip(xys, labels)]
-    titles = [f"<b>{shortened(n, panel // TITLE_LETTER)}</b>" for n in run_names]
+    titles = [f"<b>{label_of(shortened(n, panel // TITLE_LETTER))}</b>" for n in run_names]
     fig = make_subplots(1, max(1, len(xys)), subplot_titles=titles, horizontal_spacing=0.02)
     in_legend = set()  # one legend for all panels
     for i, (xy, y) in enumerate(zip(xys, labels)):

@@ -37,6 +37,7 @@ from dgcl_nb.looking.figures import (
     class_label,
     css,
     go,
+    label_of,
     make_subplots,
     set_theme,
 )
@@ -81,7 +82,7 @@ def histogram_traces(
     known: Sequence[np.ndarray],  # densities of one class at one moment or two
     edges: np.ndarray,  # (B+1,) float, of the bins
     colour: str,  # CSS, of the class
-    names: tuple[str, str],  # of the two moments
+    names: Sequence[str],  # of the two moments
 ) -> list[go.Bar | go.Scatter]:  # the last moment filled, and the first as an outline
     "The histogram of one class."
     *earlier, last = [shares_of(d, edges) for d in known]
@@ -129,17 +130,17 @@ def density_histograms(
     columns: int = 4,  # panels side by side
 ) -> go.Figure:
     "A histogram of density for each class, before (outline) and after (filled)."
-    moments = moments_of(density, labels, before)
+    moments, shown_names = moments_of(density, labels, before), [label_of(name) for name in names]
     edges = density_edges(np.concatenate([d for d, _ in moments]))
     _, last_labels = moments[-1]
     classes = [c for c in np.unique(last_labels) if c != IGNORE_INDEX]
     known = [_known_of(moments, c) for c in classes]
     labelled = [f"<b>{class_label(int(c), class_names)}</b>" for c in classes]
     heads = [f"{name}  {_medians_of(ds)}" for name, ds in zip(labelled, known)]
-    fig, across = _histogram_grid(heads, columns, _heading_of(moments, names))
+    fig, across = _histogram_grid(heads, columns, _heading_of(moments, shown_names))
     for i, (c, ds) in enumerate(zip(classes, known)):
         row, column = divmod(i, across)
-        traces = histogram_traces(ds, edges, css(palette[c]), names)
+        traces = histogram_traces(ds, edges, css(palette[c]), shown_names)
         fig.add_traces(traces, rows=row + 1, cols=column + 1)
         # each class has a height of its own: what compares is where its pixels lie
         highest = max(t.y.max() for t in traces)
@@ -299,6 +300,6 @@ def confidence_density(
     _add_halves(fig, halves)
     _add_verdict(fig, verdict_line(halves[0]))
     top = BAR_HEIGHT + (60 if title else 30)
-    fig.update_layout(width=1050, height=360 + top, title=title or None, uirevision="claim")
+    fig.update_layout(width=1050, height=360 + top, title=label_of(title) or None, uirevision="claim")
     fig.update_layout(margin=dict(l=55, r=15, t=top, b=95), showlegend=False)
     return set_theme(fig)

@@ -22,7 +22,7 @@ class Html(str):
 
 
 def html_of(
-    content,  # Html stays; anything else is text and is escaped
+    content: object,  # Html stays; anything else is text and is escaped
 ) -> Html:
     "A value as HTML."
     return content if isinstance(content, Html) else Html(html.escape(str(content)))
@@ -42,8 +42,8 @@ def attributes_of(
 
 def tag(
     name: str,  # of the element
-    *content,  # texts, or Html
-    **attributes,  # as for attributes_of
+    *content: object,  # texts, or Html
+    **attributes: object,  # as for attributes_of
 ) -> Html:
     "An HTML element."
     inside = "".join(html_of(c) for c in content)
@@ -84,7 +84,7 @@ def bar(
 
 def folded(
     summary: str,  # what is on view before it is unfolded
-    *content,  # texts, or Html
+    *content: object,  # texts, or Html
 ) -> Html:
     "What folds away."
     return tag("details", tag("summary", summary), *content)

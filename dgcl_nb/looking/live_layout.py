@@ -36,7 +36,7 @@ from ..widgets.state import ExplorerState
 class PlaneTrail:
     "The states of a growing list of snapshots in one principal plane, laid over the one before."
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.xy: dict[int, np.ndarray] = {}  # step -> (n, 2)
 
     def places_before(
@@ -114,7 +114,7 @@ def child_environment() -> dict[str, str]:
 class UmapChild:
     "UMAP layouts that follow one another, computed by a process of its own."
 
-    def __init__(self):
+    def __init__(self) -> None:
         command = [sys.executable, "-c", UMAP_CHILD]
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self.process = subprocess.Popen(command, env=child_environment(), **pipes)

@@ -24,6 +24,7 @@ from ..core import InputError
 from .html import Html, tag
 from .runs import RunView
 from .scores import CLUSTER_SCORES, predictor_of, scores_of, shared_background
+from ..snapshot_schema import describe_images
 from ..snapshots import Snapshot
 
 # %% ../../nbs/looking/33_report_figures.ipynb #6b598541
@@ -42,9 +43,9 @@ def attempt(
     missing: list[str],  # a sentence is added on failure
     what: str,  # is being made
     make: Callable,  # gives it
-    *args,  # of `make`
-    **options,  # of `make`
-):
+    *args: Any,  # of `make`
+    **options: Any,  # of `make`
+) -> Any:
     "What `make` gives, or None where it raises an InputError."
     try:
         return make(*args, **options)
@@ -106,7 +107,7 @@ def last_of_both(
 # %% ../../nbs/looking/33_report_figures.ipynb #ca2f2804
 def cluster_scores_of(
     run: RunView,  # any
-):  # metrics.ClusterScores, or None where the run has none
+) -> Any:  # metrics.ClusterScores, or None where the run has none
     "The cluster scores of a run's result, for the head of a picture."
     from dgcl_nb.metrics import ClusterScores
 
@@ -167,7 +168,8 @@ def prediction_figure(
     drawing = predictions_side_by_side(*truth, said, left.palette, left.class_names, image_ids=names)
     text = (
         f"Image, truth, and the predictions of {a.name} and {b.name} at their last snapshot. "
-        f"The mIoU is that of these {len(names)} images alone."
+        f"The mIoU is that of these {len(names)} images alone ({describe_images(left)}); "
+        "that of all of val, at full size, stands among the scores."
     )
     return Figure("predictions", drawing, text)
 
@@ -181,8 +183,9 @@ def error_figure(
     snap = run.latest()
     drawing = contact_sheet(snap.image, snap.target, snap.prediction, snap.image_id)
     text = (
-        f"The {len(snap.image_id)} images of val that the snapshots of {run.name} hold, in their size there, "
-        f"worst first. Beside each, in orange, the pixels that the {predictor_of(run)} gets wrong at step "
-        f"{snap.step}; the number is their share of the pixels of known class."
+        f"The {len(snap.image_id)} images of val that the snapshots of {run.name} hold "
+        f"({describe_images(snap)}), worst first. Beside each, in orange, the pixels that the "
+        f"{predictor_of(run)} gets wrong at step {snap.step}; the number is their share of the pixels "
+        "of known class."
     )
     return Figure(f"errors-{run.name}", drawing, text)

@@ -22,7 +22,6 @@ import numpy as np
 from ..core import InputError
 from .html import Html, tag
 from .runs import RunView
-from .scores import background_of
 from ..snapshots import SMALLEST_SIDE, Snapshot, keep_pixels, shrink_probes
 
 # %% ../../nbs/looking/35_report_views.ipynb #7b392bf7
@@ -101,8 +100,7 @@ def overlay_view(
     from dgcl_nb.widgets.overlay import Overlay, overlay_values
 
     snapshots = [smaller(s, amount) for s in spread_out(run.load_all(), amount.maps)]
-    values = overlay_values(snapshots)
-    values["meta"]["background"] = background_of(run)  # a snapshot knows names only, the run its settings
+    values = overlay_values(snapshots, background=run.background)
     return boxed(Overlay, values, "overlay-view")
 
 # %% ../../nbs/looking/35_report_views.ipynb #42d8cdd8

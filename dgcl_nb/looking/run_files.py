@@ -19,7 +19,9 @@ from dgcl_nb.typed_files import (
     MAX_JSON,
     MAX_LOG,
     MAX_RECORDS,
+    Lines,
     Schema,
+    check_readable,
     parse_json,
     read_limited,
     sort_lines,
@@ -39,7 +41,8 @@ class LogTail:
 
     def _restart(self) -> None:
         self.records: list[dict] = []
-        self.bad = 0  # lines that are no record
+        self.num_damaged = self.num_odd = 0  # lines that are no record; NaN and infinities, read as null
+        self.unread: list[str] = []  # why it could not be read at the last look
         self.last, self.offset = b"", 0  # the last whole line, and the byte at which it ends
 
     def refresh(self) -> bool:  # whether the records changed
@@ -50,6 +53,9 @@ class LogTail:
             was_there = bool(self.records)
             self._restart()
             return was_there
+        except (OSError, ValueError) as e:
+            self.unread = [f"it cannot be read ({getattr(e, 'strerror', None) or e})"]
+            return False
         data = data[: data.rfind(b"\n") + 1]  # a line without its end is still being written
         if data:
             self.offset += len(data)
@@ -60,6 +66,8 @@ class LogTail:
     def _read_on(
         self,
     ) -> tuple[bytes, bool]:  # what stands behind the last known line; whether the log was cut
+        check_readable(self.path)
+        self.unread = []
         with open(self.path, "rb") as f:
             f.seek(self.offset - len(self.last))
             data = f.read(MAX_LOG)
@@ -70,17 +78,16 @@ class LogTail:
             return f.read(MAX_LOG), True
 
     def _add(self, data: bytes) -> None:
-        good, num_damaged = sort_lines(data)
-        self.records += [record for _, record in good][: MAX_RECORDS - len(self.records)]
-        self.bad += num_damaged
+        lines = sort_lines(data)
+        self.records += [record for _, record in lines.good][: MAX_RECORDS - len(self.records)]
+        self.num_damaged += lines.num_damaged
+        self.num_odd += lines.num_odd
 
     @property
     def problems(self) -> list[str]:
         "What is wrong with the log, as sentences."
-        if not self.bad:
-            return []
-        lines = "line is" if self.bad == 1 else "lines are"
-        return [f"{self.path.name}: {self.bad} damaged {lines} left out"]
+        problems = Lines([], self.num_damaged, self.num_odd).problems
+        return [f"{self.path.name}: {problem}" for problem in [*problems, *self.unread]]
 
 # %% ../../nbs/looking/09_run_files.ipynb #6bbc802e
 def file_stamp(
@@ -126,8 +133,8 @@ class JsonFile:
     def _read(self) -> tuple[Any, str]:  # the value; what is wrong with it
         try:
             value = parse_json(read_limited(self.path, MAX_JSON))
-        except ValueError as e:
-            return None, str(e)
+        except (OSError, ValueError) as e:
+            return None, getattr(e, "strerror", None) or str(e)
         return value, wrong_in(value, {}, self.schema)
 
 # %% ../../nbs/looking/09_run_files.ipynb #3e934941

@@ -65,7 +65,9 @@ def end_of(
 ) -> str:
     "The sentence on a finished run."
     took = duration(run.result.get("seconds") or 0)
-    return f"finished after {run.result['steps']} steps in {took}; the monitor has stopped looking"
+    return (
+        f"finished after {run.result.get('steps', run.step)} steps in {took}; the monitor has stopped looking"
+    )
 
 
 def run_state(

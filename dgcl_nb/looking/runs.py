@@ -26,6 +26,7 @@ from ..core import InputError, as_text
 from ..typed_files import COUNT, OBJECT, TEXT, dict_of, number_in, whole_in
 from ..run_folder import RunFolder
 from ..result import RESULT, miou_by_network
+from ..data.segdata import background_class, named_background
 from .run_files import JsonFile, LogTail, SnapshotShelf, file_stamp
 from ..snapshots import Snapshot
 
@@ -140,6 +141,16 @@ class RunView:
         latest = self.latest()
         return list((self.result or {}).get("iou_per_class", {}) if latest is None else latest.class_names)
 
+    @property
+    def background(self) -> int | None:
+        "The class that is background: what data.background says, or the first if it is called so."
+        names, by_name = self.class_names, named_background(self.class_names)
+        said = str((self.config or {}).get("data", {}).get("background", "auto"))
+        try:
+            return background_class(said, by_name, names)
+        except InputError:  # a config.json that was changed by hand, or a run that knows no classes yet
+            return by_name
+
     def load(self, path: Path) -> Snapshot | None:
         return self.parts["snapshots"].read(path)
 
@@ -194,7 +205,7 @@ def _progress_words(run: RunView) -> list[str]:
     "How far a run is, how fast, and how long it will take."
     if run.is_finished:
         took = duration(run.result.get("seconds", 0))
-        return [f"finished after {run.result['steps']} steps in {took}"]
+        return [f"finished after {run.result.get('steps', run.step)} steps in {took}"]
     words = [f"step {run.step} of {run.steps}" if run.steps else f"step {run.step}"]
     if run.timings:
         words.append(f"{run.timings[-1].get('images_per_second', 0):.0f} images/s")

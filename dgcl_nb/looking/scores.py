@@ -14,7 +14,7 @@ Reference: the definition of mIoU and of the cluster scores stands in `metrics` 
 __all__ = ['MEASURES', 'CLUSTER_SCORES', 'NO_SETTINGS', 'evaluations', 'last_evaluation', 'what_is_missing', 'open_shown',
            'method_of', 'place_of', 'title_of', 'length_of', 'cost_of', 'sentence_of', 'scored_in', 'last_and_best',
            'networks_of', 'claimed_by', 'predictor_of', 'Measure', 'measures_of', 'scores_of', 'score_text',
-           'class_ious', 'background_of', 'shared_background', 'settings_of', 'differing_settings']
+           'class_ious', 'shared_background', 'settings_of', 'differing_settings']
 
 # %% ../../nbs/looking/31_scores.ipynb #4a4bfe3d
 from collections.abc import Mapping
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core import InputError
-from ..data.segdata import background_class, named_background
 from .html import number
 from .runs import RunView, duration, open_run
 
@@ -131,9 +130,9 @@ def sentence_of(
     config, result = run.config, run.result or {}
     model, commit = config.get("model", {}), result.get("environment", {}).get("commit")
     parts = [length_of(config)]
-    if "num_labelled" in result:
+    if {"num_labelled", "num_unlabelled"} <= result.keys():
         images = f"{result['num_labelled']} labelled and {result['num_unlabelled']} unlabelled images"
-        parts.append(f"{images} (split seed {result['split_seed']})")
+        parts.append(f"{images} (split seed {result.get('split_seed', '?')})")
     if "encoder" in model:
         parts.append(f"encoder {model['encoder']}, pretrained {model['pretrained']}")
     if "seconds" in result:
@@ -261,23 +260,11 @@ def class_ious(
     return {c: {network: ious[i] for network, ious in known.items()} for i, c in enumerate(names)}
 
 # %% ../../nbs/looking/31_scores.ipynb #a2ff180b
-def background_of(
-    run: RunView,  # any
-) -> int | None:  # a class; None where no class is background
-    "The class of a run that is background: what data.background says, or the first if it is called so."
-    names, by_name = run.class_names, named_background(run.class_names)
-    said = str((run.config or {}).get("data", {}).get("background", "auto"))
-    try:
-        return background_class(said, by_name, names)
-    except InputError:  # a config.json that was changed by hand, or a run that knows no classes yet
-        return by_name
-
-
 def shared_background(
     *runs: RunView,  # one or several
 ) -> str | None:
     "The name of the class that is background in all of some runs."
-    numbers = [background_of(r) for r in runs]
+    numbers = [r.background for r in runs]
     names = {None if c is None else r.class_names[c] for c, r in zip(numbers, runs)}
     return names.pop() if len(names) == 1 else None
 

@@ -25,6 +25,7 @@ from dgcl_nb.looking.figures import (
     FONT_SIZE,
     OUTLINE,
     class_label,
+    label_of,
     css,
     go,
     make_subplots,
@@ -127,7 +128,8 @@ LONGEST_TITLE = 20
 def _column_titles(targets, predictions, num_classes):
     "What stands above the columns: image, ground truth, and each run with its mIoU."
     mious = {name: miou_of(targets, p, num_classes) for name, p in predictions.items()}
-    scored = [f"<b>{shortened(n, LONGEST_TITLE)}</b><br>mIoU {miou:.1f} %" for n, miou in mious.items()]
+    names = {n: label_of(shortened(n, LONGEST_TITLE)) for n in mious}
+    scored = [f"<b>{names[n]}</b><br>mIoU {miou:.1f} %" for n, miou in mious.items()]
     return ["<b>image</b><br> ", "<b>ground truth</b><br> ", *scored]
 
 
@@ -135,8 +137,8 @@ def _name_rows(fig, image_ids, height):
     "Write the name of each image at the left of its row, in a column of so many pixels."
     count = len(image_ids)
     middles = [(i + 0.5) * height / count for i in range(count)]
-    ticks = dict(tickvals=middles, ticktext=list(image_ids), tickangle=-90, tickfont_size=FONT_SIZE - 1)
-    fig.layout.yaxis.update(visible=True, showgrid=False, **ticks)
+    ticks = dict(tickvals=middles, ticktext=[label_of(i) for i in image_ids], tickangle=-90)
+    fig.layout.yaxis.update(visible=True, showgrid=False, tickfont_size=FONT_SIZE - 1, **ticks)
 
 # %% ../../nbs/looking/03_tiles.ipynb #b7cb8f81
 SPACING = 0.012
@@ -232,7 +234,7 @@ def contact_sheet(
     wrong, shares = wrong_pixels(targets, np.asarray(predictions))
     order = np.argsort(-shares, kind="stable")  # NaN comes last
     pairs = np.stack([images, mark_pixels(images, wrong)], axis=1)[order]
-    heads = [f"{names[i]}<br>{_wrong_words(shares[i])}" for i in order]
+    heads = [f"{label_of(names[i])}<br>{_wrong_words(shares[i])}" for i in order]
     return set_theme(_show_pairs([tile_row(pair) for pair in pairs], heads))
 
 

@@ -12,25 +12,33 @@ We differ from the released code: the adversarial perturbation works ($\xi = 1$)
 __all__ = ['KINDS', 'OF_THINGS', 'DOUBLINGS', 'CCTConfig', 'CCT']
 
 # %% ../../nbs/methods/06_cct.ipynb #cct00004
+from collections.abc import Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from ..batches import Batch
 from ..consistency import DISTANCES, mean_over, sigmoid_ramp
 from ..core import IGNORE_INDEX, InputError, graph_zero
 from ..losses import annealed_loss, annealed_threshold, logits_at, supervised_loss
 from dgcl_nb.methods.protocol import (
     Labels,
     Losses,
+    MakeNetwork,
     Method,
+    Progress,
     SupConfig,
     joint_pass,
     note_labels,
     param_groups,
     supervised,
 )
+from ..model import SegOutput
 from dgcl_nb.perturbations import (
+    Region,
     VatConfig,
     adversarial_direction,
     auxiliary_decoder,
@@ -43,7 +51,7 @@ from dgcl_nb.perturbations import (
     find_regions,
     keep_where,
 )
-from ..pseudo_labels import drop_labels, keep_confident, most_probable
+from ..pseudo_labels import PseudoLabels, drop_labels, keep_confident, most_probable
 from ..ranges import FewOrNone, LessThanAll, MoreThanNone, Ranged, Share, Weight, one_of, shown
 from ..views import Views
 
@@ -60,7 +68,8 @@ class CCTConfig(Ranged, group="cct"):
 
     weight: Weight = 30.0  # of the consistency, once its ramp is over
     ramp: Share = 0.1  # share of the semi-supervised part over which the weight grows, [0, 1]
-    distance: one_of(*DISTANCES) = "mse"  # between an auxiliary and the main prediction: mse, kl or js
+    # between an auxiliary and the main prediction: mse, kl or js
+    distance: Annotated[str, one_of(*DISTANCES)] = "mse"
     conf_thresh: Share = 0.0  # probability that the target must reach for its pixel to count; 0: all count
     # decoders of each kind (published: 6 6 6 6 2 2 2)
     num_noise: FewOrNone = 1  # multiplicative noise
@@ -78,13 +87,13 @@ class CCTConfig(Ranged, group="cct"):
     min_share: Share = 0.01  # share of the image from which on a predicted region is an object, [0, 1]
     vat: VatConfig = VatConfig()  # the worst direction
     # auxiliary decoders: conv (1x1, bilinear), or shuffle (released: enlarged by learning, never negative)
-    decoder: one_of("conv", "shuffle") = "conv"
+    decoder: Annotated[str, one_of("conv", "shuffle")] = "conv"
     # supervised loss: ce (as `sup` says), or annealed (pixels that are known already are left out)
-    sup_loss: one_of("ce", "annealed") = "ce"
+    sup_loss: Annotated[str, one_of("ce", "annealed")] = "ce"
     sup_end: Share = 0.9  # probability that annealed rises to (TorchSemiSeg: 0.99)
     sup_anneal: MoreThanNone = 0.4  # share of the run over which it rises, (0, 1]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.drop_range[0] > self.drop_range[1]:
             raise InputError(f"cct.drop_range is {shown(self.drop_range)}; give the smaller share first")
@@ -105,7 +114,7 @@ class CCT(Method):
     settings = dict(sup=SupConfig, cct=CCTConfig)
     views = Views(strong=0, cutmix=False)
 
-    def __init__(self, make_network, num_classes, cfg):
+    def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)
         if cfg.sup.ohem and cfg.cct.sup_loss == "annealed":
             raise InputError(
@@ -119,12 +128,12 @@ class CCT(Method):
         }
         self.decoders = nn.ModuleDict(decoders)
 
-    def param_groups(self, phase, by_layer=False):
+    def param_groups(self, phase: str, by_layer: bool = False) -> dict[str, list[nn.Parameter]]:
         groups = param_groups([self.student], by_layer)
         groups["head"].extend(self.decoders.parameters())
         return groups
 
-    def forward(self, batch, progress, phase="main"):
+    def forward(self, batch: Batch, progress: Progress, phase: str = "main") -> Losses:
         losses, cct = Losses(), self.cfg.cct
         groups = [batch.images_l] if progress.is_sup_only else [batch.images_l, batch.images_u_w]
         out_l, *outs_u = joint_pass(self.student, groups)
@@ -136,7 +145,7 @@ class CCT(Method):
         probs = logits_at(out_u.logits.detach(), batch.valid_u.shape[-2:]).softmax(1)
         pseudo = most_probable(probs)
         counts = keep_confident(pseudo.confidence, batch.valid_u, cct.conf_thresh)
-        gaps = {}
+        gaps: dict[str, list[Tensor]] = {}
         for kind, decoder, feats in self.disturbed(out_u, progress):
             gap = mean_over(DISTANCES[cct.distance](decoder(feats), probs), counts)
             gaps.setdefault(kind, []).append(gap)
@@ -152,7 +161,7 @@ class CCT(Method):
         note_labels(losses, labels, batch, self.cfg.background)
         return losses
 
-    def learn_labels(self, losses, out, targets, progress) -> None:
+    def learn_labels(self, losses: Losses, out: SegOutput, targets: Tensor, progress: Progress) -> None:
         "Add the supervised term: as all methods have it, or annealed."
         cct = self.cfg.cct
         if cct.sup_loss == "ce":
@@ -164,7 +173,7 @@ class CCT(Method):
             losses.add("loss_aux", supervised_loss(out.aux, targets), self.cfg.sup.aux_weight)
         losses.skip("loss_sup", "no labelled pixel in the batch", when=~(targets != IGNORE_INDEX).any())
 
-    def disturbed(self, out, progress):
+    def disturbed(self, out: SegOutput, progress: Progress) -> Iterator[tuple[str, nn.Module, Tensor]]:
         "Each auxiliary decoder that takes part, with its kind and what it sees: (kind, decoder, features)."
         cct, background = self.cfg.cct, self.cfg.background
         prediction = out.logits.argmax(1)
@@ -177,10 +186,19 @@ class CCT(Method):
         for kind, decoders in self.decoders.items():
             if kind in OF_THINGS and background is None:
                 continue
-            for decoder in decoders:
+            for decoder in decoders.children():
                 yield kind, decoder, self.perturb(kind, decoder, out.feats, things, regions, draw, corners)
 
-    def perturb(self, kind, decoder, feats, things, regions, draw, corners) -> Tensor:
+    def perturb(
+        self,
+        kind: str,
+        decoder: nn.Module,
+        feats: Tensor,
+        things: Tensor,
+        regions: list[Region],
+        draw: torch.Generator,
+        corners: torch.Generator,
+    ) -> Tensor:
         "What one decoder sees of features (B, D, h, w)."
         cct, place = self.cfg.cct, feats.device
         if kind == "noise":
@@ -198,3 +216,6 @@ class CCT(Method):
             start = draw_uniform(feats.shape, draw, place)
             return feats + adversarial_direction(decoder, feats, start, cct.vat)
         return keep_where(feats, things if kind == "context" else ~things)
+
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
+        return keep_confident(pseudo.confidence, valid, self.cfg.cct.conf_thresh)

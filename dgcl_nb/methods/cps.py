@@ -12,10 +12,13 @@ Reference: Chen et al., "Semi-supervised semantic segmentation with cross pseudo
 __all__ = ['CPSConfig', 'labels_of_pass', 'labels_of_network', 'CPS']
 
 # %% ../../nbs/methods/08_cps.ipynb #436f164b
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Annotated
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..batches import Batch
 from ..boxes import three_boxes
@@ -24,7 +27,9 @@ from ..losses import logits_at, supervised_loss
 from dgcl_nb.methods.protocol import (
     Labels,
     Losses,
+    MakeNetwork,
     Method,
+    Progress,
     SupConfig,
     joint_pass,
     note_labels,
@@ -46,7 +51,7 @@ class CPSConfig(Ranged, group="cps"):
     # cross terms on CutMix images, unlabelled ones only, instead of all images as they are
     cutmix: bool = False
     # cutmix: the networks label unmixed images in eval mode, or in train mode (released, dropout included)
-    label_mode: one_of("eval", "train") = "eval"
+    label_mode: Annotated[str, one_of("eval", "train")] = "eval"
     # whether padding, and what is ignored in labelled images, takes part in the cross terms (released)
     count_padding: bool = False
 
@@ -80,16 +85,16 @@ class CPS(Method):
     settings = dict(sup=SupConfig, cps=CPSConfig)
     views = Views(strong=0, cutmix=False)
 
-    def __init__(self, make_network, num_classes, cfg):
+    def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)
         self.network1, self.network2 = make_network(), make_network()
         if cfg.cps.cutmix:
             self.views = Views(strong=1, cutmix=True, boxes=three_boxes)
 
-    def param_groups(self, phase, by_layer=False):
+    def param_groups(self, phase: str, by_layer: bool = False) -> dict[str, list[nn.Parameter]]:
         return param_groups([self.network1, self.network2], by_layer)
 
-    def forward(self, batch, progress, phase="main"):
+    def forward(self, batch: Batch, progress: Progress, phase: str = "main") -> Losses:
         losses, cps = Losses(), self.cfg.cps
         networks, names = (self.network1, self.network2), ("_1", "_2")
         if progress.is_sup_only:
@@ -108,7 +113,7 @@ class CPS(Method):
         else:
             groups = [batch.images_l, batch.images_u_w]
             outs = [joint_pass(network, groups) for network in networks]
-            logits, targets = zip(*(labels_of_pass(batch, pair) for pair in outs))
+            logits, targets = map(list, zip(*(labels_of_pass(batch, pair) for pair in outs)))
             counts = torch.cat([batch.targets_l != IGNORE_INDEX, batch.valid_u])
             pseudo = [most_probable(z.detach()[len(batch.images_l) :].softmax(1)) for z in logits]
         if not cps.count_padding:
@@ -120,15 +125,15 @@ class CPS(Method):
         self.note(losses, batch, pseudo)
         return losses
 
-    def note(self, losses, batch, pseudo) -> None:
+    def note(self, losses: Losses, batch: Batch, pseudo: Sequence[PseudoLabels]) -> None:
         "Note on how many pixels both agree, and how good those labels are that the predictor learns from."
         agree = (pseudo[0].labels == pseudo[1].labels) & batch.valid_u
         losses.share("agreement", agree.sum(), batch.valid_u.sum())
         taught = Labels(None, pseudo[1], batch.valid_u, drop_labels(pseudo[1].labels, batch.valid_u))
         note_labels(losses, taught, batch, self.cfg.background)
 
-    def scored(self):
+    def scored(self) -> dict[str, nn.Module]:
         return dict(network1=self.network1, network2=self.network2)
 
-    def labeller(self):
+    def labeller(self) -> nn.Module:
         return self.network2  # who teaches the predictor

@@ -15,17 +15,20 @@ __all__ = ['DISTANCES', 'LEAST', 'CutMixConfig', 'distance_of', 'consistency', '
 # %% ../../nbs/methods/05_cutmix.ipynb #cm000004
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..batches import Batch
 from ..boxes import flip_boxes
 from ..consistency import mean_over, sigmoid_ramp, squared_gap
 from ..losses import logits_at
 from .protocol import Labels, Losses, Method, SemiConfig, SupConfig, follow, joint_pass
-from .protocol import make_teacher_of, note_labels, supervised
-from ..pseudo_labels import keep_confident, most_probable
+from .protocol import MakeNetwork, Progress, make_teacher_of, note_labels, supervised
+from ..pseudo_labels import PseudoLabels, keep_confident, most_probable
 from ..ranges import Ranged, Share, Weight, one_of
 from ..timing import section
 from ..views import CutMix, Views
@@ -41,16 +44,16 @@ class CutMixConfig(Ranged, group="cutmix"):
 
     # what is compared: var (probabilities, squared, summed over classes), mse (their mean), bce, kld,
     # logits_var, logits_smoothl1
-    distance: one_of(*DISTANCES) = "var"
+    distance: Annotated[str, one_of(*DISTANCES)] = "var"
     weight: Weight = 1.0  # of the agreement, when the ramp has ended (semi.unsup_weight is not read)
     ramp: Share = 0.0  # share of the semi-supervised part over which the weight grows, [0, 1]
     conf_thresh: Share = 0.97  # probability from which on the teacher is certain of a pixel
     # whether only certain pixels count, instead of all of them with the certain share as one factor
     per_pixel: bool = False
     # what the student sees before mixing: strong, or weak as the teacher (released)
-    student_view: one_of("strong", "weak") = "strong"
+    student_view: Annotated[str, one_of("strong", "weak")] = "strong"
     # mix (the box shows another image) or cutout (the box is empty, and does not count)
-    mode: one_of("mix", "cutout") = "mix"
+    mode: Annotated[str, one_of("mix", "cutout")] = "mix"
     # divide by all pixels and take the certain share of all, those outside their image included (released)
     over_all: bool = False
 
@@ -63,6 +66,7 @@ def distance_of(
     logits: Tensor,  # (B, K, H, W) float32, the student's
     logits_t: Tensor,  # (B, K, H, W) float32, the teacher's, without gradient
     kind: str = "var",  # one of DISTANCES
+    probs_t: Tensor | None = None,  # (B, K, H, W) the softmax of `logits_t`, if somebody has it already
 ) -> Tensor:  # (B, H, W) float32, 0 or more (bce: at least the entropies)
     "How far apart two predictions of each pixel are, (B, K, H, W) to (B, H, W)."
     num_classes = logits.shape[1]
@@ -70,7 +74,7 @@ def distance_of(
         return (logits - logits_t).square().sum(1) / math.sqrt(num_classes)
     if kind == "logits_smoothl1":
         return F.smooth_l1_loss(logits, logits_t, reduction="none").sum(1) / math.sqrt(num_classes)
-    probs_t = logits_t.softmax(1)
+    probs_t = logits_t.softmax(1) if probs_t is None else probs_t
     if kind == "kld":
         return F.kl_div(logits.log_softmax(1), probs_t, reduction="none").sum(1)
     if kind == "bce":
@@ -89,9 +93,10 @@ def consistency(
 ) -> tuple[Tensor, Tensor]:  # () float32, 0 with a graph if nothing counts; () the certain share
     "The agreement on mixed images, and the share of pixels of which the teacher is certain."
     logits_t = logits_t.detach()
-    apart = distance_of(logits_at(logits, valid.shape[-2:]), logits_t, cfg.distance)
+    probs_t = logits_t.softmax(1)
+    apart = distance_of(logits_at(logits, valid.shape[-2:]), logits_t, cfg.distance, probs_t)
     among = torch.ones_like(valid) if cfg.over_all else valid
-    is_certain = logits_t.softmax(1).amax(1) >= cfg.conf_thresh
+    is_certain = probs_t.amax(1) >= cfg.conf_thresh
     share = mean_over(is_certain.float(), among)
     return mean_over(apart * valid * (is_certain if cfg.per_pixel else share), among), share
 
@@ -116,12 +121,12 @@ class CutMixSeg(Method):
     settings = dict(sup=SupConfig, semi=SemiConfig, cutmix=CutMixConfig)
     views = Views(strong=1, boxes=flip_boxes)
 
-    def __init__(self, make_network, num_classes, cfg):
+    def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)
         self.student = make_network()
         self.teacher = make_teacher_of(self.student, cfg.semi)
 
-    def forward(self, batch, progress, phase="main"):
+    def forward(self, batch: Batch, progress: Progress, phase: str = "main") -> Losses:
         losses, semi, cfg = Losses(), self.cfg.semi, self.cfg.cutmix
         if progress.is_sup_only:
             (out_l,) = joint_pass(self.student, [batch.images_l])
@@ -148,8 +153,11 @@ class CutMixSeg(Method):
         losses.share("certain", certain, 1.0)
         return losses
 
-    def after_step(self, batch, progress):
+    def after_step(self, batch: Batch, progress: Progress) -> None:
         follow(self.teacher, self.student, self.cfg.semi, progress)
 
-    def scored(self):
+    def scored(self) -> dict[str, nn.Module]:
         return dict(teacher=self.teacher.network, student=self.student)
+
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
+        return keep_confident(pseudo.confidence, valid, self.cfg.cutmix.conf_thresh)

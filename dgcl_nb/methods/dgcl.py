@@ -12,19 +12,25 @@ In: labelled and clean unlabelled images; out: the losses of self-training plus 
 __all__ = ['DGCL']
 
 # %% ../../nbs/methods/03_dgcl.ipynb #cef25ebe
+from types import SimpleNamespace
+
 import torch
+from torch import Tensor, nn
 
 from ..bank import MemoryBank
-from ..cells import Cells, ShownCells, clean_labels, few_of_each, join_cells, make_cells
+from ..batches import Batch
+from ..cells import ByClass, Cells, ShownCells, clean_labels, few_of_each, join_cells, make_cells
 from ..cells import measure_density, mixed_labels, remember, sort_by_class
 from ..contrast import ContrastConfig, choose, contrast_of_classes, contrast_weight_at, right_choices
 from ..contrast import show_against, why_inactive
 from ..core import IGNORE_INDEX, graph_zero
 from ..device import to_device
-from .protocol import Losses, Method, SemiConfig, SupConfig, follow, joint_pass
-from .protocol import label, make_teacher_of, note_labels, supervised, unsupervised
+from .protocol import Labels, Losses, Method, SemiConfig, SupConfig, follow, joint_pass
+from .protocol import Progress, label, make_teacher_of, note_labels, supervised, unsupervised
+from .protocol import MakeNetwork
+from ..model import SegOutput
 from ..pseudo_labels import pseudo_label, shrink_targets
-from ..sampling import ranked_classes
+from ..sampling import ClassChoice, ranked_classes
 from ..timing import section
 
 # %% ../../nbs/methods/03_dgcl.ipynb #3e94ea2d
@@ -34,16 +40,17 @@ class DGCL(Method):
     settings = dict(sup=SupConfig, semi=SemiConfig, dgcl=ContrastConfig)
     may_be_nan = ("bank.density",)  # of an entry whose density nobody has computed yet
 
-    def __init__(self, make_network, num_classes, cfg):
+    def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)
         self.student = make_network()
         self.teacher = make_teacher_of(self.student, cfg.semi)
         widths = self.student.cfg
         self.bank = MemoryBank(num_classes, cfg.dgcl.bank.size, widths.decoder_channels, widths.proj_dim)
         self.ranked = ranked_classes(num_classes, cfg.background, cfg.dgcl.sampling)
-        self.new_rows = []  # what this step will remember; after_step empties it, so it is no state
+        # what this step will remember; after_step empties it, so it is no state
+        self.new_rows: list[Tensor] = []
 
-    def forward(self, batch, progress, phase="main"):
+    def forward(self, batch: Batch, progress: Progress, phase: str = "main") -> Losses:
         losses, sup, semi, dgcl = Losses(), self.cfg.sup, self.cfg.semi, self.cfg.dgcl
         if progress.is_sup_only:
             (out_l,) = joint_pass(self.student, [batch.images_l])
@@ -76,7 +83,7 @@ class DGCL(Method):
         self.note_contrast(losses, batch, cells, by_class, classes, weight, progress)
         return losses
 
-    def cells_of(self, batch, labels, outs, progress) -> Cells:
+    def cells_of(self, batch: Batch, labels: Labels, outs: list[SegOutput], progress: Progress) -> Cells:
         "The batch as rows: labelled images, then what the contrast sees of unlabelled ones."
         dgcl, fraction, mix = self.cfg.dgcl, self.cfg.semi.schedule(progress), batch.mixes[0]
         out_l, out_u, keep = outs[0], outs[-1], dgcl.contrast_filter
@@ -98,7 +105,16 @@ class DGCL(Method):
             make_cells(keys_u.feats, keys_u.proj, out_u.proj, *found_u, truth_u),
         )
 
-    def note_contrast(self, losses, batch, cells, by_class, classes, weight, progress) -> None:
+    def note_contrast(
+        self,
+        losses: Losses,
+        batch: Batch,
+        cells: Cells,
+        by_class: ByClass,
+        classes: ClassChoice,
+        weight: float,
+        progress: Progress,
+    ) -> None:
         "What the log says of the cells and the memory, and why the contrast is inactive."
         held, min_fill = by_class.held, self.cfg.dgcl.bank.min_fill
         num_images = len(batch.images_l) + len(batch.images_u_w)
@@ -116,7 +132,7 @@ class DGCL(Method):
             ages = self.bank.staleness(progress.step)
             losses.note(bank_staleness=ages.index_select(0, to_device(self.ranked, ages.device)).nanmean())
 
-    def after_step(self, batch, progress):
+    def after_step(self, batch: Batch, progress: Progress) -> None:
         dgcl = self.cfg.dgcl
         follow(self.teacher, self.student, self.cfg.semi, progress)
         if self.new_rows:
@@ -126,14 +142,14 @@ class DGCL(Method):
                 remember(self.bank, self.new_rows, dgcl.bank, self.ranked, scales, step, draw)
         self.new_rows = []
 
-    def scored(self):
+    def scored(self) -> dict[str, nn.Module]:
         return dict(teacher=self.teacher.network, student=self.student)
 
-    def describe(self):
+    def describe(self) -> dict:
         return dict(bank_fill_per_class=[round(f, 4) for f in self.bank.fill().tolist()])
 
     @torch.no_grad()
-    def shown_cells(self, images, progress) -> ShownCells:
+    def shown_cells(self, images: Tensor, progress: Progress) -> ShownCells:
         dgcl = self.cfg.dgcl
         network = self.student if dgcl.bank_source == "student" else self.teacher
         inside = torch.ones_like(images[:, 0], dtype=torch.bool)

@@ -12,21 +12,28 @@ __all__ = ['FixMatchConfig', 'FixMatch']
 
 # %% ../../nbs/methods/13_fixmatch.ipynb #fixm0004
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Annotated
 
 import torch
+from torch import Tensor
 
+from ..batches import Batch
 from ..boxes import rare_boxes
 from ..losses import unsupervised_loss
 from dgcl_nb.methods.protocol import (
     Losses,
+    MakeNetwork,
     Method,
+    Progress,
     SupConfig,
     confident_labels,
     joint_pass,
     note_labels,
     supervised,
 )
-from ..pseudo_labels import drop_labels
+from ..model import SegOutput
+from ..pseudo_labels import PseudoLabels, drop_labels, keep_confident
 from ..ranges import Ranged, Share, Weight, one_of
 from ..timing import section
 from ..views import Views
@@ -40,7 +47,7 @@ class FixMatchConfig(Ranged, group="fixmatch"):
     conf_thresh: Share = 0.95
     weight: Weight = 1.0  # weight of the loss on pseudo-labels
     # the student labels in eval mode, or in train mode in the pass of the labelled images (released)
-    label_mode: one_of("eval", "train") = "eval"
+    label_mode: Annotated[str, one_of("eval", "train")] = "eval"
     # whether all terms are halved, as published: half the learning rate, seen from the optimiser
     halve: bool = False
 
@@ -56,11 +63,11 @@ class FixMatch(Method):
     settings = dict(sup=SupConfig, fixmatch=FixMatchConfig)
     views = Views(strong=1, boxes=rare_boxes)
 
-    def __init__(self, make_network, num_classes, cfg):
+    def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)
         self.student = make_network()
 
-    def forward(self, batch, progress, phase="main"):
+    def forward(self, batch: Batch, progress: Progress, phase: str = "main") -> Losses:
         losses, cfg = Losses(), self.cfg.fixmatch
         if progress.is_sup_only:
             (out_l,) = joint_pass(self.student, [batch.images_l])
@@ -84,10 +91,13 @@ class FixMatch(Method):
         return losses.scaled(cfg.scale)
 
     @torch.no_grad()
-    def in_eval_mode(self, images):
+    def in_eval_mode(self, images: Tensor) -> SegOutput:
         "What the student says of images with running statistics and without dropout."
         is_training = self.student.training
         with section("labels"):
             out = self.student.eval()(images, with_proj=False)
         self.student.train(is_training)
         return out
+
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
+        return keep_confident(pseudo.confidence, valid, self.cfg.fixmatch.conf_thresh)

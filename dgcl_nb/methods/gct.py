@@ -14,17 +14,21 @@ __all__ = ['HALF_A_FLAW', 'NETWORKS', 'DETECTOR_ADAM', 'GCTConfig', 'GCT', 'long
 # %% ../../nbs/methods/07_gct.ipynb #gctnb004
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
+from types import SimpleNamespace
+from typing import Annotated, Any
 
 import torch
+from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..batches import Batch
 from ..consistency import mean_over, probs_gap, sigmoid_ramp
 from ..core import IGNORE_INDEX
-from ..flaws import STAGES, FlawDetector, clean_flaws, exchange, flaw_targets
+from ..flaws import STAGES, Exchange, FlawDetector, clean_flaws, exchange, flaw_targets
 from ..losses import logits_at
-from .protocol import Labels, Losses, Method, SupConfig
+from .protocol import Labels, Losses, MakeNetwork, Method, Progress, SupConfig
 from .protocol import joint_pass, note_labels, param_groups, supervised
+from ..optim import OptimConfig
 from ..pseudo_labels import drop_labels, most_probable
 from ..ranges import LARGEST_RATE, LARGEST_SIDE, Range, Ranged, Share, Weight, one_of
 from ..views import Views
@@ -49,7 +53,7 @@ class GCTConfig(Ranged, group="gct"):
     ndf: Annotated[int, Range(2, LARGEST_SIDE, is_cap=True)] = 64
     # predictions that the detector learns from: those of the same step, from before the networks moved
     # (PixelSSL), or new ones from after it, which cost another forward pass of both networks (TorchSemiSeg)
-    detector_sees: one_of("before", "after") = "before"
+    detector_sees: Annotated[str, one_of("before", "after")] = "before"
     # whether targets are made of a forward pass of their own, without gradients (released): where dropout
     # is drawn anew they are other predictions than those that learn from them
     label_pass: bool = False
@@ -66,7 +70,7 @@ HALF_A_FLAW = 0.5
 "What the released code teaches the detector of a pixel that nobody has labelled."
 NETWORKS = ("_1", "_2")
 "How the terms of the two networks end."
-DETECTOR_ADAM = dict(optimizer="adamw", betas=(0.9, 0.99), weight_decay=0.0, layer_decay=1.0)
+DETECTOR_ADAM: dict[str, Any] = dict(optimizer="adamw", betas=(0.9, 0.99), weight_decay=0.0, layer_decay=1.0)
 "The detector's optimiser: without weight decay AdamW is Adam."
 
 # %% ../../nbs/methods/07_gct.ipynb #gctnb012
@@ -77,18 +81,18 @@ class GCT(Method):
     phases = ("task", "detector")
     views = Views(strong=0, cutmix=False)  # both networks and the detector see the weak view
 
-    def __init__(self, make_network, num_classes, cfg):
+    def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)
         self.network1, self.network2 = make_network(), make_network()
         self.detector = FlawDetector(num_classes, cfg.gct.ndf, cfg.gct.depth)
-        self.seen = {}  # what the first phase hands to the second one, so it is no state
+        self.seen: dict[int, tuple] = {}  # what the first phase hands to the second one, so it is no state
 
-    def forward(self, batch, progress, phase="task"):
+    def forward(self, batch: Batch, progress: Progress, phase: str = "task") -> Losses:
         groups = [batch.images_l] if progress.is_sup_only else [batch.images_l, batch.images_u_w]
         learn = self.learn_task if phase == "task" else self.learn_flaws
         return learn(batch, groups, torch.cat(groups), progress)
 
-    def learn_task(self, batch, groups, images, progress):
+    def learn_task(self, batch: Batch, groups: list[Tensor], images: Tensor, progress: Progress) -> Losses:
         "Both networks: labels, the better of two predictions, fewer flaws where both are bad."
         losses, gct = Losses(), self.cfg.gct
         outs = [joint_pass(network, groups) for network in (self.network1, self.network2)]
@@ -120,7 +124,7 @@ class GCT(Method):
         self.note_trade(losses, batch, seen[0], cleaned[0], trade)
         return losses
 
-    def learn_flaws(self, batch, groups, images, progress):
+    def learn_flaws(self, batch: Batch, groups: list[Tensor], images: Tensor, progress: Progress) -> Losses:
         "The detector: where predictions of labelled images are wrong. The others only share its BatchNorm."
         losses, gct, num = Losses(), self.cfg.gct, len(batch.images_l)
         counts = (batch.targets_l != IGNORE_INDEX) | gct.count_ignored
@@ -138,17 +142,19 @@ class GCT(Method):
         return losses
 
     @torch.no_grad()
-    def predict(self, images):
+    def predict(self, images: Tensor) -> list[Tensor]:
         "What both networks say of images, (B, K, H, W) each, in a forward pass of its own."
         networks = (self.network1, self.network2)
         return [probs_at(network(images, with_proj=False).logits, images) for network in networks]
 
-    def judge(self, images, probs):
+    def judge(self, images: Tensor, probs: Tensor) -> Tensor:
         "The flaws (B, H, W) of a prediction; gradients reach it, and never the detector."
         weights = {name: p.detach() for name, p in self.detector.named_parameters()}
         return functional_call(self.detector, weights, (images, probs))
 
-    def note_trade(self, losses, batch, seen, cleaned, trade):
+    def note_trade(
+        self, losses: Losses, batch: Batch, seen: Tensor, cleaned: Tensor, trade: Exchange
+    ) -> None:
         "How often network 1 takes the other's prediction, where its flaws lie, and how good the result is."
         valid, truth = batch.valid_u, batch.truth_u
         own, flaws, target = (x[-len(valid) :] for x in (seen, cleaned, trade.targets[0]))
@@ -164,28 +170,28 @@ class GCT(Method):
         labels = Labels(None, pseudo, kept, drop_labels(pseudo.labels, kept))
         note_labels(losses, labels, batch, self.cfg.background)
 
-    def param_groups(self, phase, by_layer=False):
+    def param_groups(self, phase: str, by_layer: bool = False) -> dict[str, list[nn.Parameter]]:
         if phase == "task":
             return param_groups([self.network1, self.network2], by_layer)
         return dict(head=list(self.detector.parameters()))
 
-    def optim_config(self, phase, default):
+    def optim_config(self, phase: str, default: OptimConfig) -> OptimConfig:
         if phase == "task":
             return default
         return dataclasses.replace(default, lr=self.cfg.gct.detector_lr, **DETECTOR_ADAM)
 
-    def after_step(self, batch, progress):
+    def after_step(self, batch: Batch, progress: Progress) -> None:
         self.seen.clear()
 
-    def scored(self):
+    def scored(self) -> dict[str, nn.Module]:
         return dict(network1=self.network1, network2=self.network2)
 
 
-def longer_side(images):
+def longer_side(images: Tensor) -> int:
     "The side S of images (B, 3, H, W) that blurs are measured by, in pixels."
     return max(images.shape[-2:])
 
 
-def probs_at(logits, images):
+def probs_at(logits: Tensor, images: Tensor) -> Tensor:
     "Class scores (B, K, h, w) as probabilities (B, K, H, W) float32 of the images' size."
     return logits_at(logits, images.shape[-2:]).softmax(1)

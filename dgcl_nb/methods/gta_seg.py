@@ -13,16 +13,19 @@ __all__ = ['EVERY_LABEL', 'GTASegConfig', 'GTASeg']
 # %% ../../nbs/methods/12_gta_seg.ipynb #89f0780e
 import copy
 from dataclasses import dataclass, replace
-from typing import Annotated
+from types import SimpleNamespace
+from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..batches import Batch
 from ..consistency import confidence_weighted
 from ..core import IGNORE_INDEX, graph_zero
 from dgcl_nb.methods.protocol import (
     Labels,
     Losses,
+    MakeNetwork,
     Method,
     Progress,
     SemiConfig,
@@ -36,6 +39,7 @@ from dgcl_nb.methods.protocol import (
     supervised,
 )
 from ..model import resize_logits
+from ..optim import OptimConfig
 from ..pseudo_labels import FilterConfig, PseudoLabels, drop_unsure, pseudo_label
 from ..ranges import LessThanAll, Range, Ranged, one_of
 from ..teacher import ema_decay_at, move_towards
@@ -49,7 +53,7 @@ class GTASegConfig(Ranged, group="gta_seg"):
     # per cent of the pixels, the least confident ones, that give no label; the same at every step
     drop_percent: Annotated[float, Range(0, 100, below=True)] = 20.0
     # whose confidence: that of the labels, or of a pass in train mode over the mixed images (released)
-    confidence_from: one_of("labels", "mixed") = "labels"
+    confidence_from: Annotated[str, one_of("labels", "mixed")] = "labels"
     # largest share of the student that a transfer from the assistant leaves, in [0, 1)
     transfer_momentum: LessThanAll = 0.999
     # whether padding gets labels like any other pixel (released)
@@ -71,7 +75,7 @@ class GTASeg(Method):
     settings = dict(sup=SupConfig, semi=SemiConfig, gta_seg=GTASegConfig)
     phases = ("assistant", "student")
 
-    def __init__(self, make_network, num_classes, cfg):
+    def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)
         self.student = make_network()
         self.assistant = copy.deepcopy(self.student)
@@ -81,18 +85,19 @@ class GTASeg(Method):
         heads = ("classifier", "aux_head")
         self.not_handed_on = [name for name in heads if getattr(self.student, name, None) is not None]
 
-    def param_groups(self, phase, by_layer=False):
+    def param_groups(self, phase: str, by_layer: bool = False) -> dict[str, list[nn.Parameter]]:
         return param_groups([self.assistant if phase == "assistant" else self.student], by_layer)
 
-    def optim_config(self, phase, default):
+    def optim_config(self, phase: str, default: OptimConfig) -> OptimConfig:
         stays = phase == "assistant" and not self.cfg.gta_seg.decay_lr
         return replace(default, poly_power=0.0) if stays else default
 
-    def forward(self, batch, progress, phase="assistant"):
+    def forward(self, batch: Batch, progress: Progress, phase: str = "assistant") -> Losses:
         losses, semi, gta = Losses(), self.cfg.semi, self.cfg.gta_seg
         if phase == "assistant" and progress.is_sup_only:
             # the optimiser wants a gradient: of weights that nothing here depends on, as it lets them decay
-            losses.add("loss_unsup", graph_zero(self.assistant.projection[-1].weight))
+            last: Any = self.assistant.projection[-1]
+            losses.add("loss_unsup", graph_zero(last.weight))
             losses.skip("loss_unsup", f"supervised start until step {progress.sup_only_steps}")
             return losses
         mix = batch.mixes[0].mix
@@ -103,7 +108,7 @@ class GTASeg(Method):
             return losses
         self.begin_anew(progress)
         labels = label(self.teacher, batch.images_u_w, batch.valid_u, EVERY_LABEL, progress)
-        pseudo, valid = PseudoLabels(*map(mix, labels.pseudo)), mix(batch.valid_u)
+        pseudo, valid = PseudoLabels(*(mix(x) for x in labels.pseudo)), mix(batch.valid_u)
         confidence, may_have = pseudo.confidence, valid | gta.count_padding
         if gta.confidence_from == "mixed":
             confidence = self.confidence_now(groups)
@@ -118,7 +123,7 @@ class GTASeg(Method):
         return losses
 
     @torch.no_grad()
-    def confidence_now(self, groups) -> Tensor:
+    def confidence_now(self, groups: list[Tensor]) -> Tensor:
         "The confidence (B, H, W) of the teacher in train mode on mixed images, beside labelled ones."
         logits = self.teacher.noisy(torch.cat(groups), with_proj=False).logits[len(groups[0]) :]
         return pseudo_label(resize_logits(logits, groups[1].shape[-2:])).confidence
@@ -127,24 +132,29 @@ class GTASeg(Method):
         "Whether all three networks are one now, as in the released code's first semi-supervised epoch."
         return self.cfg.gta_seg.share_memory and 0 <= progress.since_unsup < progress.steps_per_epoch
 
-    def begin_anew(self, progress) -> None:
+    def begin_anew(self, progress: Progress) -> None:
         "Let the assistant begin as the student; once, or while all networks are one, in each step."
         if progress.since_unsup == 0 or self.is_one(progress):
             move_towards(self.assistant, self.student, 0.0, self.cfg.semi.ema_buffers)
         if self.is_one(progress):
             move_towards(self.teacher.network, self.student, 0.0, "own")
 
-    def after_phase(self, phase, batch, progress):
+    def after_phase(self, phase: str, batch: Batch, progress: Progress) -> None:
         if phase == "assistant" and not progress.is_sup_only:
             momentum = ema_decay_at(progress.since_unsup, self.cfg.gta_seg.transfer_momentum)
             with section("transfer"):
                 decay = 0.0 if self.is_one(progress) else momentum
                 move_towards(self.student, self.assistant, decay, "own", exclude=self.not_handed_on)
 
-    def after_step(self, batch, progress):
+    def after_step(self, batch: Batch, progress: Progress) -> None:
         if self.is_one(progress):
             move_towards(self.teacher.network, self.assistant, 0.0, "own")
         follow(self.teacher, self.student, self.cfg.semi, progress)
 
-    def scored(self):
+    def scored(self) -> dict[str, nn.Module]:
         return dict(teacher=self.teacher.network, student=self.student)
+
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
+        rules, gta = self.cfg.semi.filter, self.cfg.gta_seg
+        targets, _ = drop_unsure(pseudo.labels, pseudo.confidence, valid, rules, gta.drop_percent)
+        return valid & (targets != IGNORE_INDEX)

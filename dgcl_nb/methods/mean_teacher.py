@@ -13,16 +13,20 @@ __all__ = ['MeanTeacherConfig', 'agreement', 'draw_noise', 'add_noise', 'MeanTea
 
 # %% ../../nbs/methods/04_mean_teacher.ipynb #mt000004
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..batches import Batch
 from ..consistency import mean_over, sigmoid_ramp, squared_gap
 from ..core import EPS
 from ..losses import logits_at
 from .protocol import Labels, Losses, Method, SemiConfig, SupConfig, follow, joint_pass
-from .protocol import make_teacher_of, note_labels, supervised
-from ..pseudo_labels import most_probable
+from .protocol import MakeNetwork, Progress, make_teacher_of, note_labels, supervised
+from ..model import SegOutput
+from ..pseudo_labels import PseudoLabels, most_probable
 from ..ranges import Ranged, Share, Weight, one_of
 from ..timing import section
 from ..views import Views
@@ -33,11 +37,11 @@ class MeanTeacherConfig(Ranged, group="mean_teacher"):
     "Settings of the agreement between student and teacher."
 
     # what is compared: probs (softmax maps; weight 100 in TorchSemiSeg) or logits (weight 1 in PixelSSL)
-    distance: one_of("probs", "logits") = "probs"
+    distance: Annotated[str, one_of("probs", "logits")] = "probs"
     weight: Weight = 100.0  # of the agreement, when the ramp has ended (semi.unsup_weight is not read)
     ramp: Share = 0.1  # share of the semi-supervised part over which the weight grows, [0, 1]
     # what the student sees of an unlabelled image: strong, or weak as the teacher (released)
-    student_view: one_of("strong", "weak") = "strong"
+    student_view: Annotated[str, one_of("strong", "weak")] = "strong"
     on_labelled: bool = False  # whether they must agree on labelled images as well (TorchSemiSeg)
     # largest standard deviation of noise added to what each network sees, for colours stretched to [0, 1]
     noise: Weight = 0.0
@@ -67,7 +71,7 @@ def draw_noise(
     generator: torch.Generator,  # where it is drawn
 ) -> Tensor:  # (B, 3, H, W)
     "Gaussian noise for some images, of one standard deviation between 0 and `largest`."
-    place = dict(generator=generator, device=generator.device)
+    place: dict[str, Any] = dict(generator=generator, device=generator.device)
     noise = torch.rand((), **place) * largest * torch.randn(images.shape, **place)
     return noise.to(images.device, non_blocking=True)
 
@@ -88,12 +92,12 @@ class MeanTeacher(Method):
     settings = dict(sup=SupConfig, semi=SemiConfig, mean_teacher=MeanTeacherConfig)
     views = Views(strong=1, cutmix=False)
 
-    def __init__(self, make_network, num_classes, cfg):
+    def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)
         self.student = make_network()
         self.teacher = make_teacher_of(self.student, cfg.semi)
 
-    def forward(self, batch, progress, phase="main"):
+    def forward(self, batch: Batch, progress: Progress, phase: str = "main") -> Losses:
         losses, semi, cfg = Losses(), self.cfg.semi, self.cfg.mean_teacher
         if progress.is_sup_only:
             (out_l,) = joint_pass(self.student, [batch.images_l])
@@ -118,7 +122,7 @@ class MeanTeacher(Method):
         self.note_teacher(losses, out_t, logits_t, batch)
         return losses
 
-    def disturbed(self, images: Tensor, progress, who: str) -> Tensor:
+    def disturbed(self, images: Tensor, progress: Progress, who: str) -> Tensor:
         "Images with the noise that one of the networks gets, if there shall be any."
         largest = self.cfg.mean_teacher.noise
         if largest == 0:
@@ -126,14 +130,17 @@ class MeanTeacher(Method):
         generator = progress.generator("noise", who, device=images.device)
         return add_noise(images, draw_noise(images, largest, generator))
 
-    def note_teacher(self, losses, out_t, logits_t, batch) -> None:
+    def note_teacher(self, losses: Losses, out_t: SegOutput, logits_t: Tensor, batch: Batch) -> None:
         "Note how sure and how right the teacher is; every pixel inside its image is learnt from."
         pseudo = most_probable(logits_t[-len(batch.images_u_w) :].softmax(1))
         labels = Labels(out_t, pseudo, batch.valid_u, pseudo.labels)
         note_labels(losses, labels, batch, self.cfg.background)
 
-    def after_step(self, batch, progress):
+    def after_step(self, batch: Batch, progress: Progress) -> None:
         follow(self.teacher, self.student, self.cfg.semi, progress)
 
-    def scored(self):
+    def scored(self) -> dict[str, nn.Module]:
         return dict(teacher=self.teacher.network, student=self.student)
+
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
+        return valid  # every pixel agrees or does not: no filter is asked

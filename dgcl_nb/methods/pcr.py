@@ -12,15 +12,21 @@ __all__ = ['PCRConfig', 'PCR']
 
 # %% ../../nbs/methods/11_pcr.ipynb #pcrm0004
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Annotated, Any
 
 import torch
+from torch import Tensor, nn
 
+from ..batches import Batch
 from ..core import IGNORE_INDEX, InputError, mix_seed
 from ..losses import supervised_loss, unsupervised_loss
 from dgcl_nb.methods.protocol import (
     Labels,
     Losses,
+    MakeNetwork,
     Method,
+    Progress,
     SemiConfig,
     SupConfig,
     confident_labels,
@@ -30,8 +36,10 @@ from dgcl_nb.methods.protocol import (
     note_labels,
     supervised,
 )
-from ..prototypes import Prototypes, at_pixels, draw_pixels, feats_at, few_of_each_class
-from ..pseudo_labels import drop_labels
+from ..model import SegOutput
+from ..prototypes import ProtoScores, Prototypes, at_pixels, draw_pixels, feats_at, few_of_each_class
+from ..prototypes import rows_at
+from ..pseudo_labels import PseudoLabels, drop_labels, keep_confident
 from ..ranges import Count, Positive, Ranged, Share, Side, Weight, one_of
 from ..timing import section
 
@@ -49,12 +57,12 @@ class PCRConfig(Ranged, group="pcr"):
     momentum: Share = 0.99  # share of itself that a prototype keeps in a step, [0, 1]
     granularity: Side = 32  # cells along each side of an image; one random pixel of each moves prototypes
     # prototypes follow means of unit features, or of raw ones (released)
-    means: one_of("unit", "raw") = "unit"
+    means: Annotated[str, one_of("unit", "raw")] = "unit"
     ring: Count = 256  # labelled pixels of each class that are remembered for its first prototypes
     ring_per_step: Count = 16  # of them, new ones of a class in a step at most
     min_rows: Count = 32  # remembered pixels that a class needs before it gets prototypes
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not self.num_prototypes <= self.min_rows <= self.ring:
             given = f"num_prototypes {self.num_prototypes}, min_rows {self.min_rows}, ring {self.ring}"
@@ -66,7 +74,7 @@ class PCR(Method):
 
     settings = dict(sup=SupConfig, semi=SemiConfig, pcr=PCRConfig)
 
-    def __init__(self, make_network, num_classes, cfg):
+    def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)
         self.student = make_network()
         self.teacher = make_teacher_of(self.student, cfg.semi)
@@ -74,9 +82,10 @@ class PCR(Method):
         is_unit = pcr.means == "unit"
         self.prototypes = Prototypes(num_classes, pcr.num_prototypes, width, pcr.ring, is_unit)
         # what this step has seen; after_step empties both, so they are no state
-        self.new_sums, self.new_rows = [], []
+        self.new_sums: list[Tensor] = []
+        self.new_rows: list[Tensor] = []
 
-    def forward(self, batch, progress, phase="main"):
+    def forward(self, batch: Batch, progress: Progress, phase: str = "main") -> Losses:
         losses, semi, pcr = Losses(), self.cfg.semi, self.cfg.pcr
         if progress.is_sup_only:
             (out_l,) = joint_pass(self.student, [batch.images_l])
@@ -89,7 +98,7 @@ class PCR(Method):
         mix = batch.mixes[0]
         out_l, out_u = joint_pass(self.student, [batch.images_l, mix.mix(batch.images_u_s[0])])
         targets, kept = mix.mix(drop_labels(labels.pseudo.labels, batch.valid_u)), mix.mix(labels.kept)
-        certain = dict(rescale=False, weight=kept.float())
+        certain: dict[str, Any] = dict(rescale=False, weight=kept.float())
         supervised(losses, out_l, batch.targets_l, self.cfg.sup)
         losses.add("loss_unsup", unsupervised_loss(out_u.logits, targets, **certain), semi.unsup_weight)
         with section("prototypes"):
@@ -107,50 +116,58 @@ class PCR(Method):
         return losses
 
     @torch.no_grad()
-    def certain_labels(self, batch) -> Labels:
+    def certain_labels(self, batch: Batch) -> Labels:
         "What the teacher says of the weak views, and where it is certain."
         with section("teacher"):
             out = self.teacher(batch.images_u_w, with_proj=False)
         return confident_labels(out, batch.valid_u, self.cfg.pcr.conf_thresh)
 
-    def scores(self, feats):
+    def scores(self, feats: Tensor) -> ProtoScores:
         return self.prototypes.scores(feats, self.cfg.pcr.temperature)
 
     @torch.no_grad()
-    def follow_prototypes(self, out, targets, progress):
+    def follow_prototypes(
+        self, out: SegOutput, targets: Tensor, progress: Progress
+    ) -> tuple[Tensor, Tensor, Tensor]:
         "Sum up what moves prototypes: features, labels and scores of the step's pixels, one row each."
         draw = progress.generator("pixels", device=targets.device)
         size = targets.shape[-2:]
-        pixels = draw_pixels(*size, self.cfg.pcr.granularity, draw).to(targets.device, non_blocking=True)
+        height, width = size
+        pixels = draw_pixels(height, width, self.cfg.pcr.granularity, draw).to(
+            targets.device, non_blocking=True
+        )
         feats = feats_at(out.feats.detach(), pixels, size)
         found = self.scores(feats)
-        rows, logits, nearest = (m.permute(0, 2, 3, 1).flatten(0, 2) for m in (feats, *found))
-        labels = at_pixels(targets, pixels).flatten()
+        rows, labels = rows_at(feats), at_pixels(targets, pixels).flatten()
         counts = labels != IGNORE_INDEX
-        self.new_sums.append(self.prototypes.sums(rows, labels, counts, nearest))
-        return rows, labels, logits
+        self.new_sums.append(self.prototypes.sums(rows, labels, counts, rows_at(found.nearest)))
+        return rows, labels, found.logits
 
-    def collect(self, out, targets, progress):
+    def collect(self, out: SegOutput, targets: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
         "The same of labelled images, and rows for first prototypes; how many were scored right, of how many."
         rows, labels, logits = self.follow_prototypes(out, targets, progress)
         draw = progress.generator("ring", device=rows.device)
         few = few_of_each_class(rows, labels, self.num_classes, self.cfg.pcr.ring_per_step, draw)
         self.new_rows.append(few)
         is_known = self.prototypes.known(labels) != IGNORE_INDEX
-        return ((logits.argmax(1) == labels) & is_known).sum(), is_known.sum()
+        return ((logits.argmax(1).flatten() == labels) & is_known).sum(), is_known.sum()
 
-    def after_step(self, batch, progress):
+    def after_step(self, batch: Batch, progress: Progress) -> None:
         pcr = self.cfg.pcr
         follow(self.teacher, self.student, self.cfg.semi, progress)
         with section("prototypes"):
-            self.prototypes.move(sum(self.new_sums), pcr.momentum)
+            first, *others = self.new_sums
+            self.prototypes.move(sum(others, first), pcr.momentum)
             self.prototypes.remember(torch.cat(self.new_rows, 1))
             if progress.step + 1 >= progress.sup_only_steps:
                 self.prototypes.begin(pcr.min_rows, mix_seed(progress.seed, "prototypes"))
         self.new_sums, self.new_rows = [], []
 
-    def scored(self):
+    def scored(self) -> dict[str, nn.Module]:
         return dict(teacher=self.teacher.network, student=self.student)
 
-    def describe(self):
+    def describe(self) -> dict:
         return dict(classes_with_prototypes=int(self.prototypes.is_ready.sum()))
+
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
+        return keep_confident(pseudo.confidence, valid, self.cfg.pcr.conf_thresh)

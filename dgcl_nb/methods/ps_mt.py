@@ -14,16 +14,22 @@ __all__ = ['BOXES', 'PSMTConfig', 'PSMT']
 # %% ../../nbs/methods/10_ps_mt.ipynb #psmt0004
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
+from typing import Annotated
 
 import torch
+from torch import Tensor, nn
 
+from ..batches import Batch
 from ..boxes import beta_boxes, layered_boxes
 from ..consistency import cosine_ramp, negative_loss, spread_loss
 from ..losses import logits_at, unsupervised_loss
 from dgcl_nb.methods.protocol import (
     Labels,
     Losses,
+    MakeNetwork,
     Method,
+    Progress,
     SupConfig,
     confident_labels,
     joint_pass,
@@ -31,8 +37,9 @@ from dgcl_nb.methods.protocol import (
     param_groups,
     supervised,
 )
-from ..model import SegOutput
+from ..model import SegNetwork, SegOutput
 from ..perturbations import VatConfig, adversarial_direction, draw_uniform, eval_mode
+from ..pseudo_labels import PseudoLabels, keep_confident
 from ..ranges import Count, LessThanAll, Ranged, Share, Weight, one_of
 from ..teacher import EMA_BUFFERS, Ensemble, mean_logits, move_towards
 from ..timing import section
@@ -55,10 +62,12 @@ class PSMTConfig(Ranged, group="ps_mt"):
     # epochs); 0: an epoch of the unlabelled list, however long (released)
     turn: Share = 0.0125
     top_classes: Count = 7  # how many of its largest logits the idle teacher keeps for each pixel
-    buffers: one_of(*EMA_BUFFERS) = "average"  # BatchNorm statistics of the teachers: average, copy, or own
+    # BatchNorm statistics of the teachers: average, copy, or own
+    buffers: Annotated[str, one_of(*EMA_BUFFERS)] = "average"
     # the teachers label in eval or in train mode (released: train)
-    teacher_mode: one_of("eval", "train") = "eval"
-    boxes: one_of(*BOXES) = "beta"  # CutMix: beta (one box, VOC) or layered (three boxes, Cityscapes)
+    teacher_mode: Annotated[str, one_of("eval", "train")] = "eval"
+    # CutMix: beta (one box, VOC) or layered (three boxes, Cityscapes)
+    boxes: Annotated[str, one_of(*BOXES)] = "beta"
     vat: VatConfig = VatConfig()  # the push of the student's features
     neg_thresh: Share = 0.0  # a class of a smaller mean probability is ruled out; 0: no negative learning
 
@@ -69,26 +78,26 @@ class PSMT(Method):
     settings = dict(sup=SupConfig, ps_mt=PSMTConfig)
     views = Views(strong=1, boxes=beta_boxes)
 
-    def __init__(self, make_network, num_classes, cfg):
+    def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)
         self.student = make_network()
         self.ensemble = Ensemble(make_network(), make_network())
         self.views = Views(strong=1, boxes=BOXES[cfg.ps_mt.boxes])
 
     @property
-    def teachers(self):
+    def teachers(self) -> tuple[SegNetwork, SegNetwork]:
         return self.ensemble.first, self.ensemble.second
 
-    def param_groups(self, phase, by_layer=False):
+    def param_groups(self, phase: str, by_layer: bool = False) -> dict[str, list[nn.Parameter]]:
         return param_groups([self.student, *self.teachers], by_layer)
 
-    def active(self, progress) -> int:
+    def active(self, progress: Progress) -> int:
         "Which teacher's turn it is, 0 or 1; odd turns are the first one's."
         turn = self.cfg.ps_mt.turn * (progress.steps - progress.sup_only_steps)
         length = max(1, round(turn)) if turn else progress.steps_per_epoch
         return (progress.since_unsup // length + 1) % 2
 
-    def forward(self, batch, progress, phase="main"):
+    def forward(self, batch: Batch, progress: Progress, phase: str = "main") -> Losses:
         losses, sup, cfg = Losses(), self.cfg.sup, self.cfg.ps_mt
         if progress.is_sup_only:
             for network, suffix in zip((self.student, *self.teachers), ("", "_teacher1", "_teacher2")):
@@ -119,7 +128,7 @@ class PSMT(Method):
         return losses
 
     @torch.no_grad()
-    def label(self, batch, progress) -> Labels:
+    def label(self, batch: Batch, progress: Progress) -> Labels:
         "What both teachers together are sure of on the weak views."
         cfg = self.cfg.ps_mt
         steady = [self.ensemble] if cfg.teacher_mode == "eval" else []
@@ -128,7 +137,7 @@ class PSMT(Method):
         logits = mean_logits((one.logits, two.logits), self.active(progress), cfg.top_classes)
         return confident_labels(one._replace(logits=logits), batch.valid_u, cfg.conf_thresh)
 
-    def disturbed(self, images, with_proj=False, *, draw) -> SegOutput:
+    def disturbed(self, images: Tensor, with_proj: bool = False, *, draw: torch.Generator) -> SegOutput:
         "The student's answer, its deepest map pushed to where the teachers' mean answer changes most."
         size = images.shape[-2:]
         *others, deep = self.student.encode(images)
@@ -140,11 +149,14 @@ class PSMT(Method):
             )
         return self.student.decode([*others, deep + push], size, with_proj)
 
-    def after_step(self, batch, progress):
+    def after_step(self, batch: Batch, progress: Progress) -> None:
         if not progress.is_sup_only:
             cfg = self.cfg.ps_mt
             with section("EMA"):
                 move_towards(self.teachers[self.active(progress)], self.student, cfg.momentum, cfg.buffers)
 
-    def scored(self):
+    def scored(self) -> dict[str, nn.Module]:
         return dict(ensemble=self.ensemble, teacher1=self.ensemble.first, student=self.student)
+
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
+        return keep_confident(pseudo.confidence, valid, self.cfg.ps_mt.conf_thresh)

@@ -11,9 +11,15 @@ We differ from the released code in what the teacher is (`methods/00_protocol`),
 __all__ = ['SelfTraining']
 
 # %% ../../nbs/methods/02_self_training.ipynb #f1bd01d3
+from types import SimpleNamespace
+from torch import nn
+
+from ..batches import Batch
 from dgcl_nb.methods.protocol import (
     Losses,
+    MakeNetwork,
     Method,
+    Progress,
     SemiConfig,
     SupConfig,
     follow,
@@ -31,12 +37,12 @@ class SelfTraining(Method):
 
     settings = dict(sup=SupConfig, semi=SemiConfig)
 
-    def __init__(self, make_network, num_classes, cfg):
+    def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)
         self.student = make_network()
         self.teacher = make_teacher_of(self.student, cfg.semi)
 
-    def forward(self, batch, progress, phase="main"):
+    def forward(self, batch: Batch, progress: Progress, phase: str = "main") -> Losses:
         losses, sup, semi = Losses(), self.cfg.sup, self.cfg.semi
         if progress.is_sup_only:
             (out_l,) = joint_pass(self.student, [batch.images_l])
@@ -51,8 +57,8 @@ class SelfTraining(Method):
         note_labels(losses, labels, batch, self.cfg.background)
         return losses
 
-    def after_step(self, batch, progress):
+    def after_step(self, batch: Batch, progress: Progress) -> None:
         follow(self.teacher, self.student, self.cfg.semi, progress)
 
-    def scored(self):
+    def scored(self) -> dict[str, nn.Module]:
         return dict(teacher=self.teacher.network, student=self.student)

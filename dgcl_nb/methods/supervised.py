@@ -10,7 +10,10 @@ labelled list, and it moves the baseline by points); here **all methods take the
 __all__ = ['Supervised']
 
 # %% ../../nbs/methods/01_supervised.ipynb #31fc753d
-from .protocol import Losses, Method, SupConfig, joint_pass, supervised
+from types import SimpleNamespace
+
+from ..batches import Batch
+from .protocol import Losses, MakeNetwork, Method, Progress, SupConfig, joint_pass, supervised
 from ..views import Views
 
 # %% ../../nbs/methods/01_supervised.ipynb #3cea5aa6
@@ -20,11 +23,11 @@ class Supervised(Method):
     settings = dict(sup=SupConfig)
     views, needs_unlabelled = Views(strong=0, cutmix=False), False
 
-    def __init__(self, make_network, num_classes, cfg):
+    def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)
         self.student = make_network()
 
-    def forward(self, batch, progress, phase="main"):
+    def forward(self, batch: Batch, progress: Progress, phase: str = "main") -> Losses:
         losses = Losses()
         (out,) = joint_pass(self.student, [batch.images_l])
         supervised(losses, out, batch.targets_l, self.cfg.sup)

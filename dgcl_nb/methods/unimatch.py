@@ -12,16 +12,21 @@ __all__ = ['draw_channels', 'stack_dropped', 'split_output', 'UniMatchConfig', '
 
 # %% ../../nbs/methods/14_unimatch.ipynb #unim0004
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from ..batches import Batch
 from ..boxes import rare_boxes
 from ..losses import unsupervised_loss
 from dgcl_nb.methods.protocol import (
     Labels,
     Losses,
+    MakeNetwork,
     Method,
+    Progress,
     SupConfig,
     confident_labels,
     joint_pass,
@@ -29,7 +34,7 @@ from dgcl_nb.methods.protocol import (
     supervised,
 )
 from ..model import SegOutput
-from ..pseudo_labels import drop_labels
+from ..pseudo_labels import PseudoLabels, drop_labels, keep_confident
 from ..ranges import LessThanAll, Ranged, Share, Weight, one_of
 from ..timing import section
 from ..views import Views
@@ -79,7 +84,7 @@ class UniMatchConfig(Ranged, group="unimatch"):
     feature_weight: Weight = 0.5  # weight of the loss on dropped features
     drop_rate: LessThanAll = 0.5  # probability that a channel between encoder and decoder is dropped, [0, 1)
     # the student labels in eval mode, or in train mode in the pass of all images (released)
-    label_mode: one_of("eval", "train") = "eval"
+    label_mode: Annotated[str, one_of("eval", "train")] = "eval"
     # whether all terms are halved, as published: half the learning rate, seen from the optimiser
     halve: bool = False
 
@@ -95,11 +100,11 @@ class UniMatch(Method):
     settings = dict(sup=SupConfig, unimatch=UniMatchConfig)
     views = Views(strong=2, boxes=rare_boxes)
 
-    def __init__(self, make_network, num_classes, cfg):
+    def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)
         self.student = make_network()
 
-    def forward(self, batch, progress, phase="main"):
+    def forward(self, batch: Batch, progress: Progress, phase: str = "main") -> Losses:
         losses, cfg = Losses(), self.cfg.unimatch
         if progress.is_sup_only:
             (out_l,) = joint_pass(self.student, [batch.images_l])
@@ -114,7 +119,7 @@ class UniMatch(Method):
         supervised(losses, out_l, batch.targets_l, self.cfg.sup)
         targets, kept = drop_labels(labels.pseudo.labels, batch.valid_u), labels.kept
         for i, (out_s, mix) in enumerate(zip(outs_s, batch.mixes), start=1):
-            seen = dict(weight=mix.mix(kept).float(), rescale=False)
+            seen: dict[str, Any] = dict(weight=mix.mix(kept).float(), rescale=False)
             losses.add(
                 f"loss_strong_{i}", unsupervised_loss(out_s.logits, mix.mix(targets), **seen), cfg.weight
             )
@@ -124,7 +129,7 @@ class UniMatch(Method):
         note_labels(losses, labels, batch, self.cfg.background)
         return losses.scaled(cfg.scale)
 
-    def pass_all(self, groups, progress) -> list[SegOutput]:
+    def pass_all(self, groups: list[Tensor], progress: Progress) -> list[SegOutput]:
         "One output for each group of images, and one for the last group with dropped features."
         cfg, sizes = self.cfg.unimatch, [len(images) for images in groups]
         with section("student forward"):
@@ -136,7 +141,7 @@ class UniMatch(Method):
         return split_output(out, [*sizes, sizes[-1]])
 
     @torch.no_grad()
-    def label_in_eval(self, batch) -> Labels:
+    def label_in_eval(self, batch: Batch) -> Labels:
         "Labels with running statistics and without dropout."
         was_training, student = self.student.training, self.student.eval()
         with section("labels"):
@@ -145,3 +150,6 @@ class UniMatch(Method):
             )
         student.train(was_training)
         return labels
+
+    def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
+        return keep_confident(pseudo.confidence, valid, self.cfg.unimatch.conf_thresh)

@@ -28,10 +28,11 @@ from ..core import InputError, unknown_name
 from ..looking.layout_time import joint_layout
 from ..looking.runs import RunView, open_run
 from ..looking.static import read_constants, read_styles
-from ..snapshots import Snapshot, load_snapshot
-from .front import FRONT_CSS, RIGHT_WRONG, UNKNOWN, Front, front_module
+from ..snapshots import Snapshot, best_known, load_snapshot
+from .front import FRONT_CSS, RIGHT_WRONG, UNKNOWN, Front, front_module, report_words
 from .scene import carry_rows, cell_names, make_scene, usable
 from .state import ExplorerState
+from .stills import class_colours, points_still
 
 # %% ../../nbs/looking/23_explorer.ipynb #124b5091
 COLOURS = read_constants("explorer/names.js")["COLOURS"]
@@ -56,7 +57,7 @@ def explorer_values(
     snapshots: Sequence[Snapshot] = (),  # that hold the images of the points
     neighbours: int = 8,  # of each point
     layout: str = "PCA",  # what the places are, for the page's text
-    **settings,  # of SETTINGS, and step_index
+    **settings: Any,  # of SETTINGS, and step_index
 ) -> dict[str, Any]:  # for front_page, or the widget's traits
     "The whole content of an explorer."
     valid = [*SETTINGS, "step_index"]
@@ -160,7 +161,7 @@ class ExplorerTraits(Front):
 class Explorer(ExplorerTraits):
     "The feature explorer in a notebook."
 
-    elsewhere = "The clusters of a run are in its report, too: python -m dgcl_nb.report runs/NAME."
+    elsewhere = report_words(None)
 
     def __init__(
         self,
@@ -168,7 +169,7 @@ class Explorer(ExplorerTraits):
         snapshots: Sequence[Snapshot] = (),  # that hold the images of the points
         neighbours: int = 8,  # that a click shows
         layout: str = "PCA",  # what the places are
-        **settings,  # of SETTINGS, and step_index
+        **settings: Any,  # of SETTINGS, and step_index
     ):
         self.states, self.snapshots = list(states), list(snapshots)
         self.neighbours = neighbours
@@ -182,6 +183,17 @@ class Explorer(ExplorerTraits):
     def state(self) -> ExplorerState:
         "The step on view."
         return self.states[self.step_index]
+
+    def stills(self) -> list[bytes]:
+        "The points on view, in the colours of their classes."
+        state, rows = self.state, self.shown()
+        label = best_known(state.label, state.pseudo)[rows]
+        legend = {
+            name: rgb for c, (name, rgb) in enumerate(zip(state.class_names, state.palette)) if c in label
+        }
+        title = f"step {state.step}: {len(rows)} cells, by class, in a layout ({self.scene['layout']})"
+        png = points_still(state.xy[rows], class_colours(state.palette, label), title, legend)
+        return [png] if png else []
 
     def shown(self) -> np.ndarray:
         "The rows that the filter shows."
@@ -345,7 +357,7 @@ def explore(
     source: Any,  # a run's folder, a snapshot file, a Snapshot, an ExplorerState, or a list of these
     layout: str = "pca",  # "pca"; or "umap", before which PCA is shown
     neighbours: int = 8,  # that a click shows
-    **settings,  # of SETTINGS, and step_index
+    **settings: Any,  # of SETTINGS, and step_index
 ) -> Explorer:  # the last value of a cell shows it
     "Look into the pixel features of a run."
     if layout not in LAYOUTS:
@@ -359,6 +371,7 @@ def explore(
     states = [ExplorerState.from_snapshot(snap, xy) for snap, xy in zip(snapshots, xys)]
     note = dict(note=". ".join(problems + left_out))
     explorer = Explorer(states, snapshots, neighbours, **note | settings)
+    explorer.elsewhere = report_words(source)
     if layout != "pca":
         replace_layout(explorer, layout)
     return explorer

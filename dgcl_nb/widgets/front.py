@@ -12,8 +12,9 @@ Where we differ: cividis has 256 stops; every eighth of them, with straight line
 
 # %% auto #0
 __all__ = ['PACKED', 'PALETTE', 'CIVIDIS', 'UNKNOWN', 'RIGHT_WRONG', 'FRONT_CSS', 'FRONT_FILES', 'EXPORTED', 'SAVED', 'NO_KERNEL',
-           'PAGE', 'BROWSERS', 'QUIET', 'BODY', 'pack', 'cividis', 'front_module', 'leave_behind', 'Front', 'as_json',
-           'json_with_bytes', 'front_page', 'find_browser', 'cut_picture', 'browser_flags', 'page_picture', 'show_page']
+           'STILL', 'PAGE', 'BROWSERS', 'QUIET', 'BODY', 'pack', 'cividis', 'front_module', 'saved_output',
+           'leave_behind', 'report_words', 'Front', 'as_json', 'json_with_bytes', 'front_page', 'find_browser',
+           'cut_picture', 'browser_flags', 'page_picture', 'show_page']
 
 # %% ../../nbs/looking/20_front.ipynb #76d9e379
 import base64
@@ -25,6 +26,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,18 +116,49 @@ SAVED = """<style>
 .jp-OutputArea:has(.dgcl-saved):not(:has(.dgcl-front)) .jp-OutputArea-output.jupyter-widgets {{
   display: none
 }}
-</style><div class="dgcl-saved">{text}</div>"""
+</style><div class="dgcl-saved">{text}{stills}</div>"""
 "What a saved notebook shows in place of a view whose kernel is gone; a live view hides it (front/panel.css)."
 NO_KERNEL = "This view lives as long as the kernel that made it: run its cell again to see it."
 
 
-def leave_behind(
-    text: str,  # a sentence on where to look instead
-) -> None:
-    "Write into the output of a cell, above a view, what will stand there when the kernel is gone."
-    from IPython.display import HTML, display
+STILL = '<br><img alt="what this view showed" style="max-width:100%" src="data:image/png;base64,{data}">'
+"A picture of the view, in that place."
 
-    display(HTML(SAVED.format(text=html.escape(f"{NO_KERNEL} {text}".strip()))))
+
+def saved_output(
+    text: str,  # a sentence on where to look instead
+    stills: Sequence[bytes] = (),  # PNGs of what is on view
+) -> Any:  # IPython.display.HTML
+    "What will stand in place of a view when its kernel is gone."
+    from IPython.display import HTML
+
+    shown = "".join(STILL.format(data=base64.b64encode(png).decode()) for png in stills)
+    return HTML(SAVED.format(text=html.escape(f"{NO_KERNEL} {text}".strip()), stills=shown))
+
+
+def leave_behind(
+    bundle: Any,  # what the widget's own _repr_mimebundle_ gives
+    text: str,  # a sentence on where to look instead
+    stills: Sequence[bytes] = (),  # PNGs of what is on view
+) -> tuple[Any, Any]:  # the bundle, and a handle that can change what was left
+    "Write above a view what stands there without its kernel; beside it, a picture for pages without widgets."
+    from IPython.display import display
+
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    if data and stills:
+        data["image/png"] = base64.b64encode(stills[0]).decode()
+    return bundle, display(saved_output(text, stills), display_id=True)
+
+
+def report_words(
+    source: Any,  # a run's folder, or anything else
+) -> str:  # a sentence; of no run in particular where it is no folder
+    "Where the report of a run is, or how it is made."
+    folder = getattr(source, "path", source)
+    if not isinstance(folder, (str, Path)) or Path(folder).suffix == ".npz":
+        return "All of it is in the report of a run, too: python -m dgcl_nb.report runs/NAME."
+    page = Path(folder) / "report.html"
+    return f"All of it is in the report, too: python -m dgcl_nb.report {folder} writes {page}."
 
 
 class Front(anywidget.AnyWidget):
@@ -134,9 +167,13 @@ class Front(anywidget.AnyWidget):
     _css = FRONT_CSS
     elsewhere = ""  # a sentence on where to look when the kernel is gone
 
+    def stills(self) -> list[bytes]:
+        "PNGs of what is on view, for a notebook without its kernel."
+        return []
+
     def _repr_mimebundle_(self, **options):
-        leave_behind(self.elsewhere)
-        return super()._repr_mimebundle_(**options)
+        bundle, _ = leave_behind(super()._repr_mimebundle_(**options), self.elsewhere, self.stills())
+        return bundle
 
 # %% ../../nbs/looking/20_front.ipynb #4db8b5e2
 def as_json(
@@ -269,7 +306,7 @@ def page_picture(
 # %% ../../nbs/looking/20_front.ipynb #84aac08f
 def show_page(
     html: str,  # of front_page
-    **options,  # of page_picture
+    **options: Any,  # of page_picture
 ) -> Any:  # to be the last value of a cell
     "A picture of a page for a notebook, or a sentence where no browser is installed."
     png = page_picture(html, **options)

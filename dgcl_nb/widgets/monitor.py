@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import traitlets
@@ -30,8 +31,10 @@ from ..looking.curves import curves
 from ..looking.static import read_styles
 from ..looking.watcher import Update, Watcher, told
 from .explorer import Explorer, running_loop
-from .front import FRONT_CSS, Front, front_module, leave_behind
+from .front import FRONT_CSS, Front, front_module, leave_behind, report_words, saved_output
+from .maps import BY_NAME
 from .overlay import Overlay, overlay_values
+from .stills import curves_still
 
 # %% ../../nbs/looking/29_monitor.ipynb #88577e4f
 try:
@@ -66,14 +69,21 @@ class Curves(Front):
     _esm = plotly_module() + front_module("monitor/curves.js")
     _css = read_styles("monitor/head.css")
     figure = traitlets.Unicode().tag(sync=True)  # a plotly figure, as JSON
+    records: Sequence[dict] = ()  # that it shows
 
     def show(
         self,
         records: Sequence[dict],  # lines of metrics.jsonl
-        **scale,  # class_names and steps, as for `curves`
+        **scale: Any,  # class_names and steps, as for `curves`
     ) -> None:
         "Show a run as it is now."
+        self.records = records
         self.figure = curves(records, **scale).to_json()
+
+    def stills(self) -> list[bytes]:
+        "All curves in a row."
+        png = curves_still(self.records)
+        return [png] if png else []
 
 # %% ../../nbs/looking/29_monitor.ipynb #60e2c97e
 def placeholder(
@@ -93,13 +103,13 @@ LONGEST_WAIT = 4.0
 class Pace:
     "When a part may be shown again: after 1/SHOW_SHARE times as long as showing it took, or LONGEST_WAIT."
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.due, self.is_built = 0.0, False
 
     def is_due(self) -> bool:
         return time.perf_counter() >= self.due
 
-    def run(self, show: Callable, *args) -> None:
+    def run(self, show: Callable, *args: object) -> None:
         "Show a part; the first time builds the widget, which does not count."
         start = time.perf_counter()
         show(*args)
@@ -119,8 +129,9 @@ EMPTY = dict(
 class MonitorView(ipywidgets.VBox):
     "The widgets of the monitor, and how an Update is shown."
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.head, self.figure, self.explorer, self.overlay = Head(), None, None, None
+        self.background = BY_NAME  # of the images, until the settings of a run are known
         self.places = [ipywidgets.VBox([placeholder(text)]) for text in EMPTY.values()]
         self.paces = {name: Pace() for name in EMPTY}
         self.places[0].add_class("dgcl-mon-curves")
@@ -128,8 +139,13 @@ class MonitorView(ipywidgets.VBox):
         super().__init__([self.head, *self.places])
         self.add_class("dgcl-monitor")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{self.head.head.get('title', 'a run')}: {self.head.head.get('text', '')}"
+
+    def stills(self) -> list[bytes]:
+        "PNGs of the parts that show something."
+        parts = [part for part in (self.figure, self.explorer, self.overlay) if part is not None]
+        return [png for part in parts for png in part.stills()]
 
     def apply(
         self,
@@ -167,9 +183,9 @@ class MonitorView(ipywidgets.VBox):
 
     def _images(self, new):
         if self.overlay is None:
-            self.overlay = Overlay(**overlay_values(new.maps))
+            self.overlay = Overlay(**overlay_values(new.maps, self.background))
         else:
-            self.overlay.set_snapshots(new.maps)
+            self.overlay.set_snapshots(new.maps, self.background)
         self.places[2].children = [self.overlay]
         self._mark()
 
@@ -195,6 +211,7 @@ class Monitor(MonitorView):
         super().__init__()
         self._wake, self._ended, self._guard = threading.Event(), threading.Event(), threading.Lock()
         self._pending, self._left = None, None  # updates: not yet shown; held back by their pace
+        self._saved = None  # the handle of what stays in the notebook
         self._home, self._loop = threading.get_ident(), running_loop()
         self.watcher, self.every = Watcher(source, layout, self._wake.set), every
         self.callback = WatchCallback(self)
@@ -233,10 +250,14 @@ class Monitor(MonitorView):
                 part.close()
 
     def _repr_mimebundle_(self, **options):
-        run = self.watcher.run
-        report = f"python -m dgcl_nb.report {run.path} writes {run.path / 'report.html'}." if run else ""
-        leave_behind(report)
-        return super()._repr_mimebundle_(**options)
+        bundle = super()._repr_mimebundle_(**options)
+        bundle, self._saved = leave_behind(bundle, report_words(self.watcher.run), self.stills())
+        return bundle
+
+    def _keep(self):
+        "Leave in the notebook what is on view now, for when the kernel is gone."
+        if self._saved:
+            self._saved.update(saved_output(report_words(self.watcher.run), self.stills()))
 
     def _patience(self) -> float:  # seconds
         "How long to wait for the next look: less while a button waits to be obeyed, more in the quiet."
@@ -272,7 +293,10 @@ class Monitor(MonitorView):
             self._finish()
             return
         new = self._left.then(new) if self._left else new
+        self.background = self.watcher.run.background if self.watcher.run else BY_NAME
         self._left = self.apply(new, now or new.is_over)
+        if new.maps is not None or new.is_over:
+            self._keep()
         if new.is_over:
             self._finish()
 
@@ -303,20 +327,20 @@ class WatchCallback:
     def __init__(self, monitor: Monitor):
         self.monitor, self.last = monitor, 0.0
 
-    def on_start(self, t):
+    def on_start(self, t: Any) -> None:
         self.monitor.watcher.place = t.folder.path
         self._tell(t, now=True)
 
-    def on_step(self, t, losses):
+    def on_step(self, t: Any, losses: object) -> None:
         self._tell(t)
 
-    def on_log(self, t, record):
+    def on_log(self, t: Any, record: dict) -> None:
         self._tell(t)
 
-    def on_snapshot(self, t, path):
+    def on_snapshot(self, t: Any, path: Path) -> None:
         self._tell(t)
 
-    def on_end(self, t, result):
+    def on_end(self, t: Any, result: dict | None) -> None:
         if result is None:
             again = f"python -m dgcl_nb.train --out {t.folder.path} --resume"
             self.monitor.watcher.ended = f"ended after step {t.step} of {t.run.steps}; go on with: {again}"

@@ -2,7 +2,7 @@ r"""Maps over images: any two layers of a snapshot side by side, with sliders th
 
 What does the method make of *this* pixel: which class, how sure, in how dense a place, and would the filter keep it? Into this room go the snapshots of a run; out comes one view of their probe images (`Overlay`), and the plain values that it is made of (`overlay_values`), which a report draws without a kernel.
 
-What is painted at a pixel with grey value $g$ and layer colour $c$ is $(1-\alpha)\,g + \alpha\,c$, and $g$ alone where the value of a chosen layer is below the threshold or unknown. How maps travel, and how a pixel gets its colour, is told in `widgets.maps`; here are legend, readout, controls and the widget.
+What is painted at a pixel with grey value $g$ and layer colour $c$ is $(1-\alpha)\,g + \alpha\,c$, and $g$ alone where the value of a chosen layer is not between two thresholds, or unknown. How maps travel, and how a pixel gets its colour, is told in `widgets.maps`; here are legend, readout, controls and the widget.
 
 Where we differ: the paper shows density as pictures chosen for print, and the released code draws none."""
 
@@ -10,7 +10,7 @@ Where we differ: the paper shows density as pictures chosen for print, and the r
 
 # %% auto #0
 __all__ = ['CONTROLS', 'OVERLAY_ESM', 'OVERLAY_CSS', 'overlay_values', 'OverlayTraits', 'Overlay', 'snapshot_paths',
-           'read_snapshots', 'overlay']
+           'read_snapshots', 'background_in', 'overlay']
 
 # %% ../../nbs/looking/25_overlay.ipynb #e7e9e298
 import logging
@@ -22,11 +22,12 @@ import numpy as np
 import traitlets
 
 from ..core import InputError, unknown_name
-from ..looking.runs import RunView
+from ..looking.runs import RunView, open_run
 from ..looking.static import read_styles
 from ..snapshots import Snapshot, list_snapshots, load_snapshot
-from .front import FRONT_CSS, Front, front_module
-from .maps import layer_names, limits_of, pack_maps
+from .front import FRONT_CSS, Front, front_module, report_words
+from .maps import BY_NAME, MAPS, layer_names, layer_picture, limits_of, pack_maps
+from .stills import images_still
 
 # %% ../../nbs/looking/25_overlay.ipynb #1145ce41
 CONTROLS = dict(
@@ -36,18 +37,20 @@ CONTROLS = dict(
     right="density",
     alpha=0.7,
     threshold=0.0,
+    threshold_to=None,
     threshold_of="density",
     marks=[],
 )
-"What a person may set; a view begins like this, at the last step, with a threshold that hides nothing."
+"What a person may set; a view begins like this, at the last step, with thresholds that hide nothing."
 
 
 def overlay_values(
     snapshots: Sequence[Snapshot],  # one or several of one run, in order of the step
+    background: int | str | None = BY_NAME,  # a class, which is tinted less; None: no class is background
     **controls: Any,  # of CONTROLS
 ) -> dict[str, Any]:  # for Overlay, or for front_page
     "The whole state of the view; it begins with the last step, and nothing hidden."
-    maps = pack_maps(snapshots)
+    maps = pack_maps(snapshots, background)
     if unknown := set(controls) - set(CONTROLS):
         raise unknown_name("control of the overlay", min(unknown), CONTROLS)
     lowest, _, _ = limits_of(maps["meta"], controls.get("threshold_of", CONTROLS["threshold_of"]))
@@ -73,7 +76,9 @@ class OverlayTraits(Front):
     left = traitlets.Unicode().tag(sync=True)
     right = traitlets.Unicode().tag(sync=True)
     alpha = traitlets.Float().tag(sync=True)
-    threshold = traitlets.Float().tag(sync=True)
+    threshold = traitlets.Float().tag(sync=True)  # below it pixels are hidden
+    # above it, too; None: nothing is above
+    threshold_to = traitlets.Float(None, allow_none=True).tag(sync=True)
     threshold_of = traitlets.Unicode().tag(sync=True)
     marks = traitlets.Any().tag(sync=True)
 
@@ -117,14 +122,27 @@ class OverlayTraits(Front):
 class Overlay(OverlayTraits):
     "Two linked panels over the probe images of one or several snapshots; made by `overlay`."
 
-    elsewhere = "The images of a run are in its report, too: python -m dgcl_nb.report runs/NAME."
+    elsewhere = report_words(None)
+
+    def stills(self) -> list[bytes]:
+        "The image on view, and its two layers."
+        maps = dict(meta=self.meta) | {name: getattr(self, name) for name in MAPS}
+        image, step = self.image_index, self.step_index
+        rows, cols = self.meta["shown_size"][image]
+        shown = dict.fromkeys(("image", self.left, self.right))
+        tiles = {
+            layer.replace("_", " "): layer_picture(maps, layer, image, step)[:rows, :cols] for layer in shown
+        }
+        png = images_still(tiles, f"{self.meta['images'][image]} at step {self.meta['steps'][step]}")
+        return [png] if png else []
 
     def set_snapshots(
         self,
         snapshots: Sequence[Snapshot],  # in order of the step
+        background: int | str | None = BY_NAME,  # of overlay_values
     ) -> None:
         "Show other snapshots, and keep what a person has set; who looks at the last step goes on with it."
-        maps = pack_maps(snapshots)
+        maps = pack_maps(snapshots, background)
         kept = self.kept_controls(maps["meta"])
         # one message: the page must never mix two runs' maps
         with self.hold_sync(), self.hold_trait_notifications():
@@ -148,15 +166,21 @@ class Overlay(OverlayTraits):
         layers = {name: layer if layer in valid else "density" for name, layer in layers.items()}
         image = self.meta["images"][self.image_index]
         image_index = meta["images"].index(image) if image in meta["images"] else 0
-        threshold = self.kept_threshold(meta, layers["threshold_of"])
+        thresholds = self.kept_thresholds(meta, layers["threshold_of"])
         step_index = self.next_index(meta["steps"])
-        return layers | dict(threshold=threshold, image_index=image_index, step_index=step_index)
+        return layers | thresholds | dict(image_index=image_index, step_index=step_index)
 
-    def kept_threshold(self, meta: dict[str, Any], layer: str) -> float:
-        "The threshold within other limits; where nothing was hidden, nothing is."
+    def kept_thresholds(self, meta: dict[str, Any], layer: str) -> dict[str, float | None]:
+        "The thresholds within other limits; an end that hid nothing hides nothing."
         low, high, _ = limits_of(meta, layer)
-        was_off = not self.threshold > limits_of(self.meta, self.threshold_of)[0]
-        return low if was_off else min(max(self.threshold, low), high)
+        was_low, was_high, _ = limits_of(self.meta, self.threshold_of)
+        bottom: float = self.threshold
+        top: Any = self.threshold_to  # None: no upper end
+        hides_high = top is not None and top < was_high
+        return dict(
+            threshold=float(np.clip(bottom, low, high)) if bottom > was_low else low,
+            threshold_to=float(np.clip(top, low, high)) if hides_high else None,
+        )
 
     def next_index(self, steps: list[int]) -> int:
         "Which of other steps to look at: the last one for who looks at the last, else the nearest."
@@ -198,10 +222,21 @@ def read_snapshots(
     return found
 
 
+def background_in(
+    source: Any,  # of overlay
+) -> int | str | None:  # a class; BY_NAME where the source has no settings
+    "Which class is background in a run, as its settings say."
+    if isinstance(source, (str, Path)) and (Path(source) / "config.json").is_file():
+        source = open_run(source)
+    return source.background if isinstance(source, RunView) else BY_NAME
+
+
 def overlay(
     # a run folder, a snapshot, or several of one run
     source: str | Path | RunView | Snapshot | Sequence[Snapshot],
     **controls: Any,  # where the view begins: of CONTROLS
 ) -> Overlay:
     "The maps of a run over its probe images, to be the last value of a cell."
-    return Overlay(**overlay_values(read_snapshots(source), **controls))
+    view = Overlay(**overlay_values(read_snapshots(source), background_in(source), **controls))
+    view.elsewhere = report_words(source)
+    return view

@@ -54,7 +54,7 @@ class PointArrays:
     grid: tuple[int, int] = (0, 0)  # (h, w) cells of an image; (0, 0) = unknown
     image_size: tuple[int, int] = (0, 0)  # (H, W) pixels of an image; (0, 0) = unknown
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_columns(self)
 
     def __len__(self) -> int:

@@ -41,6 +41,28 @@ def words_of(content, fonts):
     return "".join(text)
 
 
+def fonts_of(body, objects):
+    "{font: {glyph: text}} of a page, or of a part of one."
+    fonts = {}
+    for name, number in re.findall(rb"/(F\d+) (\d+) 0 R", body):
+        table = re.search(rb"/ToUnicode (\d+) 0 R", objects[int(number)])
+        fonts[name] = letters_of(stream_of(objects[int(table[1])])) if table else {}
+    return fonts
+
+
+def parts_of(body, objects):
+    "The forms that a page, or a part of one, is made of: what is blended as a whole is drawn apart."
+    numbers = re.findall(rb"/X\d+ (\d+) 0 R", body.partition(b"stream")[0])
+    forms = [objects[int(number)] for number in numbers]
+    return [form for form in forms if b"/Subtype /Form" in form.partition(b"stream")[0]]
+
+
+def text_of(body, content, objects):
+    "The text of a page, or of a part of one, and of the parts in it."
+    inner = (text_of(form, form, objects) for form in parts_of(body, objects))
+    return words_of(stream_of(content), fonts_of(body, objects)) + "".join(inner)
+
+
 def pdf_pages(data):
     "The text of each page without its spaces, in order."
     objects = {int(number): body for number, body in OBJECT.findall(data)}
@@ -48,11 +70,7 @@ def pdf_pages(data):
     for body in objects.values():
         if not re.search(rb"/Type /Page\b(?!s)", body):
             continue
-        fonts = {}
-        for name, number in re.findall(rb"/(F\d+) (\d+) 0 R", body):
-            table = re.search(rb"/ToUnicode (\d+) 0 R", objects[int(number)])
-            fonts[name] = letters_of(stream_of(objects[int(table[1])])) if table else {}
         content = re.search(rb"/Contents (\d+) 0 R", body)
-        text = words_of(stream_of(objects[int(content[1])]), fonts)
+        text = text_of(body, objects[int(content[1])], objects)
         pages.append("".join(unicodedata.normalize("NFKC", text).split()))  # no ligatures
     return pages

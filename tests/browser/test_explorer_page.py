@@ -266,6 +266,26 @@ def test_dark_theme__ground_and_black_points(demo, show):
     assert (got.max(-1) > 90).mean() > 0.003  # the points, black ones by their rims, stand out
 
 
+CORNER = """event => {
+    dispatchEvent(new Event(event));
+    const canvas = document.querySelector(".dgcl-stage canvas");
+    return [...canvas.getContext("2d").getImageData(2, 2, 1, 1).data.slice(0, 3)];
+}"""
+
+
+def test_paper__is_white_before_a_frame_passes_and_has_the_whole_legend(demo, show):
+    page = show(fragment(demo), head=DARK)
+    assert page.evaluate(CORNER, "beforeprint") == [255, 255, 255]
+    assert max(page.evaluate(CORNER, "afterprint")) < 40
+    page.emulate_media(media="print")
+    ink = page.evaluate("getComputedStyle(document.querySelector('.dgcl-count')).color")
+    assert ink == "rgb(34, 34, 34)"
+    assert not page.get_by_role("button", name="Play").is_visible()
+    room = "e => [e.scrollHeight, e.clientHeight]"
+    whole, seen = page.locator(".dgcl-classes .dgcl-scroll").evaluate(room)
+    assert whole <= seen
+
+
 def test_two_on_a_page__are_independent(demo, show):
     page = show(fragment(demo), fragment(demo))
     both = page.locator(".dgcl-explorer")

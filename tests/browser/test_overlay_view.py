@@ -117,7 +117,7 @@ def test_layers__unknown_density_is_grey_and_named(page, tmp_path):
     right.hover(position=dict(x=62 * 5, y=62 * 5))
     assert readout(page).count("unknown") == 4  # the mean, and each k
     # what is not known is hidden as soon as anything is
-    press(control(page, "slider", "threshold"), "ArrowRight")
+    press(control(page, "slider", "threshold, lower bound"), "ArrowRight")
     grey = painted(right)[60:, 60:]
     assert (np.ptp(grey, axis=-1) <= 1).all()
     assert len(np.unique(grey.reshape(-1, 3), axis=0)) > 1  # the image in grey, no longer one colour
@@ -152,12 +152,33 @@ def test_keys__alpha_and_threshold(page, tmp_path):
     press(control(page, "slider", "alpha"), *["ArrowLeft"] * 3)
     assert differ(before, picture(right)) > 0.3
     before = [picture(left), picture(right)]
-    press(control(page, "slider", "threshold"), *["ArrowRight"] * 30)
+    press(control(page, "slider", "threshold, lower bound"), *["ArrowRight"] * 30)
     after = [picture(left), picture(right)]
     assert min(map(differ, before, after)) > 0.1  # hidden in both panels
     assert "% hidden" in text_of(page)
-    press(control(page, "slider", "threshold"), "Home")
+    press(control(page, "slider", "threshold, lower bound"), "Home")
     assert "nothing is hidden" in text_of(page)
+
+
+def test_threshold__has_an_upper_end(page, tmp_path):
+    s = snap()
+    layers = dict(right="confidence", threshold_of="confidence", threshold_to=0.5, alpha=1)
+    _, right = show(page, tmp_path, [s], **layers)
+    confidence, seen = s.confidence[0].astype(float), painted(right).astype(int)
+    is_hidden, grey = confidence > 0.5, s.image[0] @ [0.299, 0.587, 0.114]
+    assert np.abs(seen - grey[..., None])[is_hidden].max() <= 1
+    assert np.abs(seen - front.cividis(confidence))[~is_hidden].max() <= 2
+    assert "0.00 to 0.50" in text_of(page)
+    press(control(page, "slider", "threshold, upper bound"), "End")
+    assert "nothing is hidden" in text_of(page)
+
+
+def test_image__smaller_than_the_maps_leaves_the_rest_to_the_page(page, tmp_path):
+    s = replace(snap(), shown_size=np.int32([[40, 64]] * 3), image_size=np.int32([[400, 640]] * 3))
+    left, _ = show(page, tmp_path, [s], left="image")
+    alpha = np.array(left.evaluate(PIXELS))[..., 3]
+    assert (alpha[:40] == 255).all() and (alpha[40:] == 0).all()
+    assert "the whole image of 400 × 640 pixels, shown at 40 × 64" in text_of(page)
 
 
 def test_keys__image_step_and_play(page, tmp_path):
@@ -225,7 +246,7 @@ def test_every_control__has_a_name(page, tmp_path):
     assert page.locator(".dgcl-front").evaluate(NAMELESS) == []
     for name in ("image", "left layer", "hide pixels by"):
         assert control(page, "combobox", name).count() == 1
-    for name in ("step", "alpha", "threshold"):
+    for name in ("step", "alpha", "threshold, lower bound", "threshold, upper bound"):
         assert control(page, "slider", name).count() == 1
 
 
@@ -240,7 +261,7 @@ def test_notebook__sliders_beside_a_busy_and_a_closed_kernel(page, lab):
     right = page.locator("canvas[data-panel=right]")
     right.wait_for()
     right.scroll_into_view_if_needed()
-    alpha, threshold = control(page, "slider", "alpha"), control(page, "slider", "threshold")
+    alpha, threshold = (control(page, "slider", n) for n in ("alpha", "threshold, lower bound"))
     assert colours(picture(right)) > 50
     run_code(page, "time.sleep(60)", wait=False)
     wait_until(lambda: kernel_status(page) == "busy", 10, "a busy kernel")

@@ -104,7 +104,7 @@ def test_overlay__another_image_and_threshold_change_pixels(page, pages):
     view.get_by_role("button", name="next").press("Enter")
     other = picture(left)
     assert differ(before, other) > 0.1
-    press(view.get_by_label("threshold", exact=True), *["ArrowRight"] * 60)
+    press(view.get_by_label("threshold, lower bound"), *["ArrowRight"] * 60)
     assert differ(other, picture(left)) > 0
 
 
@@ -172,7 +172,7 @@ def test_print__cuts_nothing(page, pages, paper):
     printed = pdf_pages(page.pdf(format=paper))
     assert 5 <= len(printed) <= 12, "no page too many"
     text = "".join(printed)
-    for right in ("theteacherasabar", "lowerisbetter", "wrongat200", "Selectshown", "nothingishidden"):
+    for right in ("theteacherasabar", "lowerisbetter", "wrongat200", "Selection", "nothingishidden"):
         assert right in text, f"what stands at the right: {right}"
     assert "loop.sup_only_fraction0.25" in text and "Everythingisinthisfile;itneedsnonetwork." in text
 

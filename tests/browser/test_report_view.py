@@ -66,7 +66,7 @@ def test_report__sliders_of_the_overlay_change_the_picture(page, alone):
     assert differ(drawn, picture(canvas)) > 0.3
     drawn = picture(canvas)
     press(view.get_by_role("slider", name="alpha"), "End")
-    press(view.get_by_role("slider", name="threshold"), *["ArrowRight"] * 20)
+    press(view.get_by_role("slider", name="threshold, lower bound"), *["ArrowRight"] * 20)
     assert differ(drawn, picture(canvas)) > 0.3
 
 

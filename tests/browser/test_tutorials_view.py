@@ -27,7 +27,7 @@ def test_tutorials__run_in_jupyterlab(new_page, lab):
     right = on_view(reading, "canvas[data-panel=right]")
     before = picture(right)
     assert colours(before) > 20
-    press(reading.get_by_role("slider", name="threshold").first, *["ArrowRight"] * 60)
+    press(reading.get_by_role("slider", name="threshold, lower bound").first, *["ArrowRight"] * 60)
     assert differ(before, picture(right)) > 0.02
     assert on_view(clusters, ".dgcl-mon-state").text_content().startswith("finished")
     for selector in (".dgcl-stage", "canvas[data-panel=left]", ".js-plotly-plot"):

@@ -41,6 +41,9 @@ export function dataView(array) {
 export function makeMaps(changes = {}) {
   return {
     images: ["a"],
+    image_size: [[2, 4]],
+    shown_size: [[2, 4]],
+    protocol: "whole images",
     steps: [10, 20],
     height: 2,
     width: 4,

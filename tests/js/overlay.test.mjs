@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compose, hider, painter, weightOf } from "../../dgcl_nb/static/overlay/compose.js";
+import { imageWords } from "../../dgcl_nb/static/overlay/legend.js";
 import { layersOf } from "../../dgcl_nb/static/overlay/layers.js";
 import { TOP_LEVEL, UNKNOWN_LEVEL } from "../../dgcl_nb/static/overlay/levels.js";
 import {
@@ -54,6 +55,31 @@ test("painter: unknown is grey, be it a truth, a class or a density", () => {
   assert.notDeepEqual(painter(maps, FIRST, "density_16")(0), UNKNOWN);
 });
 
+test("hider: two ends; an unknown value is hidden as soon as either hides anything", () => {
+  const maps = makeMaps();
+  const hidden = (place, from, to) => PIXELS.filter(hider(maps, place, "density_16", from, to));
+  assert.deepEqual(hidden(LAST, -1, 1), []);
+  assert.deepEqual(hidden(LAST, -1, 0.5), []); // -1 and 0 are the values there
+  assert.deepEqual(hidden(LAST, -1, -0.5), [2, 3, 6, 7]);
+  assert.deepEqual(hidden(LAST, -0.5, 0.5), [0, 1, 4, 5]);
+  assert.deepEqual(hidden(FIRST, -1, 0.5), [2, 3, 6, 7]); // not known
+});
+
+test("images smaller than the maps: what lies beyond is transparent and in no share", () => {
+  const maps = makeMaps({ image_size: [[1, 2]], shown_size: [[1, 2]] });
+  const out = new Uint8ClampedArray(32);
+  compose(out, maps, FIRST, "image", 0, () => false);
+  assert.deepEqual(PIXELS.map((pixel) => out[4 * pixel + 3]), [255, 255, 0, 0, 0, 0, 0, 0]);
+  assert.equal(shareOf(maps, FIRST, (pixel) => pixel !== 0), 0.5);
+});
+
+test("the words of an image: whole or not, at which size", () => {
+  const sized = (whole, shown) => imageWords(makeMaps({ image_size: [whole], shown_size: [shown] }), FIRST);
+  assert.match(sized([360, 480], [2, 4]), /^the whole image of 360 × 480 pixels, shown at 2 × 4; /);
+  assert.match(sized([2, 4], [2, 4]), /^the whole image of 2 × 4 pixels; .*prediction: whole images$/);
+  assert.match(sized([0, 0], [2, 4]), /^2 × 4 pixels, as an older version kept them/);
+});
+
 test("hider: nothing at the low end; what is below, and what is not known, above it", () => {
   const maps = makeMaps();
   const hidden = (place, threshold) => PIXELS.filter(hider(maps, place, "density_16", threshold));
@@ -86,7 +112,7 @@ test("compose: the image itself, its grey where hidden, a blend elsewhere", () =
 });
 
 test("shares: a few are not none, all but a few are not all", () => {
-  assert.equal(shareOf(makeMaps(), (pixel) => pixel < 2), 0.25);
+  assert.equal(shareOf(makeMaps(), FIRST, (pixel) => pixel < 2), 0.25);
   const wanted = { 0: "0 %", 0.001: "< 1 %", 0.25: "25 %", 0.999: "> 99 %", 1: "100 %" };
   for (const [share, text] of Object.entries(wanted)) assert.equal(wholePercent(Number(share)), text);
 });

@@ -30,7 +30,7 @@ function buildStage(app) {
   app.unknown = make("div", "dgcl-note");
   app.time = timeBar(app);
   const head = make("div", "dgcl-bar-row", app.count, app.note);
-  const help = make("div", "dgcl-note dgcl-help", HELP);
+  const help = make("div", "dgcl-note dgcl-help dgcl-screen", HELP);
   return make("div", "", head, app.stage, app.time, app.unknown, help);
 }
 

@@ -48,6 +48,22 @@ function fitSize(app) {
   app.draw();
 }
 
+// Paper is white, whatever the screen is: the picture is drawn anew at once, as no frame comes before
+// printing.
+function watchPaper(app) {
+  const show = (isPaper) => () => {
+    app.root.toggleAttribute("data-paper", isPaper);
+    paintAll(app);
+  };
+  const [onPaper, onScreen] = [show(true), show(false)];
+  window.addEventListener("beforeprint", onPaper);
+  window.addEventListener("afterprint", onScreen);
+  return () => {
+    window.removeEventListener("beforeprint", onPaper);
+    window.removeEventListener("afterprint", onScreen);
+  };
+}
+
 // Redraws when the place or JupyterLab's theme changes; returns what ends that.
 function watchPlace(app) {
   const place = new ResizeObserver(throttle(() => fitSize(app)));
@@ -75,9 +91,9 @@ export function render({ model, el }) {
   followModel(app);
   fitSize(app);
   showStep(app, null, app.now, 0);
-  const unwatch = watchPlace(app);
+  const unwatch = [watchPlace(app), watchPaper(app)];
   return () => {
-    unwatch();
+    for (const end of unwatch) end();
     app.time.stop();
   };
 }

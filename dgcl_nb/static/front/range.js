@@ -39,8 +39,9 @@ function addMethods(field, lower, upper, show) {
   };
 }
 
-export function rangeSlider(label, { min, max, step, low, high, format }, onInput) {
+export function rangeSlider(label, { min, max, step, low, high, format, textOf }, onInput) {
   const text = format || ((v) => v.toFixed(decimals(step)));
+  const words = textOf || ((a, b) => `${text(a)} to ${text(b)}`);
   const lower = boundInput(label, { min, max, step }, "low", low);
   const upper = boundInput(label, { min, max, step }, "high", high);
   const out = make("output", "dgcl-value");
@@ -50,7 +51,7 @@ export function rangeSlider(label, { min, max, step, low, high, format }, onInpu
   field.setAttribute("aria-label", label);
   const show = () => {
     const [a, b] = field.values();
-    out.textContent = `${text(a)} to ${text(b)}`;
+    out.textContent = words(a, b);
     showTrack(track, lower, upper);
   };
   // the moved handle stops at the other one

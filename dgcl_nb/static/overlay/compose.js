@@ -2,7 +2,9 @@
 import { colourMap } from "../front/colours.js";
 import { RIGHT_WRONG, UNKNOWN } from "../front/palette.js";
 import { TOP_LEVEL, UNKNOWN_LEVEL } from "./levels.js";
-import { classReader, isContinuous, levelAt, levelReader, numPixels } from "./readers.js";
+import {
+  classReader, highestLevel, insideReader, isContinuous, levelAt, levelReader, numPixels
+} from "./readers.js";
 
 const LAST_COLOUR = 1023;
 const SCALE_TABLE = Array.from({ length: LAST_COLOUR + 1 }, (_, i) => colourMap(i / LAST_COLOUR));
@@ -39,15 +41,16 @@ export function painter(maps, place, layer) {
   return (pixel) => classColour(maps, said(pixel));
 }
 
-// The filter of the view: whether a pixel is hidden, as its value is below the threshold. An unknown
-// value is hidden as soon as anything is; at the low end of the range nothing is.
-export function hider(maps, place, layer, threshold) {
-  const lowest = levelAt(maps, layer, threshold);
-  if (lowest <= 0) return () => false;
+// The filter of the view: whether a pixel is hidden, as its value is not between two. An unknown value is
+// hidden as soon as anything is; with both at the ends of the range nothing is.
+export function hider(maps, place, layer, from, to = Infinity) {
+  const lowest = levelAt(maps, layer, from);
+  const highest = highestLevel(maps, layer, to);
+  if (lowest <= 0 && highest >= TOP_LEVEL) return () => false;
   const levelOf = levelReader(maps, place, layer);
   return (pixel) => {
     const level = levelOf(pixel);
-    return level < lowest || level === UNKNOWN_LEVEL;
+    return level < lowest || level > highest; // an unknown one is above all
   };
 }
 
@@ -64,13 +67,14 @@ export function weightOf(maps, place, layer) {
 export function compose(out, maps, place, layer, alpha, isHidden) {
   const colourOf = layer === "image" ? null : painter(maps, place, layer);
   const weight = weightOf(maps, place, layer);
+  const isInside = insideReader(maps, place);
   const count = numPixels(maps);
   const first = place.image * count * 3;
   for (let pixel = 0; pixel < count; pixel++) {
     const from = first + 3 * pixel;
     const to = 4 * pixel;
     const [red, green, blue] = [maps.image[from], maps.image[from + 1], maps.image[from + 2]];
-    out[to + 3] = 255;
+    out[to + 3] = isInside(pixel) ? 255 : 0; // beyond the image the page shows
     if (!colourOf) {
       [out[to], out[to + 1], out[to + 2]] = [red, green, blue];
       continue;

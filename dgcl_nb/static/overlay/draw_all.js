@@ -15,14 +15,14 @@ function drawSide(state, controls, panel, place, options) {
   panel.layer.set(layer);
   if (!drawPanel(panel, maps, place, layer, options)) return;
   panel.chips.replaceChildren(...legend(maps, place, layer));
-  controls.threshold.set(options.threshold); // its text counts what is hidden
+  controls.threshold.set(...state.handles()); // its text counts what is hidden
   const name = layersOf(maps).find(([key]) => key === layer)[1];
   const where = `${maps.images[place.image]} at step ${maps.steps[place.step]}`;
   panel.canvas.setAttribute("aria-label", `${name} of ${where}; arrow keys move the crosshair`);
 }
 
 function drawPane(state, pane, place, options) {
-  const hint = () => [make("div", "dgcl-note", HINT)];
+  const hint = () => [make("div", "dgcl-note dgcl-screen", HINT)];
   const parts = state.pixel === null ? hint() : readout(state.maps, place, state.pixel, options);
   const marked = options.marks.filter(([image]) => image === place.image).length;
   if (marked) {
@@ -67,6 +67,6 @@ export function fillChoices(state, controls, panels) {
 
 export function setLimits(state, controls) {
   const [low, high, step] = rangeOf(state.maps, state.get("threshold_of"));
-  controls.threshold.input.step = step;
+  for (const input of [controls.threshold.lower, controls.threshold.upper]) input.step = step;
   controls.threshold.limits(low, high);
 }

@@ -4,7 +4,9 @@ import { make } from "../front/elements.js";
 import { ENDS, MEANING, NO_DENSITY } from "../front/ends.js";
 import { RIGHT_WRONG, UNKNOWN } from "../front/palette.js";
 import { UNKNOWN_LEVEL } from "./levels.js";
-import { classReader, droppedReader, isContinuous, levelReader, numPixels, rangeOf } from "./readers.js";
+import {
+  classReader, droppedReader, insideReader, isContinuous, levelReader, numPixels, rangeOf
+} from "./readers.js";
 import { shareOf, valueText, wholePercent } from "./shares.js";
 
 const MOST_CLASSES = 24; // of more, only those that are seen are named
@@ -19,7 +21,7 @@ function scaleLegend(maps, place, layer) {
   const kind = layer.split("_")[0];
   const [low, high] = rangeOf(maps, layer).map((value) => valueText(maps, layer, value));
   const levelOf = levelReader(maps, place, layer);
-  const unknown = shareOf(maps, (pixel) => levelOf(pixel) === UNKNOWN_LEVEL);
+  const unknown = shareOf(maps, place, (pixel) => levelOf(pixel) === UNKNOWN_LEVEL);
   if (unknown === 1 && kind === "density") return [colourBox(UNKNOWN, NO_DENSITY)];
   const bar = make("span", "dgcl-ov-scale");
   bar.style.background = scaleCss();
@@ -36,7 +38,8 @@ function scaleLegend(maps, place, layer) {
 function classesSeen(maps, place, layer) {
   const said = classReader(maps, place, layer);
   const seen = new Set();
-  for (let pixel = 0; pixel < numPixels(maps); pixel++) seen.add(said(pixel));
+  const isInside = insideReader(maps, place);
+  for (let pixel = 0; pixel < numPixels(maps); pixel++) if (isInside(pixel)) seen.add(said(pixel));
   return seen;
 }
 
@@ -47,7 +50,7 @@ function classLegend(maps, place, layer) {
   const named = parts.filter((_, c) => names.length <= MOST_CLASSES || seen.has(c));
   if (seen.has(maps.ignore_index)) named.push(colourBox(UNKNOWN, "unknown"));
   if (layer === "pseudo_label") {
-    const share = wholePercent(shareOf(maps, droppedReader(maps, place)));
+    const share = wholePercent(shareOf(maps, place, droppedReader(maps, place)));
     named.push(colourBox(null, `dropped by the filter, ${share}`, true));
   }
   return named;
@@ -56,8 +59,9 @@ function classLegend(maps, place, layer) {
 function rightLegend(maps, place) {
   const truth = classReader(maps, place, "target");
   const said = classReader(maps, place, "prediction");
-  const unknown = shareOf(maps, (pixel) => truth(pixel) === maps.ignore_index);
-  const right = shareOf(maps, (pixel) => truth(pixel) === said(pixel));
+  const isKnown = (pixel) => truth(pixel) !== maps.ignore_index;
+  const unknown = shareOf(maps, place, (pixel) => truth(pixel) === maps.ignore_index);
+  const right = shareOf(maps, place, (pixel) => isKnown(pixel) && truth(pixel) === said(pixel));
   const wrong = 1 - right - unknown;
   const parts = [
     colourBox(RIGHT_WRONG[0], `right, ${wholePercent(right)}`),
@@ -67,11 +71,21 @@ function rightLegend(maps, place) {
   return parts;
 }
 
+const sized = ([rows, columns]) => `${rows} × ${columns}`;
+
+// What the picture is: all of an image or not known to be, how large there and here.
+export function imageWords(maps, place) {
+  const [whole, shown] = [maps.image_size[place.image], maps.shown_size[place.image]];
+  const cells = `density in ${sized([maps.rows, maps.columns])} cells`;
+  if (whole[0] === 0) return `${sized(shown)} pixels, as an older version kept them; ${cells}`;
+  const isScaled = sized(whole) !== sized(shown);
+  const size = isScaled ? `${sized(whole)} pixels, shown at ${sized(shown)}` : `${sized(shown)} pixels`;
+  return `the whole image of ${size}; ${cells}${maps.protocol && `; prediction: ${maps.protocol}`}`;
+}
+
 export function legend(maps, place, layer) {
   if (layer === "image") {
-    const { height, width, rows, columns } = maps;
-    const text = `${height} × ${width} pixels, density in ${rows} × ${columns} cells`;
-    return [make("span", "dgcl-note", text)];
+    return [make("span", "dgcl-note", imageWords(maps, place))];
   }
   if (isContinuous(layer)) return scaleLegend(maps, place, layer);
   if (layer === "right_wrong") return rightLegend(maps, place);

@@ -3,13 +3,13 @@ import { hiDpi } from "../front/draw.js";
 import { compose, hider } from "./compose.js";
 import { drawHatch, scratch } from "./hatch.js";
 import { drawCross, drawMarks } from "./marks.js";
-import { droppedReader } from "./readers.js";
+import { droppedReader, insideReader } from "./readers.js";
 
 const SIDE = 320; // CSS pixels, of the longer side
 
 // All but rings and crosshair, at the screen's resolution.
 function paintBase(maps, place, layer, options, size) {
-  const isHidden = hider(maps, place, options.thresholdOf, options.threshold);
+  const isHidden = hider(maps, place, options.thresholdOf, ...options.bounds);
   const picture = new ImageData(maps.width, maps.height);
   compose(picture.data, maps, place, layer, options.alpha, isHidden);
   const small = scratch(maps.width, maps.height);
@@ -21,7 +21,8 @@ function paintBase(maps, place, layer, options, size) {
   if (layer === "pseudo_label" && options.alpha > 0) {
     const isDropped = droppedReader(maps, place);
     context.globalAlpha = Math.sqrt(options.alpha);
-    const isHatched = (pixel) => isDropped(pixel) && !isHidden(pixel);
+    const isInside = insideReader(maps, place);
+    const isHatched = (pixel) => isInside(pixel) && isDropped(pixel) && !isHidden(pixel);
     drawHatch(context, maps, isHatched, window.devicePixelRatio || 1);
   }
   return base;
@@ -40,8 +41,8 @@ export function drawPanel(panel, maps, place, layer, options) {
   const scale = zoomOf(maps);
   const ratio = hiDpi(canvas, maps.width * scale, maps.height * scale);
   const size = [canvas.width, canvas.height];
-  const { alpha, thresholdOf, threshold } = options;
-  const state = JSON.stringify([place, layer, alpha, thresholdOf, threshold, size]);
+  const { alpha, thresholdOf, bounds } = options;
+  const state = JSON.stringify([place, layer, alpha, thresholdOf, bounds.map(String), size]);
   const isNew = panel.drawnFrom !== maps || panel.drawn !== state;
   if (isNew) {
     panel.base = paintBase(maps, place, layer, options, size);
@@ -49,6 +50,7 @@ export function drawPanel(panel, maps, place, layer, options) {
     panel.drawnFrom = maps;
   }
   const context = canvas.getContext("2d");
+  context.clearRect(0, 0, ...size); // beyond a small image the base is transparent
   context.drawImage(panel.base, 0, 0);
   drawMarks(context, maps, place.image, options.marks, ratio);
   if (options.pixel !== null) drawCross(context, maps, options.pixel, ratio);

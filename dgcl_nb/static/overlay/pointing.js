@@ -7,8 +7,9 @@ import { within } from "./state.js";
 const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 function pointTo(state, row, col) {
-  const { width, height } = state.maps;
-  state.pixel = within(0, height - 1, row) * width + within(0, width - 1, col);
+  const { width, shown_size } = state.maps;
+  const [rows, columns] = shown_size[state.place().image];
+  state.pixel = within(0, rows - 1, row) * width + within(0, columns - 1, col);
   state.draw();
 }
 

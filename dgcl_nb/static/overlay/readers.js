@@ -10,6 +10,13 @@ export function numPixels(maps) {
   return maps.height * maps.width;
 }
 
+// Whether a pixel lies in the image at a place; one that is smaller than the maps fills their upper left
+// corner.
+export function insideReader(maps, place) {
+  const [rows, columns] = maps.shown_size[place.image];
+  return (pixel) => pixel % maps.width < columns && Math.floor(pixel / maps.width) < rows;
+}
+
 // The number of the image among those of all steps.
 function imageNumber(maps, place) {
   return place.step * maps.images.length + place.image;
@@ -70,6 +77,13 @@ export function valueOf(maps, layer, level) {
   if (level === UNKNOWN_LEVEL) return NaN;
   const [low, high] = rangeOf(maps, layer);
   return low + ((high - low) * level) / TOP_LEVEL;
+}
+
+// The highest level whose value is not above `value`.
+export function highestLevel(maps, layer, value) {
+  if (value === Infinity) return TOP_LEVEL;
+  const [low, high] = rangeOf(maps, layer);
+  return Math.floor(((value - low) / (high - low || 1)) * TOP_LEVEL + 1e-6);
 }
 
 // The lowest level whose value is not below `value`.

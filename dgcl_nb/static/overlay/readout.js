@@ -41,7 +41,7 @@ export function readout(maps, place, pixel, options) {
   const values = layers.map((layer) => valueRow(maps, place, pixel, layer));
   const rows = [...classRows(maps, place, pixel), ...values];
   const lines = rows.map(([name, value]) => make("tr", "", make("th", "", name), make("td", "", value)));
-  const isHidden = hider(maps, place, options.thresholdOf, options.threshold)(pixel);
+  const isHidden = hider(maps, place, options.thresholdOf, ...options.bounds)(pixel);
   const note = isHidden ? [make("span", "dgcl-note", " hidden by the threshold")] : [];
   const where = `row ${Math.floor(pixel / maps.width)}, column ${pixel % maps.width}`;
   return [make("div", "dgcl-ov-head", where, ...note), make("table", "", ...lines)];

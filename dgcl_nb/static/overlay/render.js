@@ -13,7 +13,7 @@ function followModel(state, { refresh, reload, limitsChanged }) {
     [["meta", ...Object.keys(MAP_TYPES)], throttle(reload)],
     [["threshold_of"], limitsChanged],
     [["marks"], refresh],
-    [["image_index", "step_index", "left", "right", "alpha", "threshold"], state.draw]
+    [["image_index", "step_index", "left", "right", "alpha", "threshold", "threshold_to"], state.draw]
   ];
   const pairs = watched.flatMap(([names, fn]) => names.map((name) => [`change:${name}`, fn]));
   for (const [event, fn] of pairs) state.model.on(event, fn);

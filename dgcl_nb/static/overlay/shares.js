@@ -1,15 +1,16 @@
 // Shares of the image, and values, as texts.
 import { decimals } from "../front/slider.js";
-import { numPixels, rangeOf } from "./readers.js";
+import { insideReader, numPixels, rangeOf } from "./readers.js";
 
-// The share of pixels for which a function says yes.
-export function shareOf(maps, isCounted) {
-  const count = numPixels(maps);
+// The share of an image's pixels for which a function says yes.
+export function shareOf(maps, place, isCounted) {
+  const isInside = insideReader(maps, place);
+  const [rows, columns] = maps.shown_size[place.image];
   let counted = 0;
-  for (let pixel = 0; pixel < count; pixel++) {
-    if (isCounted(pixel)) counted++;
+  for (let pixel = 0; pixel < numPixels(maps); pixel++) {
+    if (isInside(pixel) && isCounted(pixel)) counted++;
   }
-  return counted / count;
+  return counted / (rows * columns);
 }
 
 // A few pixels are not none, and all but a few are not all.

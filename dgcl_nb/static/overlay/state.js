@@ -1,5 +1,6 @@
 // What is on view: the model's values, kept within what there is.
-import { levelAt, rangeOf } from "./readers.js";
+import { TOP_LEVEL } from "./levels.js";
+import { highestLevel, levelAt, rangeOf } from "./readers.js";
 
 export function within(low, high, value) {
   return Math.min(Math.max(value, low), high);
@@ -19,16 +20,33 @@ export function stateOf(model, maps) {
   });
   state.options = () => ({
     alpha: state.get("alpha"),
-    threshold: state.get("threshold"),
+    bounds: state.bounds(),
     thresholdOf: state.get("threshold_of"),
     marks: state.get("marks"),
     pixel: state.pixel
   });
+  // between which values pixels are painted; the upper end is null as long as nothing is above it
+  state.bounds = () => [state.get("threshold"), state.get("threshold_to") ?? Infinity];
+  // where the handles of the slider are
+  state.handles = () => {
+    const [from, to] = state.bounds();
+    return [from, Math.min(to, rangeOf(state.maps, state.get("threshold_of"))[1])];
+  };
   // nothing is hidden
-  state.isOff = () => levelAt(state.maps, state.get("threshold_of"), state.get("threshold")) <= 0;
+  state.isOff = () => {
+    const [from, to] = state.bounds();
+    const layer = state.get("threshold_of");
+    return levelAt(state.maps, layer, from) <= 0 && highestLevel(state.maps, layer, to) >= TOP_LEVEL;
+  };
+  state.hideBeyond = (from, to) => {
+    const [, highest] = rangeOf(state.maps, state.get("threshold_of"));
+    model.set("threshold_to", to < highest ? to : null);
+    state.say("threshold", from);
+  };
   // another layer begins with nothing hidden
   state.hideBy = (layer) => {
     model.set("threshold", rangeOf(state.maps, layer)[0]);
+    model.set("threshold_to", null);
     state.say("threshold_of", layer);
   };
   return state;
