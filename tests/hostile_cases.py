@@ -42,7 +42,8 @@ BOX = str.maketrans("", "", "│╭╮╰╯─")
 COMMANDS = ("train", "predict", "report")
 TINY = (
     "--preset digits --method supervised --steps 4 --device cpu --data.name folder --data.root data "
-    "--batch.labelled 2 --views.crop 48 --model.encoder test_resnet --model.pretrained none --model.output_stride 16 "
+    "--batch.labelled 2 --views.crop 48 "
+    "--model.encoder test_resnet --model.pretrained none --model.output_stride 16 "
     "--model.last_stage 2 --model.decoder_channels 16 --model.low_level_channels 8 --model.proj_dim 8 "
     "--model.aspp_rates 2 --loop.log_every 1 --loop.evaluations 1 --loop.snapshots 2 --loop.checkpoints 2 "
     "--loop.num_probes 2 --loop.report False --batch.workers 0 --eval.workers 0 --loop.threads 1"
