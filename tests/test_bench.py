@@ -373,7 +373,13 @@ def test_search__tries_and_chosen(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "folder, preset, each",
-    [("", "digits-tune", 6), ("real", "neu-tune", 8), ("real", "camvid-tune", 8)],
+    [
+        ("", "digits-tune", 6),
+        ("real-labels", "neu-tune", 8),
+        ("real-labels", "camvid-tune", 8),
+        ("real-contrast", "neu-tune", 8),
+        ("real-contrast", "camvid-tune", 8),
+    ],
 )
 def test_search__the_committed_tries_can_be_read(folder, preset, each):
     rows = read_tries(ROOT / "results" / "tries" / folder)
