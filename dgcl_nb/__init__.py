@@ -18,6 +18,7 @@ Modules:
 - `dgcl_nb.data.camvid`: Street scenes from four drives of one car, 11 classes and none of them background; frames of one drive resemble each other.
 - `dgcl_nb.data.check`: What is there, what is missing, and which files are bad: every file is read once, before a run meets it.
 - `dgcl_nb.data.cityscapes`: Streets of 50 towns: label ids are mapped to the 19 scored classes on reading, and no class is background.
+- `dgcl_nb.data.damage`: Masks that are wrong in ways people get them wrong, on purpose and with a list of what was done: the ground truth of an audit.
 - `dgcl_nb.data.digits`: The embedded data set: real handwriting over real photographs, rendered in seconds, the same on every machine that runs the same libraries.
 - `dgcl_nb.data.files`: What lies in a folder, before a list says what is labelled; and what all layouts share.
 - `dgcl_nb.data.folder`: Photographs, masks for some of them, and a text file of class names: no list is needed.
