@@ -2,6 +2,9 @@
 
 Modules:
 
+- `dgcl_nb.audit`: `python -m dgcl_nb.audit RUN`: which masks are wrong? Images and regions in order, a page to look at, proposals to copy, and an exit status.
+- `dgcl_nb.audit_page`: One file, no network: each suspicious image with its mask, what the witness says instead, and the command that accepts the proposal.
+- `dgcl_nb.audited`: Which images an audit looks at, which of their masks the network has seen, what all witnesses say of them, and the file that mends one.
 - `dgcl_nb.background`: A run in a thread of its own, while the notebook stays alive.
 - `dgcl_nb.bank`: One ring of remembered pixels per class: what density is measured against, and where positives from other images come from.
 - `dgcl_nb.batches`: Which images a step sees, and what it holds of them: a pure function of the seed and the step, so that nothing has to be remembered.
@@ -32,6 +35,7 @@ Modules:
 - `dgcl_nb.data.voc`: The fine masks of VOC and the coarse ones of SBD, merged to the 10 582 training images that the field uses, and checked to be those.
 - `dgcl_nb.density`: How crowded is the place in feature space where a pixel lies? Exact multi-scale nearest-neighbour density, at little more than the price of one matrix product.
 - `dgcl_nb.device`: What crosses between the processor that gives orders and the device that computes, without either waiting for the other.
+- `dgcl_nb.disagreement`: What speaks against the label of a cell: its neighbours in feature space, or the network's own probabilities.
 - `dgcl_nb.dry_run`: What a run would cost, before it costs anything: `python -m dgcl_nb.train --dry-run`.
 - `dgcl_nb.encoders`: From images to maps: which of timm's networks can carry a decoder, how fine their grids are, and how a plain transformer gives maps at all.
 - `dgcl_nb.engine`: The loop: fetch, losses, step, after_step; once in a while it evaluates, shows itself and saves.
@@ -114,6 +118,7 @@ Modules:
 - `dgcl_nb.snapshot_schema`: What a snapshot is: which arrays it holds, of which type, shape and values, and how those of a file are checked.
 - `dgcl_nb.snapshots`: What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
 - `dgcl_nb.store`: Finished runs, small enough to be committed: a run that some machine has made is not made again.
+- `dgcl_nb.suspects`: From single cells to what a person can look at: regions with a proposed class, images in order, a mask to accept or reject, and how to tell whether the order is any good.
 - `dgcl_nb.tables`: From the results of many runs to one table: mean and spread over seeds, and paired differences to the best baseline.
 - `dgcl_nb.targets`: What the authors published, and whether methods come in the same order here.
 - `dgcl_nb.teacher`: A copy of the network that follows it slowly: an average over its past, which labels what the network has to learn.

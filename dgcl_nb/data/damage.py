@@ -206,11 +206,13 @@ def damage_some(
     kinds = KINDS if kind == MIXTURE else (kind,)
     wanted, found = max(1, round(share * len(ids))), {}
     for name in sorted(ids, key=lambda name: mix_seed(seed, "damaged", name)):
-        chosen = kinds[len(found) % len(kinds)]
-        own = mix_seed(seed, "damage", name)
-        damage = damage_mask(read(name), chosen, num_classes, background, own)
-        if damage is not None:
-            found[name] = damage
+        turn = len(found) % len(kinds)
+        target, own = read(name), mix_seed(seed, "damage", name)
+        for chosen in (*kinds[turn:], *kinds[:turn]):
+            damage = damage_mask(target, chosen, num_classes, background, own)
+            if damage is not None:
+                found[name] = damage
+                break
         if len(found) == wanted:
             return {name: found[name] for name in ids if name in found}
     raise InputError(
@@ -220,7 +222,7 @@ def damage_some(
 
 # %% ../../nbs/data/13_damage.ipynb #dmg0024
 COLUMNS = ("image", "kind", "given", "clean", "pixels", "top", "left", "bottom", "right")
-"The columns of truth.csv: `given` is the class that most pixels of a region have now, `clean` the one before."
+"The columns of truth.csv: `given` is the class that most pixels of a region have, `clean` the one before."
 
 
 def damage_rows(
