@@ -140,9 +140,11 @@ def table_of(name, rows):
     seeds = sorted({r["seed"] for r in rows})
     text = [
         f"# {name}: are wrong masks found?\n",
-        f"`python results/make_audit_trial.py --only {name}`: {share:.0%} of the masks of preset "
-        f"{preset} damaged by `damage_masks.py`, self_training on them, seeds {', '.join(map(str, seeds))}. "
-        "AP: average precision in per cent, mean (one value a seed). *Chance*: the share of images with a damaged cell.\n",
+        f"`python results/make_audit_trial.py --only {name}`:",
+        f"{share:.0%} of the masks of preset {preset} damaged by `damage_masks.py`, self_training on them,",
+        f"seeds {', '.join(map(str, seeds))}. AP: average",
+        "precision in per cent, mean (one value a seed).",
+        "*Chance*: the share of images with a damaged cell.\n",
         "| masks | kind | chance | score | AP images | AP regions |",
         "|---|---|---:|---|---:|---:|",
     ]
@@ -206,9 +208,10 @@ def measure(num):
     ours = (1000 * seconds / num, peak_rss_mb() - before)
     text = [
         "# What an audit costs\n",
-        f"`python results/make_audit_trial.py --measure`: made-up images of {SIDE}² pixels, "
-        f"{NUM_CLASSES} classes, {DIM} features; seconds of one processor core for 1000 images (measured on "
-        f"{num}), without the network that both need; memory beyond what the process had before. cleanlab's figures are those of "
+        f"`python results/make_audit_trial.py --measure`: made-up images of {SIDE}² pixels,",
+        f"{NUM_CLASSES} classes, {DIM} features; seconds of one processor core for 1000 images (measured",
+        f"on {num}), without the network that both need;",
+        "memory beyond what the process had before. cleanlab's figures are those of",
         "its own pull request 1069 (1000 images of 250²), on another machine.\n",
         "| | seconds | memory |",
         "|---|---:|---:|",
