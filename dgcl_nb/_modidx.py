@@ -4,6 +4,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
   'syms': { 'dgcl_nb.audit': { 'dgcl_nb.audit.Audit': ('commands/audit.html#audit', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.Audit.__post_init__': ('commands/audit.html#audit.__post_init__', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.as_csv': ('commands/audit.html#as_csv', 'dgcl_nb/audit.py'),
+                               'dgcl_nb.audit.ask': ('commands/audit.html#ask', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.audit_run': ('commands/audit.html#audit_run', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.choose_folder': ('commands/audit.html#choose_folder', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.image_lines': ('commands/audit.html#image_lines', 'dgcl_nb/audit.py'),

@@ -14,18 +14,20 @@ from helpers import First, few_images, tiny_run
 from PIL import Image
 
 from dgcl_nb import audit, audited, engine
-from dgcl_nb.audit import main
+from dgcl_nb.audit import ask, main, parse_audit
 from dgcl_nb.audited import Part, audit_images
 from dgcl_nb.config import build_data
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.data.damage import KINDS, MIXTURE, damage_some
 from dgcl_nb.data.digits import CLASS_NAMES
 from dgcl_nb.data.segdata import SegData, distinct_palette
+from dgcl_nb.data.sets import DataConfig
 from dgcl_nb.density import unit_rows
 from dgcl_nb.disagreement import SCORES, entry_weights, hear
 from dgcl_nb.engine import fit
 from dgcl_nb.reference import ImageCells, build_banks
 from dgcl_nb.suspects import cleanlab_findings, image_precision, region_precision
+from dgcl_nb.trained import read_config
 
 GRID, CLASSES, DIM = 12, 4, 8
 EVIL = "<script>alert(1)</script>"
@@ -226,6 +228,14 @@ def test_command__writes_page_tables_and_proposals_and_leaves_masks_alone(run, f
         assert mask.shape == old.shape and mask.max() < len(CLASS_NAMES) and (mask != old).any()
         assert f"cp -- {path}" in page and "data of mine/masks" in page
     assert before == {p.name: p.read_bytes() for p in (folder / "masks").iterdir()}
+
+
+def test_ask__is_about_the_data_of_the_run(run):
+    own = read_config(run)
+    assert own.data.num_labelled == 125 != DataConfig().num_labelled
+    asked = ask(run, num=3)
+    assert (asked.data, asked.eval, asked.num) == (own.data, own.eval, 3)
+    assert parse_audit([str(run), "--num", "3"]) == asked
 
 
 def test_command__status_for_scripts_and_folders_that_are_taken(run, scenes, command, monkeypatch):
