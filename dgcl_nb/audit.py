@@ -39,7 +39,7 @@ from urllib.parse import quote
 import tyro
 
 from . import __version__
-from .audit_page import Look, audit_page, outlined_regions, suspect_html
+from .audit_page import SPEAKERS, Look, audit_page, outlined_regions, suspect_html
 from .audited import AuditResult, audit_images, parts_of, proposed_picture
 from .config import Run
 from .core import InputError
@@ -101,7 +101,7 @@ def ask(
     run: str | Path,  # folder of a run
     **settings: Any,  # of `Audit`, others than its defaults
 ) -> Audit:
-    "What is asked of a run, in Python: about its own data and in its own way, unless `settings` say otherwise."
+    "What is asked of a run, from Python: about its own data, in its own way, but for `settings`."
     own = read_config(run)
     return Audit(**(dict(run=str(run), data=own.data, eval=own.eval) | settings))
 
@@ -208,7 +208,7 @@ def write_audit(
             proposal = str(path)
             if original is not None and original.suffix.lower() != ".mat":
                 accept = shlex.join(["cp", "--", proposal, str(original)])
-        shown.append(suspect_html(rank, suspect, look, accept, proposal))
+        shown.append(suspect_html(rank, suspect, look, accept, proposal, SPEAKERS[asked.score]))
     report = RunFolder(asked.run).report
     explorer = quote(os.path.relpath(report, out)) if report.is_file() else ""
     when = time.strftime("%d %B %Y at %H:%M")
