@@ -26,9 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from .core import IGNORE_INDEX, InputError
+from .device import any_says
 from .data.segdata import ImageSet
 from .metrics import ClusterScores, PixelSample, ScoreResult, SegScore, cluster_scores
-from .workers import Loader
+from .workers import Loader, StoppedWaiting
 from .ranges import check_workers
 from .windows import EvalConfig, Window, describe_method, predict_labels
 
@@ -86,11 +87,12 @@ def load_batches(
     dataset: ImageSet,  # samples dict(image (3, H, W) u8, target (H, W) integer, id)
     positions: Sequence[int],  # which of them, ascending
     cfg: EvalConfig,  # batch size and workers
+    is_stopping: Callable[[], bool] = lambda: False,  # asked while an image is waited for
 ) -> Iterator[tuple[list[int], list[dict]]]:  # positions and samples of each batch
-    "Checked batches of images of one size, in data-set order."
+    "Checked batches of images of one size, in data-set order; StoppedWaiting if told so meanwhile."
     check_workers("eval.workers", cfg.workers)
     # batches are made below, by size; without a generator of its own it would draw from the global one
-    loader = Loader(dataset, cfg.workers, sampler=positions, generator=torch.Generator())
+    loader = Loader(dataset, cfg.workers, is_stopping, sampler=positions, generator=torch.Generator())
     left = iter(positions)
     for batch in equal_sized_batches(loader, cfg.batch_size):
         for s in batch:
@@ -195,6 +197,8 @@ def evaluate(
     with_background: bool = False,  # cluster scores also with that class
     # told after each batch how many images this process has done more, for a progress bar
     watch: Callable[[int], object] | None = None,
+    # asked while an image is waited for; where it says so, StoppedWaiting is raised in all processes
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> EvalResult:  # the same in all processes
     "Score a network on a data set; the network is left in the mode it was in."
     if len(dataset) == 0:
@@ -202,18 +206,25 @@ def evaluate(
     score = SegScore(num_classes, device)
     # with both scores asked for, background is sampled too and left out afterwards
     sample = PixelSample(collect_feats, without=None if with_background else background)
+    is_stopped = False
     with eval_mode(network), sizes_vary():
-        for positions, batch in load_batches(dataset, range(rank, len(dataset), world), cfg):
-            images = to_network(batch, device, mean, std, channels_last)
-            targets = torch.stack([s["target"].as_subclass(Tensor) for s in batch]).to(device).long()
+        try:
+            for positions, batch in load_batches(dataset, range(rank, len(dataset), world), cfg, is_stopping):
+                images = to_network(batch, device, mean, std, channels_last)
+                targets = torch.stack([s["target"].as_subclass(Tensor) for s in batch]).to(device).long()
 
-            # as defaults, so that it keeps the targets of its own batch
-            def tap(windows, targets=targets, positions=positions):
-                return sample_windows(windows, sample, targets, positions)
+                # as defaults, so that it keeps the targets of its own batch
+                def tap(windows, targets=targets, positions=positions):
+                    return sample_windows(windows, sample, targets, positions)
 
-            score.update(predict_labels(network, images, cfg, tap if collect_feats else None), targets)
-            if watch:
-                watch(len(batch))
+                score.update(predict_labels(network, images, cfg, tap if collect_feats else None), targets)
+                if watch:
+                    watch(len(batch))
+        except StoppedWaiting:
+            is_stopped = True
+    # one that left alone would leave the others waiting for its counts
+    if is_stopped if world == 1 else any_says(is_stopped, device):
+        raise StoppedWaiting
     clusters = score_clusters(sample, background, world > 1) if collect_feats else (None, None)
     shrunk = getattr(dataset, "by", 1)  # of `data.images.Shrunk`
     protocol = describe_protocol(cfg, len(dataset), num_classes, background, shrunk)
