@@ -12,9 +12,9 @@ val, the same ones for both networks, are measured against banks made of the lab
   the area under the ROC curve; both: a logistic regression fitted on other images (5 folds of images);
 - *deciles*: wrong predictions by density, a tenth of each predicted class at a time, beside what confidence
   alone expects there (the regression without density);
-- *moved*: wrong predictions before and after the contrast, of the cells that were sparse before (the
+- *moved*: wrong predictions before and after the contrast, of cells that were sparse before (the
   sparsest fifth of their predicted class) and of all others, in all and by true class;
-- *tight*: density of a cell in the bank of its true class, less that in the nearest other one, before and after.
+- *tight*: density of a cell in the bank of its true class, less that in the nearest other one.
 """
 
 import argparse
@@ -210,9 +210,9 @@ def page(preset: str, rows: tuple[str, str], pairs: list[dict]) -> str:
     lines = [
         f"# Does density guide? {preset}",
         "",
-        f"`python results/make_density_guides.py --preset {preset}`: {rows[0]} (before) and {rows[1]} (after),",
-        f"{len(pairs)} pair(s) of one seed each, last weights, {pairs[0]['cells']} cells of val; mean ± standard",
-        "deviation over seeds.",
+        f"`python results/make_density_guides.py --preset {preset}`: {rows[0]} (before) and",
+        f"{rows[1]} (after), {len(pairs)} pair(s) of one seed each, last weights,",
+        f"{pairs[0]['cells']} cells of val; mean ± standard deviation over seeds.",
         "",
         "| | before | after |",
         "|---|---:|---:|",

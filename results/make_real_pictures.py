@@ -1,6 +1,6 @@
 """Pictures of the proof on real data; none shows an image of the sets.
 
-    python results/make_real_pictures.py --preset neu-77 [--before self_training] [--after dgcl] [--runs runs/bench]
+    python results/make_real_pictures.py --preset neu-77 [--before ROW] [--after ROW] [--runs runs/bench]
 
 Into results/DATA/: per_class.svg, IoU of each class by method (from the records in that folder) above the
 class's share of pixels; density.svg, wrong predictions by tenths of density beside what confidence expects
