@@ -547,7 +547,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'dgcl_nb.engine.cluster_columns': ('engine.html#cluster_columns', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.cost_columns': ('engine.html#cost_columns', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.evaluate_scored': ('engine.html#evaluate_scored', 'dgcl_nb/engine.py'),
-                                'dgcl_nb.engine.evaluation_explained': ('engine.html#evaluation_explained', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.fit': ('engine.html#fit', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.log_scores': ('engine.html#log_scores', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.lost_process': ('engine.html#lost_process', 'dgcl_nb/engine.py'),

@@ -161,7 +161,7 @@ def test_fit__stopped_while_an_evaluation_waits(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(engine, "evaluate", evaluate_hanging)
     with pytest.raises(Stopped, match="stopped after step 3 of 6"):
         fit(tiny_run("supervised", eval__workers=1, **run), control, [])
-    assert "no image of val came: the evaluation after step 3 is left out" in caplog.text
+    assert "a stop came while no image did: this evaluation is left out" in caplog.text
     assert state_of(out)["step"] == 3
     monkeypatch.undo()
     assert fit(tiny_run("supervised", resume=True, **run), callbacks=[])["steps"] == 6
