@@ -78,9 +78,8 @@ class Audit:
     cleanlab: bool = False
     # a score in [0, 1]: the exit status is 1 where an image's is above it; empty: it is 0
     fail_above: float | None = None
-    out: str = (
-        ""  # folder of the results, which must be new; empty: audit in the run folder, or the next free name
-    )
+    # folder of the results, which must be new; empty: audit in the run folder, or the next free name
+    out: str = ""
     # the best on val, or the last checkpoint's; auto: the best, if there are any
     weights: Literal["auto", "best", "last"] = "auto"
     device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1, mps
