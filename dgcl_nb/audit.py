@@ -102,7 +102,8 @@ def ask(
 ) -> Audit:
     "What is asked of a run, from Python: about its own data, in its own way, but for `settings`."
     own = read_config(run)
-    return Audit(**(dict(run=str(run), data=own.data, eval=own.eval) | settings))
+    what: dict[str, Any] = dict(run=str(run), data=own.data, eval=own.eval)
+    return Audit(**(what | settings))
 
 
 def parse_audit(

@@ -204,7 +204,8 @@ def damage_some(
     if not 0 < share <= 1:
         raise InputError(f"the share of damaged images is {share}; allowed: above 0, at most 1")
     kinds = KINDS if kind == MIXTURE else (kind,)
-    wanted, found = max(1, round(share * len(ids))), {}
+    wanted = max(1, round(share * len(ids)))
+    found: dict[str, Damage] = {}
     for name in sorted(ids, key=lambda name: mix_seed(seed, "damaged", name)):
         turn = len(found) % len(kinds)
         target, own = read(name), mix_seed(seed, "damage", name)
