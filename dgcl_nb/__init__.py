@@ -2,6 +2,9 @@
 
 Modules:
 
+- `dgcl_nb.audit`: `python -m dgcl_nb.audit RUN`: which masks are wrong? Images and regions in order, a page to look at, proposals to copy, and an exit status.
+- `dgcl_nb.audit_page`: One file, no network: each suspicious image with its mask, what the witness says instead, and the command that accepts the proposal.
+- `dgcl_nb.audited`: Which images an audit looks at, which of their masks the network has seen, what all witnesses say of them, and the file that mends one.
 - `dgcl_nb.background`: A run in a thread of its own, while the notebook stays alive.
 - `dgcl_nb.bank`: One ring of remembered pixels per class: what density is measured against, and where positives from other images come from.
 - `dgcl_nb.batches`: Which images a step sees, and what it holds of them: a pure function of the seed and the step, so that nothing has to be remembered.
@@ -18,6 +21,7 @@ Modules:
 - `dgcl_nb.data.camvid`: Street scenes from four drives of one car, 11 classes and none of them background; frames of one drive resemble each other.
 - `dgcl_nb.data.check`: What is there, what is missing, and which files are bad: every file is read once, before a run meets it.
 - `dgcl_nb.data.cityscapes`: Streets of 50 towns: label ids are mapped to the 19 scored classes on reading, and no class is background.
+- `dgcl_nb.data.damage`: Masks that are wrong in ways people get them wrong, on purpose and with a list of what was done: the ground truth of an audit.
 - `dgcl_nb.data.digits`: The embedded data set: real handwriting over real photographs, rendered in seconds, the same on every machine that runs the same libraries.
 - `dgcl_nb.data.files`: What lies in a folder, before a list says what is labelled; and what all layouts share.
 - `dgcl_nb.data.folder`: Photographs, masks for some of them, and a text file of class names: no list is needed.
@@ -31,6 +35,7 @@ Modules:
 - `dgcl_nb.data.voc`: The fine masks of VOC and the coarse ones of SBD, merged to the 10 582 training images that the field uses, and checked to be those.
 - `dgcl_nb.density`: How crowded is the place in feature space where a pixel lies? Exact multi-scale nearest-neighbour density, at little more than the price of one matrix product.
 - `dgcl_nb.device`: What crosses between the processor that gives orders and the device that computes, without either waiting for the other.
+- `dgcl_nb.disagreement`: What speaks against the label of a cell: its neighbours in feature space, or the network's own probabilities.
 - `dgcl_nb.dry_run`: What a run would cost, before it costs anything: `python -m dgcl_nb.train --dry-run`.
 - `dgcl_nb.encoders`: From images to maps: which of timm's networks can carry a decoder, how fine their grids are, and how a plain transformer gives maps at all.
 - `dgcl_nb.engine`: The loop: fetch, losses, step, after_step; once in a while it evaluates, shows itself and saves.
@@ -99,6 +104,7 @@ Modules:
 - `dgcl_nb.prototypes`: A class as a few points in feature space: which pixel is nearest to which, how the points follow, where they begin, and which pixels are asked.
 - `dgcl_nb.pseudo_labels`: What a network believes of an unlabelled pixel, how sure it is, and how many of these beliefs may be used as labels.
 - `dgcl_nb.ranges`: What a setting may be stands beside the setting, and one function checks all of them before anything is built.
+- `dgcl_nb.reference`: What the labelled images look like to a trained network: their cells as class banks, and how near to each bank a cell of any image lies.
 - `dgcl_nb.report`: A run on one page that needs no network, no kernel and no Python: `python -m dgcl_nb.report runs/x`.
 - `dgcl_nb.result`: What a finished run claims: reading `result.json`, whatever version wrote it.
 - `dgcl_nb.resuming`: What a run may change when it goes on, and where every change is written down.
@@ -112,6 +118,7 @@ Modules:
 - `dgcl_nb.snapshot_schema`: What a snapshot is: which arrays it holds, of which type, shape and values, and how those of a file are checked.
 - `dgcl_nb.snapshots`: What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
 - `dgcl_nb.store`: Finished runs, small enough to be committed: a run that some machine has made is not made again.
+- `dgcl_nb.suspects`: From single cells to what a person can look at: regions with a proposed class, images in order, a mask to accept or reject, and how to tell whether the order is any good.
 - `dgcl_nb.tables`: From the results of many runs to one table: mean and spread over seeds, and paired differences to the best baseline.
 - `dgcl_nb.targets`: What the authors published, and whether methods come in the same order here.
 - `dgcl_nb.teacher`: A copy of the network that follows it slowly: an average over its past, which labels what the network has to learn.

@@ -38,6 +38,7 @@ EXAMPLES = (
 COMMANDS = {
     "evaluate": ("evaluate", "Evaluate", "RUN", False),
     "predict": ("predict", "Predict", "RUN [IMAGES]", False),
+    "audit": ("audit", "Audit", "RUN", False),
     "bench": ("bench", "Bench", "[methods | ablation]", True),
     "report": ("report", "Report", "RUN [RUN]", True),
     "data check": ("data.__main__", "Check", "ROOT", False),

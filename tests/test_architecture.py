@@ -43,8 +43,12 @@ MAY_IMPORT = dict(
     commands="base data views networks parts methods run",
     looking="base",
 )
-# Rooms that a family may import one by one: what a viewer reads, and what its demonstration is made of.
-SINGLE_ROOMS = dict(looking="snapshots snapshot_schema metrics density data.splits data.digits data.segdata")
+# Rooms that a family may import one by one: what a viewer reads, and what its demonstration is made of; and
+# for a command that writes a page how elements are escaped, and how it looks.
+SINGLE_ROOMS = dict(
+    looking="snapshots snapshot_schema metrics density data.splits data.digits data.segdata",
+    commands="looking.html looking.static",
+)
 # In these families no room knows another, but for those that may know all (True) or are known by all (False).
 SEPARATE = dict(
     parts={"cells": True, "contrast": True, "consistency": True, "negatives": True},

@@ -216,7 +216,7 @@ def test_predict__reads_only_what_it_needs(trained, monkeypatch):
             seen.append(i)
             return dict(id=str(i), image=torch.zeros(3, 64, 64, dtype=torch.uint8))
 
-    monkeypatch.setattr(prediction, "_Reader", Endless)
+    monkeypatch.setattr(prediction, "NamedImages", Endless)
     found = predict(trained, ["x"], EvalConfig(batch_size=4))
     for _ in range(9):
         next(found)

@@ -1,0 +1,324 @@
+"""An audit: damaged masks come first, no image vouches for itself, and what is written and refused."""
+
+import csv
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from helpers import First, few_images, tiny_run
+from PIL import Image
+
+from dgcl_nb import audit, audited, engine
+from dgcl_nb.audit import ask, main, parse_audit
+from dgcl_nb.audited import Part, audit_images
+from dgcl_nb.config import build_data
+from dgcl_nb.core import IGNORE_INDEX, InputError
+from dgcl_nb.data.damage import KINDS, MIXTURE, damage_some
+from dgcl_nb.data.digits import CLASS_NAMES
+from dgcl_nb.data.segdata import SegData, distinct_palette
+from dgcl_nb.data.sets import DataConfig
+from dgcl_nb.density import unit_rows
+from dgcl_nb.disagreement import SCORES, entry_weights, hear
+from dgcl_nb.engine import fit
+from dgcl_nb.reference import ImageCells, build_banks
+from dgcl_nb.suspects import cleanlab_findings, image_precision, region_precision
+from dgcl_nb.trained import read_config
+
+GRID, CLASSES, DIM = 12, 4, 8
+EVIL = "<script>alert(1)</script>"
+
+
+def scene(i):
+    "A mask of 12×12 cells: background, and two objects of other classes."
+    draw = np.random.default_rng(i)
+    target = np.zeros((GRID, GRID), np.uint8)
+    for top, left in ((1, 1), (7, 6)):
+        target[top : top + 4, left : left + 4] = draw.integers(1, CLASSES)
+    return target
+
+
+def cells_of_scene(name, truth, given):
+    "Cells whose features show the truth, whatever the mask says."
+    draw = np.random.default_rng(sum(map(ord, name)))
+    centres = np.eye(CLASSES, DIM)
+    feats = torch.from_numpy(centres[truth.ravel()] + draw.normal(0, 0.15, (truth.size, DIM))).float()
+    probs = (feats[:, :CLASSES] * 5).softmax(1)
+    top = probs.topk(2).values
+    said = dict(
+        prediction=probs.argmax(1), confidence=top[:, 0], entropy=top[:, 1], margin=top[:, 0] - top[:, 1]
+    )
+    labels = torch.from_numpy(given.astype(np.int64)).flatten()
+    image = torch.zeros(3, *truth.shape, dtype=torch.uint8)
+    return ImageCells(name, image, truth.shape, unit_rows(feats), labels, **said, probs=probs)
+
+
+class Scenes:
+    "Made-up images of one cell a pixel."
+
+    def __init__(self, targets):
+        self.targets, self.ids = targets, list(targets)
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, i):
+        target = torch.from_numpy(self.targets[self.ids[i]])
+        return dict(id=self.ids[i], image=torch.zeros(3, *target.shape, dtype=torch.uint8), target=target)
+
+
+@pytest.fixture
+def easy(monkeypatch):
+    "Forty scenes of which a tenth is damaged: (data, ids of the damaged ones, cells whose label is wrong)."
+    truth = {f"scene-{i}": scene(i) for i in range(40)}
+    done = damage_some(list(truth), truth.get, 0.1, MIXTURE, CLASSES, 0, seed=1)
+    given = truth | {name: damage.target for name, damage in done.items()}
+    images = Scenes(given)
+    names = tuple("abcd")
+    data = SegData(
+        "easy", images, Scenes({}), images, CLASSES, names, distinct_palette(CLASSES), background=0
+    )
+
+    def made_up(trained, some, *_, **__):
+        return (cells_of_scene(name, truth[name], some.targets[name]) for name in some.ids)
+
+    monkeypatch.setattr(audited, "cells_of", made_up)
+    return data, set(done), {name: damage.changed for name, damage in done.items()}
+
+
+def test_audit__damaged_images_come_first(easy):
+    data, damaged, wrong = easy
+    assert {"swap", "shift", "drop", "polygon"} == set(KINDS) and len(damaged) == 4
+    part = Part("labelled", data.labelled, frozenset(data.labelled.ids))
+    result = audit_images(None, data, [part], num=5)
+    for name in SCORES:
+        assert image_precision(result.findings[name], damaged) == 1.0, name
+        assert region_precision(result.findings[name], wrong) > 0.6, name
+    assert {s.finding.image for s in result.suspects[:4]} == damaged and len(result.suspects) == 5
+    assert [f.image for f in result.ranked()[:5]] == [s.finding.image for s in result.suspects]
+    swaps = [f for f in result.ranked() if f.score > 0.5]
+    assert swaps and all(r.proposed != r.given for f in swaps for r in f.regions)
+
+
+def test_hear__entries_of_the_own_image_never_vote():
+    "Eight wrong cells would vouch for each other, as they are each other's nearest."
+    truth = {f"image-{i}": scene(i) for i in range(6)}
+    target = truth["image-3"]
+    wrong = np.where(target == target[1, 1], (target % 3) + 1, target)
+    images = [cells_of_scene(name, y, wrong if name == "image-3" else y) for name, y in truth.items()]
+    for one in images[3:4]:  # its object looks a little different from all others, as objects do
+        one.feats[torch.from_numpy(target.ravel() == target[1, 1]), DIM - 1] = 0.9
+        one.feats.copy_(unit_rows(one.feats))
+    banks = build_banks(images, CLASSES)
+    said = hear(images[3], banks, entry_weights(banks), num_neighbors=8)
+    changed = torch.from_numpy((wrong != target).ravel())
+    for name in ("neighbours", "unweighted", "density"):
+        assert (said[name].suspicion[changed] > 0.5).all(), name
+    vouched = hear(dataclasses.replace(images[3], id="another"), banks, entry_weights(banks), 8)
+    assert (vouched["unweighted"].suspicion[changed] < 0.5).all()
+
+
+def test_audit__an_image_without_a_label_and_a_rare_class(easy):
+    data, *_ = easy
+    data.labelled.targets["scene-0"] = np.full((GRID, GRID), IGNORE_INDEX, np.uint8)
+    part = Part("labelled", data.labelled, frozenset())
+    result = audit_images(None, data, [part])
+    by_id = {f.image: f for f in result.findings["neighbours"]}
+    assert (by_id["scene-0"].judged, by_id["scene-0"].score) == (0, 0.0)
+    [line] = [x for x in audit.image_lines(result) if x[1] == "scene-0"]
+    assert line[7:] == [""] * len(SCORES), "no score, and not a good one"
+
+
+def test_audit__one_class_alone(easy):
+    data, *_ = easy
+    for name in data.labelled.ids:
+        data.labelled.targets[name] = np.ones((GRID, GRID), np.uint8)
+    with pytest.raises(InputError, match="show class 1 alone.*an audit needs two classes"):
+        audit_images(None, data, [Part("labelled", data.labelled, frozenset())])
+
+
+# The command, on a tiny run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    place, tried = tmp_path_factory.mktemp("runs"), pytest.MonkeyPatch()
+    tried.setattr(engine, "build_data", few_images)
+    fit(tiny_run("supervised", out=str(place / "run"), steps=4), callbacks=[])
+    tried.undo()
+    return place / "run"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    data = build_data(tiny_run())
+    sets = {kind: First(getattr(data, kind), 10) for kind in ("labelled", "unlabelled", "val")}
+    return dataclasses.replace(data, **sets)
+
+
+@pytest.fixture
+def folder(scenes, tmp_path):
+    "The same scenes as files; a class has a name that is no name."
+    root = tmp_path / "data of mine"
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    for i, name in enumerate(scenes.labelled.ids):
+        sample = scenes.labelled[i]
+        Image.fromarray(sample["image"].permute(1, 2, 0).numpy()).save(root / "images" / f"{name}.png")
+        Image.fromarray(sample["target"].numpy().astype(np.uint8)).save(root / "masks" / f"{name}.png")
+    (root / "classes.txt").write_text("\n".join(("background", EVIL, *CLASS_NAMES[2:])))
+    return root
+
+
+@pytest.fixture
+def command(capsys):
+    "Run the command in this process: (exit status, what it printed, what it complained)."
+
+    def call(*args):
+        try:
+            main([str(a) for a in (*args, "--device", "cpu")])
+            status = 0
+        except SystemExit as e:
+            status = e.code or 0
+        printed, complained = capsys.readouterr()
+        assert "Traceback" not in complained
+        return status, printed, " ".join(complained.split())
+
+    return call
+
+
+def on_folder(root):
+    return ["--data.name", "folder", "--data.root", root]
+
+
+def rows_of(path):
+    return list(csv.DictReader(path.open(encoding="utf-8")))
+
+
+def test_command__writes_page_tables_and_proposals_and_leaves_masks_alone(run, folder, command):
+    before = {p.name: p.read_bytes() for p in (folder / "masks").iterdir()}
+    (run / "report.html").write_text("a report")
+    status, printed, complained = command(run, *on_folder(folder), "--num", "3", "--split", "all")
+    assert status == 0, complained
+    out = run / "audit"
+    assert str(out / "index.html") in printed
+    images, regions = rows_of(out / "images.csv"), rows_of(out / "regions.csv")
+    assert len(images) == 10 and [int(r["rank"]) for r in images] == list(range(1, 11))
+    scores = [float(r["score_neighbours"]) for r in images]
+    assert scores == sorted(scores, reverse=True) and 0 <= min(scores) <= max(scores) < 1
+    assert {r["trained_on"] for r in images if r["list"] == "val"} == {"False"}
+    assert {r["trained_on"] for r in images if r["list"] == "labelled"} == {"True"}
+    assert {r["image"] for r in regions} <= {r["image"] for r in images}
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert EVIL not in page and "&lt;script&gt;" in page and "<script" not in page
+    assert "http:" not in page and "https:" not in page
+    assert 'href="../report.html#features"' in page
+    assert page.count('class="suspect"') == 3
+    for path in (out / "proposed").iterdir():
+        mask, old = (np.asarray(Image.open(p)) for p in (path, folder / "masks" / path.name))
+        assert mask.shape == old.shape and mask.max() < len(CLASS_NAMES) and (mask != old).any()
+        assert f"cp -- {path}" in page and "data of mine/masks" in page
+    assert before == {p.name: p.read_bytes() for p in (folder / "masks").iterdir()}
+
+
+def test_ask__is_about_the_data_of_the_run(run):
+    own = read_config(run)
+    assert own.data.num_labelled == 125 != DataConfig().num_labelled
+    asked = ask(run, num=3)
+    assert (asked.data, asked.eval, asked.num) == (own.data, own.eval, 3)
+    assert parse_audit([str(run), "--num", "3"]) == asked
+
+
+def test_command__status_for_scripts_and_folders_that_are_taken(run, scenes, command, monkeypatch):
+    monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
+    status, _, complained = command(run, "--fail_above", "0")
+    assert status == 1 and "score above 0" in complained
+    assert command(run, "--fail-above", "1")[0] == 0
+    assert [p.name for p in sorted(run.glob("audit*"))] == ["audit", "audit-2"]
+    status, _, complained = command(run, "--out", run / "audit")
+    assert status == 2 and "is there already; name another folder, as nothing is replaced" in complained
+    images = {r["image"] for r in rows_of(run / "audit" / "images.csv")}
+    assert images == set(scenes.labelled.ids)
+    assert "cp --" not in (run / "audit" / "index.html").read_text(encoding="utf-8"), "there is no mask file"
+
+
+def test_command__masks_that_the_run_has_not_seen(run, scenes, command, monkeypatch, tmp_path):
+    monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    name = scenes.unlabelled.ids[4]
+    target = scenes.unlabelled[4]["target"].numpy().astype(np.uint8)
+    Image.fromarray(target).save(masks / f"{name}.png")
+    Image.fromarray(target).save(masks / "stranger.png")
+    status, printed, _ = command(run, "--masks", masks, "--out", tmp_path / "out")
+    assert status == 0 and "1 masks judged" in printed and "(not trained on)" in printed
+    [row] = rows_of(tmp_path / "out" / "images.csv")
+    assert (row["image"], row["list"], row["trained_on"]) == (name, "masks", "False")
+    assert "was not trained on this mask" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    for wrong, said in ((target[:40], "has 64x40 pixels"), (target + 90, "holds the label value")):
+        Image.fromarray(wrong).save(masks / f"{name}.png")
+        status, _, complained = command(run, "--masks", masks, "--out", tmp_path / "again")
+        assert status == 2 and said in complained and not (tmp_path / "again").exists()
+    status, _, complained = command(run, "--masks", tmp_path / "nowhere")
+    assert status == 2 and "there is no folder" in complained
+
+
+def test_command__features_that_are_no_numbers(run, scenes, command, monkeypatch):
+    monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
+    whole = audit.open_trained
+
+    def broken(*args):
+        found = whole(*args)
+        network = found.network
+        forward = network.forward
+        network.forward = lambda x: (lambda o: o._replace(feats=o.feats * torch.nan))(forward(x))
+        return found
+
+    monkeypatch.setattr(audit, "open_trained", broken)
+    status, _, complained = command(run)
+    assert status == 2 and "the network says NaN or infinity of it" in complained
+    assert not (run / "audit").exists(), "an audit that failed leaves nothing"
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("--num 0", "--num is 0; allowed: 1 or more"),
+        ("--fail_above 2", "--fail_above is 2.0; allowed: 0 to 1"),
+        ("--masks x --split val", "--split val has no effect beside --masks"),
+    ],
+)
+def test_command__settings_that_mean_nothing(run, command, words, said):
+    status, _, complained = command(run, *words.split())
+    assert status == 2 and said in complained
+
+
+def test_cleanlab__is_an_extra(run, command):
+    with patch.dict(sys.modules, {"cleanlab": None, "cleanlab.segmentation": None}):
+        status, _, complained = command(run, "--cleanlab", "True")
+    assert status == 2 and "pip install 'dgcl_nb[audit]'" in complained
+
+
+def test_cleanlab__is_the_soft_minimum_of_self_confidence():
+    pytest.importorskip("cleanlab", reason="cleanlab's score: pip install 'dgcl_nb[audit]'")
+    draw = np.random.default_rng(0)
+    labels = [draw.integers(0, 3, (6, 6)) for _ in range(4)]
+    labels[0][0] = IGNORE_INDEX
+    labels.append(np.full((6, 6), IGNORE_INDEX))
+    probs = [draw.dirichlet([0.3] * 3, (6, 6)) for _ in range(5)]
+    scores, findings = cleanlab_findings(list("abcde"), labels, probs)
+    for name, y, p in zip("abcd", labels, probs):
+        known = y != IGNORE_INDEX
+        own = p[known][np.arange(known.sum()), y[known]]
+        weights = np.exp((1 - own) / 0.1)
+        assert scores[name] == pytest.approx(1 - (own * weights).sum() / weights.sum())
+    assert scores["e"] == 0 and not findings[4].regions and findings[0].regions
