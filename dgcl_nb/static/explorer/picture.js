@@ -85,7 +85,7 @@ export function drawPane(app) {
 function describePane(app, pane) {
   const count = pointsOfImage(app.points(), pane.image).length;
   const name = app.scene.image_ids[pane.image];
-  pane.canvas.setAttribute("aria-label", `${name} with ${count} cells; draw on it to select some`);
+  pane.canvas.setAttribute("aria-label", `${name} with ${count} cells; mark a region to select some`);
 }
 
 // Shows an image; what is half drawn is given up.
