@@ -51,7 +51,7 @@ class Features:
     image: np.ndarray = array("uint8", "IHW3")  # RGB, to be shown
     image_size: np.ndarray = array("int32", "2")  # height, width that the network saw
     grid: np.ndarray = array("int32", "2")  # rows and columns of cells of an image
-    feats: np.ndarray = array("float16", "nD")  # not normalised
+    feats: np.ndarray = array("float16", "nD")  # directions: rows of length 1, or 0 where all was zero
     pixel_image: np.ndarray = array("int16", "n")  # place in image_id
     pixel_row: np.ndarray = array("int16", "n")  # row of the cell
     pixel_col: np.ndarray = array("int16", "n")  # column of the cell
@@ -293,7 +293,9 @@ def sample_features(
     drawn[rows] = True
     image, row, col = np.unravel_index(rows, kind.shape)
     values: dict[str, Any] = dict(
-        feats=rows_where(cells, drawn), palette=palette, image=np.concatenate([m.image for m in maps])
+        feats=unit_rows(rows_where(cells, drawn)),
+        palette=palette,
+        image=np.concatenate([m.image for m in maps]),
     )
     values |= dict(pixel_image=image, pixel_row=row, pixel_col=col)
     values |= dict(image_size=np.array(maps[0].image_size), grid=np.array(kind.shape[1:]))

@@ -12,9 +12,13 @@ function isAllUnknown(points, name) {
   return points.n > 0 && points[name].every((value) => Number.isNaN(value));
 }
 
-// Only a network that is trained here has a memory bank.
-function meaningOf({ said }, name) {
-  return name === "density" && said === "prediction" ? OWN_CLASS : MEANING[name];
+// Only a network that is trained here has pseudo-labels and a memory bank, and will know more later.
+function isForeign({ said }) {
+  return said === "prediction";
+}
+
+function meaningOf(scene, name) {
+  return name === "density" && isForeign(scene) ? OWN_CLASS : MEANING[name];
 }
 
 // A slider spans the values of the step on view, so that each key takes away points.
@@ -37,7 +41,7 @@ export function rangeControl(app, name, label) {
     control.limits(limits.low, limits.high);
     control.set(...fromRange(model.get(field), limits));
     if (isAllUnknown(app.points(), name)) {
-      control.querySelector("output").textContent = `no ${name} yet`;
+      control.querySelector("output").textContent = isForeign(app.scene) ? "not known" : `no ${name} yet`;
     }
   };
   model.on(`change:${field}`, () => {
