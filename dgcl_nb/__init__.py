@@ -41,17 +41,21 @@ Modules:
 - `dgcl_nb.engine`: The loop: fetch, losses, step, after_step; once in a while it evaluates, shows itself and saves.
 - `dgcl_nb.evaluate`: A run scored again, by any protocol and on any data of its classes: `python -m dgcl_nb.evaluate RUN`.
 - `dgcl_nb.evaluation`: A network scored on a data set: every image once, by one process or by many, with the protocol in the output and the network as it was before.
+- `dgcl_nb.explore`: The feature explorer for any segmentation network, for a run, and for two: in a notebook, and as a page that needs nothing.
 - `dgcl_nb.finite`: A run whose numbers have left the real ones stops before anything is written of them, and says from where it can go on.
 - `dgcl_nb.flaws`: Where is a prediction wrong, on an image that nobody has labelled? Maps of flaws, the network that learns to draw them, and the trade between two networks that they make possible.
 - `dgcl_nb.forwards`: How many images does one step of a method send through an encoder, with a gradient and without?
 - `dgcl_nb.help`: What the commands answer to `--help`, at once: texts that were written before, from the settings and their comments.
 - `dgcl_nb.jobs`: Many training runs as child processes: what is there already, what is missing, and what went wrong.
 - `dgcl_nb.look`: What a method makes of a few images while it trains: the one question that snapshots, widgets and reports ask of every method.
+- `dgcl_nb.looking.changes`: The same cells in both runs, joined: which became right, which became wrong, and where density rose or fell.
 - `dgcl_nb.looking.clusters`: Features as points in a plane: coloured by class or by a value, and two runs side by side with their scores.
+- `dgcl_nb.looking.collect`: A hook on one layer of a PyTorch network: its feature map, or its tokens, brought to one grid with labels, predictions and images.
 - `dgcl_nb.looking.curves`: Do the losses fall, are the pseudo-labels worth learning from, and does the score follow?
 - `dgcl_nb.looking.demo_run`: The folder of a run that never was: real scenes, invented maps, features, curves and scores.
 - `dgcl_nb.looking.density_claim`: Are sparse features under-trained? Numbers only: bins of density, sparse against dense at equal confidence, and how sure the answer is.
 - `dgcl_nb.looking.density_figures`: Density by class before and after, and the test of the claim about sparse features as a figure.
+- `dgcl_nb.looking.features`: Features that were taken from a segmentation network of whatever kind: a balanced sample of cells, the density of each among all cells of its class, and one file that holds them.
 - `dgcl_nb.looking.figures`: What all figures have in common - ground, text, colours, names of classes - and how a figure becomes a picture.
 - `dgcl_nb.looking.html`: Elements, tables and numbers of a page, escaped where they must be.
 - `dgcl_nb.looking.layout`: From feature vectors to points on a screen: a PCA view at once, and UMAP over the exact neighbours of the density.

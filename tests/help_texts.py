@@ -41,6 +41,7 @@ COMMANDS = {
     "audit": ("audit", "Audit", "RUN", False),
     "bench": ("bench", "Bench", "[methods | ablation]", True),
     "report": ("report", "Report", "RUN [RUN]", True),
+    "explore": ("explore", "Explore", "FEATURES.npz | RUN [RUN]", True),
     "data check": ("data.__main__", "Check", "ROOT", False),
     "data make": ("data.__main__", "Make", "ROOT", False),
     "data describe": ("data.__main__", "Describe", "LIST [LIST ...]", False),

@@ -322,6 +322,19 @@ def drawn(m):
     return [t["name"] for t in figure["data"]], [a["text"] for a in figure["layout"]["annotations"]]
 
 
+def test_steps__one_slider_moves_all_views(demo):
+    m = watch(demo, every=0)
+    m.explorer.step_index = 0
+    assert (m.overlay.step_index, m.figure.step) == (0, m.explorer.state.step)
+    m.overlay.step_index = 1
+    assert (m.explorer.step_index, m.figure.step) == (1, m.overlay.meta["steps"][1])
+    # of a view that has fewer steps the nearest one is shown, and nobody is pulled back
+    m.overlay.set_snapshots(open_run(demo).load_all()[::2])
+    m.explorer.step_index = 1
+    assert m.explorer.step_index == 1 and m.overlay.step_index in (0, 1)
+    m.close()
+
+
 def test_curves__a_page_that_is_loaded_late_draws_the_run_as_it_is_now(tmp_path):
     # what is synchronised is all that such a page gets: no patch from before reaches it
     folder = make_demo_run(tmp_path / "run", **SMALL, until=50)

@@ -74,7 +74,8 @@ def figure_html(
     plain = go.Figure(figure.drawing).update_layout(template=None)  # the page has its own
     data = Html(plain.to_json().replace("<", "\\u003c"))  # the same letter to JSON, and no end of a script
     description = tag("script", data, type="application/json")
-    return tag("figure", canvas, tag("figcaption", figure.caption), description, class_="plot")
+    caption = tag("figcaption", figure.caption)
+    return tag("figure", canvas, caption, description, class_="plot", data_name=figure.name)
 
 # %% ../../nbs/looking/33_report_figures.ipynb #0f658aec
 def curve_figure(

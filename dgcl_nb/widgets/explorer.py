@@ -30,7 +30,7 @@ from ..looking.runs import RunView, open_run
 from ..looking.static import read_constants, read_styles
 from ..snapshots import Snapshot, best_known, load_snapshot
 from .front import FRONT_CSS, RIGHT_WRONG, UNKNOWN, Front, front_module, report_words
-from .scene import carry_rows, cell_names, make_scene, usable
+from .scene import Pictures, carry_rows, cell_names, make_scene, usable
 from .state import ExplorerState
 from .stills import class_colours, points_still
 
@@ -54,9 +54,10 @@ SETTINGS = dict(
 
 def explorer_values(
     states: Sequence[ExplorerState],  # one a step, oldest first
-    snapshots: Sequence[Snapshot] = (),  # that hold the images of the points
+    snapshots: Sequence[Pictures] = (),  # that hold the images of the points
     neighbours: int = 8,  # of each point
     layout: str = "PCA",  # what the places are, for the page's text
+    said: str = "pseudo-label",  # what the page calls the class that a network says
     **settings: Any,  # of SETTINGS, and step_index
 ) -> dict[str, Any]:  # for front_page, or the widget's traits
     "The whole content of an explorer."
@@ -64,7 +65,7 @@ def explorer_values(
     wrong = set(settings) - set(valid)
     if wrong:
         raise InputError(f"an explorer has no setting '{min(wrong)}'; there are {', '.join(valid)}")
-    scene = make_scene(states, snapshots, neighbours, layout)
+    scene = make_scene(states, snapshots, neighbours, layout, said)
     index = settings.get("step_index", len(states) - 1)
     return dict(scene=scene) | SETTINGS | dict(step_index=index, rows_step=index) | settings
 
@@ -166,15 +167,17 @@ class Explorer(ExplorerTraits):
     def __init__(
         self,
         states: Sequence[ExplorerState],  # one a step, oldest first
-        snapshots: Sequence[Snapshot] = (),  # that hold the images of the points
+        snapshots: Sequence[Pictures] = (),  # that hold the images of the points
         neighbours: int = 8,  # that a click shows
         layout: str = "PCA",  # what the places are
+        said: str = "pseudo-label",  # what the class that a network says is called
         **settings: Any,  # of SETTINGS, and step_index
     ):
         self.states, self.snapshots = list(states), list(snapshots)
         self.neighbours = neighbours
         self.layout_done = threading.Event()
-        super().__init__(**explorer_values(self.states, self.snapshots, neighbours, layout, **settings))
+        values = explorer_values(self.states, self.snapshots, neighbours, layout, said, **settings)
+        super().__init__(**values)
         self.observe(self._carry, "step_index")
         self.observe(self._find, "clicked")
         self.layout_done.set()
@@ -226,7 +229,7 @@ class Explorer(ExplorerTraits):
     def set_states(
         self,
         states: Sequence[ExplorerState],  # one a step, oldest first
-        snapshots: Sequence[Snapshot] | None = None,  # None: those there are
+        snapshots: Sequence[Pictures] | None = None,  # None: those there are
         layout: str | None = None,  # None: as before
     ) -> None:
         "Show other steps, and keep all that the user has set."
@@ -234,7 +237,8 @@ class Explorer(ExplorerTraits):
         index = self.next_index(states)
         if snapshots is not None:
             self.snapshots = list(snapshots)
-        scene = make_scene(states, self.snapshots, self.neighbours, layout or self.scene["layout"])
+        layout, said = layout or self.scene["layout"], self.scene["said"]
+        scene = make_scene(states, self.snapshots, self.neighbours, layout, said)
         selected, clicked = self.carry_chosen(before, states[index])
         self.states = states
         with self.hold_sync():

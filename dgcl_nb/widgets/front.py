@@ -204,7 +204,8 @@ PAGE = """<section class="dgcl-page" data-front="{name}">{heading}<style>{css}</
 const el = document.querySelector('[data-front="{name}"]:not([data-drawn])');
 el.dataset.drawn = "";
 try {{
-  render({{ model: pageModel({data}), el: el.querySelector("div") }});
+  el.model = pageModel({data});
+  render({{ model: el.model, el: el.querySelector("div") }});
 }} catch (error) {{
   el.append("This view could not be drawn: " + error.message);
   throw error;

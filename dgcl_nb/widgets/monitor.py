@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import traitlets
 
 from ..core import InputError
@@ -69,6 +70,7 @@ class Curves(Front):
     _esm = plotly_module() + front_module("monitor/curves.js")
     _css = read_styles("monitor/head.css")
     figure = traitlets.Unicode().tag(sync=True)  # a plotly figure, as JSON
+    step = traitlets.Int(-1).tag(sync=True)  # that the other views show; -1: none does
     records: Sequence[dict] = ()  # that it shows
 
     def show(
@@ -132,6 +134,7 @@ class MonitorView(ipywidgets.VBox):
     def __init__(self) -> None:
         self.head, self.figure, self.explorer, self.overlay = Head(), None, None, None
         self.background = BY_NAME  # of the images, until the settings of a run are known
+        self.is_following = False  # while one step slider moves the other views
         self.places = [ipywidgets.VBox([placeholder(text)]) for text in EMPTY.values()]
         self.paces = {name: Pace() for name in EMPTY}
         self.places[0].add_class("dgcl-mon-curves")
@@ -176,6 +179,7 @@ class MonitorView(ipywidgets.VBox):
         if self.explorer is None:
             self.explorer = Explorer(new.states, new.snapshots, layout=new.layout, note=new.note)
             self.explorer.observe(self._mark, ("selected", "step_index"))
+            self.explorer.observe(self._follow, "step_index")
         else:
             self.explorer.set_states(new.states, new.snapshots, layout=new.layout)
             self.explorer.note = new.note
@@ -184,10 +188,28 @@ class MonitorView(ipywidgets.VBox):
     def _images(self, new):
         if self.overlay is None:
             self.overlay = Overlay(**overlay_values(new.maps, self.background))
+            self.overlay.observe(self._follow, "step_index")
         else:
             self.overlay.set_snapshots(new.maps, self.background)
         self.places[2].children = [self.overlay]
         self._mark()
+
+    def _follow(self, change):
+        "Go with all views to the step that one of them was sent to, each to its own nearest."
+        if self.is_following or self.explorer is None or self.overlay is None:
+            return
+        steps = {
+            self.explorer: [state.step for state in self.explorer.states],
+            self.overlay: self.overlay.meta["steps"],
+        }
+        now = steps[change.owner][change.owner.step_index]
+        self.is_following = True
+        for view, there in steps.items():
+            if view is not change.owner:
+                view.step_index = int(np.abs(np.array(there) - now).argmin())
+        if self.figure is not None:
+            self.figure.step = now
+        self.is_following = False
 
     def _mark(self, change=None):
         "Ring the points that are selected in the explorer, on the images that the overlay shows."

@@ -39,9 +39,9 @@ class PointArrays:
 
     xy: np.ndarray  # (n, 2) float32, place in the layout
     label: np.ndarray  # (n,) int64 true class; IGNORE_INDEX where unknown
-    pseudo: np.ndarray  # (n,) int64 class that the labelling network says
+    pseudo: np.ndarray  # (n,) int64 class that the labelling network says; IGNORE_INDEX where unknown
     density: np.ndarray  # (n,) float32; NaN where unknown
-    confidence: np.ndarray  # (n,) float32 in [0, 1]
+    confidence: np.ndarray  # (n,) float32 in [0, 1]; NaN where unknown
     image: np.ndarray  # (n,) int64 place in image_ids; -1 = an image that was not kept
     row: np.ndarray  # (n,) int64 row of the cell, 0..h-1
     col: np.ndarray  # (n,) int64 column of the cell, 0..w-1
@@ -94,8 +94,9 @@ class ExplorerState(PointArrays):
 
     @property
     def right(self) -> np.ndarray:
-        "(n,) int64: 1 = the pseudo-label is right, 0 = wrong, -1 = the truth is unknown."
-        return np.where(self.label == IGNORE_INDEX, -1, self.label == self.pseudo)
+        "(n,) int64: 1 = the pseudo-label is right, 0 = wrong, -1 = it or the truth is unknown."
+        is_unknown = (self.label == IGNORE_INDEX) | (self.pseudo == IGNORE_INDEX)
+        return np.where(is_unknown, -1, self.label == self.pseudo)
 
     @classmethod
     def from_snapshot(cls, snap: Snapshot, xy: np.ndarray | None = None) -> "ExplorerState":
@@ -267,7 +268,7 @@ def summary_of(
 ) -> dict[str, Any]:  # count, classes {name: count}, density, density_known, confidence, right, right_known
     "What some points have in common; `right` is a share, `density` the mean of those that are known."
     rows = np.asarray(rows, np.int64)
-    kind, density, right = state.kind[rows], state.density[rows], state.right[rows]
+    kind, density, right, sure = (getattr(state, x)[rows] for x in ("kind", "density", "right", "confidence"))
     mix = {name: int((kind == c).sum()) for c, name in enumerate(state.class_names)}
     mix["(unknown)"] = int((kind == IGNORE_INDEX).sum())
     known = density[np.isfinite(density)]
@@ -276,7 +277,7 @@ def summary_of(
         classes={name: m for name, m in mix.items() if m},
         density=mean_or_none(known),
         density_known=len(known),
-        confidence=mean_or_none(state.confidence[rows]),
+        confidence=mean_or_none(sure[np.isfinite(sure)]),
         right=mean_or_none(right[right >= 0]),
         right_known=int((right >= 0).sum()),
     )

@@ -13,6 +13,8 @@ const SCENE = {
   class_names: ["a", 'b, "c"'],
   ignore: IGNORE,
   roles: ["none", "anchor"],
+  hasRoles: true,
+  said: "pseudo-label",
   image_ids: ["im0", "im1"],
   grid: [4, 8],
   image_size: [16, 32]

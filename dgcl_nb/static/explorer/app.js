@@ -1,6 +1,7 @@
 // The state of one view, and what can be done to it. `build.js` adds its elements, `render.js` how it
 // is redrawn: draw() for the points, mark() for what lies over them, each at most once a frame.
 import { showNeighbours } from "./near.js";
+import { followClick } from "./picture.js";
 import { unpack } from "./scene.js";
 import { showStrip } from "./strip.js";
 import { showSummary } from "./summary.js";
@@ -33,6 +34,7 @@ function stateOf(model, root) {
     moves: false, // dragging moves the picture
     drag: null, // of pointer.js while a button is down: the lasso, or a move of the picture
     near: null,
+    pane: null, // of picture.js: the image that one draws on
     fade: null,
     move: null,
     dim: null,
@@ -82,6 +84,7 @@ function addPointing(app) {
     app.clicked = i;
     tell(app.model, "clicked", i);
     showNeighbours(app, app.points());
+    followClick(app);
     app.showChosen();
     app.mark();
   };

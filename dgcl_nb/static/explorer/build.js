@@ -1,9 +1,11 @@
 // All parts of the view in their places.
 import { check, choice } from "../front/choice.js";
 import { button, explain, make } from "../front/elements.js";
+import { changesControl } from "./changes.js";
 import { classControl } from "./classes.js";
 import { csvOf, download } from "./csv.js";
-import { COLOURS } from "./names.js";
+import { COLOURS, COMPARED } from "./names.js";
+import { pictureControl } from "./picture.js";
 import { timeBar } from "./play.js";
 import { rangeControl } from "./ranges.js";
 import { rankControl } from "./ranks.js";
@@ -36,7 +38,10 @@ function buildStage(app) {
 
 function colourControl(app) {
   const { model } = app;
-  const control = choice("Colour by", Object.entries(COLOURS), app.by, (by) => tell(model, "colour_by", by));
+  const nameOf = (key, name) => (key === "pseudo" ? app.scene.said : name);
+  const colours = app.scene.compared ? { ...COMPARED, ...COLOURS } : COLOURS;
+  const options = Object.entries(colours).map(([key, name]) => [key, nameOf(key, name)]);
+  const control = choice("Colour by", options, app.by, (by) => tell(model, "colour_by", by));
   model.on("change:colour_by", () => {
     control.set(model.get("colour_by"));
     app.recolour();
@@ -44,6 +49,7 @@ function colourControl(app) {
   return explain(control, "What the colour of a dot means");
 }
 
+// Hidden where no point has a role, as those of a network that is not being trained.
 function rolesControl(app) {
   const { model } = app;
   const change = (on) => tell(model, "show_roles", on);
@@ -52,6 +58,10 @@ function rolesControl(app) {
     control.set(model.get("show_roles"));
     app.draw();
   });
+  control.refresh = () => {
+    control.hidden = !app.scene.hasRoles;
+  };
+  control.refresh();
   return explain(control, "Anchors are pulled towards the positives of their class by the contrast loss");
 }
 
@@ -75,9 +85,10 @@ function buildControls(app) {
     app.draw();
   });
   explain(ghosts, "Draws the cells that the filters hide as faint specks");
-  explain(app.classBox, "Shows cells by their true class, or by the pseudo-label where that is unknown");
+  explain(app.classBox, `Shows cells by their true class, or by the ${app.scene.said} where that is unknown`);
   const filters = [app.density, app.ranks, app.confidence, app.classBox];
-  const below = [rolesControl(app), ghosts, dragControl(app)];
+  app.rolesBox = rolesControl(app);
+  const below = [app.rolesBox, ghosts, dragControl(app)];
   return make("div", "", colourControl(app), app.legend, ...filters, ...below);
 }
 
@@ -96,7 +107,9 @@ function buildSide(app) {
   explain(app.clear, "Forgets the selection and the clicked cell");
   explain(app.csv, "Saves the selected cells as a table, with their images, places and values");
   const buttons = make("div", "dgcl-buttons", all, app.clear, app.csv);
-  return make("div", "dgcl-side", make("div", "", buttons, app.chosenBox), app.nearBox);
+  app.pane = pictureControl(app);
+  const chosen = make("div", "", buttons, app.pane.node, app.chosenBox);
+  return make("div", "dgcl-side", chosen, app.nearBox);
 }
 
 export function build(app) {
@@ -104,5 +117,6 @@ export function build(app) {
   const columns = make("div", "dgcl-columns", controls, buildStage(app), buildSide(app));
   app.strip = make("div", "dgcl-strip");
   app.strip.hidden = true;
-  app.root.append(columns, app.strip);
+  app.changes = changesControl(app);
+  app.root.append(columns, app.changes, app.strip);
 }

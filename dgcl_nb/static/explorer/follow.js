@@ -35,6 +35,7 @@ export function showStep(app, before, index, milliseconds) {
   app.ranks.refresh();
   app.confidence.refresh();
   showNeighbours(app, points);
+  app.pane.refresh();
   app.recolour();
 }
 
@@ -45,6 +46,7 @@ function takeScene(app) {
   if (app.fitted || old.layout !== app.scene.layout) app.fitView();
   app.scene.oneScale = old.oneScale;
   app.classBox.build();
+  app.rolesBox.refresh();
   showStep(app, before, app.wantedStep(), MOVE);
 }
 

@@ -4,6 +4,7 @@ import { scaleCss } from "../front/colours.js";
 import { make } from "../front/elements.js";
 import { ENDS, NO_DENSITY } from "../front/ends.js";
 import { RIGHT_WRONG, UNKNOWN } from "../front/palette.js";
+import { CHANGES } from "./names.js";
 import { scaleOf } from "./paint.js";
 import { colourChip, thousands } from "./words.js";
 
@@ -13,16 +14,23 @@ function classLegend(scene, points, by) {
   return [make("span", "dgcl-note", `Colours: see Classes.${grey}`)];
 }
 
-function rightLegend(points) {
-  const line = (rgb, text, right) => {
-    const count = points.right.reduce((sum, value) => sum + (value === right), 0);
-    const name = make("span", "", colourChip(rgb), text);
-    return make("div", "dgcl-name", name, make("span", "dgcl-value", thousands(count)));
-  };
+// A colour, what it means, and how many points have that value.
+function countLine(values, rgb, text, wanted) {
+  const count = values.reduce((sum, value) => sum + (value === wanted), 0);
+  const name = make("span", "", colourChip(rgb), text);
+  return make("div", "dgcl-name", name, make("span", "dgcl-value", thousands(count)));
+}
+
+function changeLegend({ change }) {
+  return CHANGES.map(([text, rgb], kind) => countLine(change, rgb, text, kind));
+}
+
+function rightLegend({ said }, points) {
+  const line = (...parts) => countLine(points.right, ...parts);
   return [
-    line(RIGHT_WRONG[0], "pseudo-label right", 1),
-    line(RIGHT_WRONG[1], "pseudo-label wrong", 0),
-    line(UNKNOWN, "true class unknown", -1)
+    line(RIGHT_WRONG[0], `${said} right`, 1),
+    line(RIGHT_WRONG[1], `${said} wrong`, 0),
+    line(UNKNOWN, "not known", -1)
   ];
 }
 
@@ -55,7 +63,8 @@ function scaleLegend(app, points, by) {
 function legendParts(app, points) {
   const { scene, by } = app;
   if (by === "class" || by === "pseudo") return classLegend(scene, points, by);
-  return by === "right" ? rightLegend(points) : scaleLegend(app, points, by);
+  if (by === "change") return changeLegend(points);
+  return by === "right" ? rightLegend(scene, points) : scaleLegend(app, points, by);
 }
 
 export function showLegend(app) {

@@ -2,7 +2,7 @@
 import { decimals } from "../front/slider.js";
 
 // What is possible.
-export const LIMITS = { density: [-1, 1], confidence: [0, 1] };
+export const LIMITS = { density: [-1, 1], confidence: [0, 1], shift: [-2, 2] };
 
 // 5, 2 or 1 times a power of ten, so that 60 steps or more span the width.
 export function niceStep(width) {

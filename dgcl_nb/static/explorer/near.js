@@ -1,5 +1,6 @@
 // The nearest points of the clicked one, as lines and as a list.
 import { make } from "../front/elements.js";
+import { changeValues } from "./changes.js";
 import { drawCrop } from "./thumbs.js";
 import { classChip, className, valuesOf, valueTable } from "./words.js";
 
@@ -23,7 +24,7 @@ function clickedParts(app, points, i) {
   const isDrawn = drawCrop(crop, app.scene, points, i, 76);
   const rows = valuesOf(app.scene, points, i).slice(0, 4);
   const short = rows.map(([name, ...rest]) => [name.replace("-label", ""), ...rest]);
-  const table = valueTable(app.scene, short);
+  const table = valueTable(app.scene, [...short, ...changeValues(points, i)]);
   return [make("h4", "", "Clicked cell"), make("div", "dgcl-pair", ...(isDrawn ? [crop] : []), table)];
 }
 

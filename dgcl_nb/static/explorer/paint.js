@@ -2,6 +2,7 @@
 import { colourMap } from "../front/colours.js";
 import { RIGHT_WRONG, UNKNOWN } from "../front/palette.js";
 import { middleOf } from "./limits.js";
+import { CHANGES } from "./names.js";
 
 // The number of what is not known; 0 to 254 are values.
 const UNKNOWN_PAINT = 255;
@@ -23,6 +24,7 @@ function paintValues(values, [low, high]) {
 export function paintOf(scene, points, by) {
   if (by === "class") return points.label;
   if (by === "pseudo") return points.pseudo;
+  if (by === "change") return points.change;
   const key = `${by} ${scene.oneScale}`;
   if (!points.paint[key]) {
     points.paint[key] = by === "right"
@@ -38,6 +40,10 @@ export function tableOf(scene, by) {
   if (by === "class" || by === "pseudo") {
     scene.palette.forEach((rgb, c) => {
       table[c] = rgb;
+    });
+  } else if (by === "change") {
+    CHANGES.forEach(([, rgb], kind) => {
+      table[kind] = rgb;
     });
   } else if (by === "right") {
     [table[1], table[0]] = RIGHT_WRONG;

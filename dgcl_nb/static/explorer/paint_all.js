@@ -1,8 +1,10 @@
 // One drawing of the whole view: the points, and what lies over them.
 import { css, themeColour } from "../front/colours.js";
 import { make } from "../front/elements.js";
+import { drawJoins } from "./changes.js";
 import { filterPoints } from "./filter.js";
 import { drawNear, showNeighbours } from "./near.js";
+import { drawPane } from "./picture.js";
 import { drawPoints, placePoints } from "./points.js";
 import { drawRoles } from "./roles.js";
 import { dimmed } from "./selection.js";
@@ -39,9 +41,11 @@ export function markAll(app) {
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.clearRect(0, 0, app.width, app.height);
   drawNear(app, pen);
+  drawJoins(app, pen);
   if (app.hovered >= 0) drawHovered(app, pen);
   const path = app.drag?.path;
   if (path) drawLasso(app, pen, path);
+  drawPane(app);
 }
 
 function unknownText(unknown) {
@@ -57,6 +61,7 @@ function showCounts(app, points, { count, unknown, perClass }) {
   app.unknown.textContent = unknownText(unknown);
   if (app.counted === count) return;
   app.counted = count;
+  app.changes.refresh();
   if (app.selected.size) showSummary(app, points);
   if (app.clicked >= 0) showNeighbours(app, points);
 }

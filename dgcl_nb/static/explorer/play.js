@@ -42,12 +42,16 @@ export function timeBar(app) {
   const last = () => app.scene.steps.length - 1;
   const format = (index) => {
     const { steps } = app.scene;
-    return steps[index] ? `${thousands(steps[index].step)} (${index + 1} of ${steps.length})` : "";
+    if (!steps[index]) return "";
+    const { step, name } = steps[index];
+    return `${name || thousands(step)} (${index + 1} of ${steps.length})`;
   };
-  const field = slider("Training step", { min: 0, max: last(), step: 1, value: app.now, format }, (index) => {
+  const choose = (index) => {
     play.stop();
     tell(model, "step_index", index);
-  });
+  };
+  const label = app.scene.compared ? "Run" : "Training step";
+  const field = slider(label, { min: 0, max: last(), step: 1, value: app.now, format }, choose);
   bar.refresh = () => {
     bar.hidden = last() < 1;
     bar.style.display = bar.hidden ? "none" : "";

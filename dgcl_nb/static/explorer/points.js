@@ -53,6 +53,7 @@ function eachPlace(app, n, edge, isWanted, draw) {
 // What must not be hidden is drawn last: selected points and, where colours show it, wrong ones.
 function latePoints(app, points) {
   const { dim } = app;
+  if (app.by === "change") return (i) => [1, 2].includes(points.change[i]) && !(dim && dim[i]);
   if (app.by === "right") return (i) => points.right[i] === 0 && !(dim && dim[i]);
   return dim ? (i) => !dim[i] : () => false;
 }

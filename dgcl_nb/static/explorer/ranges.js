@@ -1,7 +1,7 @@
 // The sliders for density and confidence. Each control says what it does to the model; each change of
 // the model, from wherever, is shown by its control.
 import { make } from "../front/elements.js";
-import { MEANING } from "../front/ends.js";
+import { MEANING, OWN_CLASS } from "../front/ends.js";
 import { rangeSlider } from "../front/range.js";
 import { decimals } from "../front/slider.js";
 import { fromRange, toRange } from "./filter.js";
@@ -10,6 +10,15 @@ import { tell } from "./tell.js";
 
 function isAllUnknown(points, name) {
   return points.n > 0 && points[name].every((value) => Number.isNaN(value));
+}
+
+// Only a network that is trained here has pseudo-labels and a memory bank, and will know more later.
+function isForeign({ said }) {
+  return said === "prediction";
+}
+
+function meaningOf(scene, name) {
+  return name === "density" && isForeign(scene) ? OWN_CLASS : MEANING[name];
 }
 
 // A slider spans the values of the step on view, so that each key takes away points.
@@ -25,14 +34,14 @@ export function rangeControl(app, name, label) {
     app.draw();
   };
   const control = rangeSlider(label, { ...ends, low, high, format }, change);
-  control.append(make("span", "dgcl-note", MEANING[name]));
+  control.append(make("span", "dgcl-note", meaningOf(app.scene, name)));
   control.refresh = () => {
     limits = limitsOf(app.points(), name, model.get(field));
     for (const input of [control.lower, control.upper]) input.step = limits.step;
     control.limits(limits.low, limits.high);
     control.set(...fromRange(model.get(field), limits));
     if (isAllUnknown(app.points(), name)) {
-      control.querySelector("output").textContent = `no ${name} yet`;
+      control.querySelector("output").textContent = isForeign(app.scene) ? "not known" : `no ${name} yet`;
     }
   };
   model.on(`change:${field}`, () => {

@@ -6,7 +6,7 @@ import { build } from "./build.js";
 import { followModel, showStep } from "./follow.js";
 import { listenToKeys } from "./keys.js";
 import { showLegend } from "./legend.js";
-import { COLOURS } from "./names.js";
+import { COLOURS, COMPARED } from "./names.js";
 import { tableOf } from "./paint.js";
 import { markAll, paintAll } from "./paint_all.js";
 import { listenToPointer } from "./pointer.js";
@@ -20,9 +20,10 @@ function addDrawing(app) {
   app.again = () => requestAnimationFrame(() => app.draw());
   app.describe = () => {
     const { scene, by, model } = app;
-    const { n, step } = app.points();
-    const colour = `coloured by ${COLOURS[by]}`;
-    const what = `Scatter of ${n} cells at step ${step}, ${scene.layout} layout, ${colour}.`;
+    const { n, step, name } = app.points();
+    const colour = `coloured by ${COLOURS[by] || COMPARED[by]}`;
+    const where = name ? `of ${name}` : `at step ${step}`;
+    const what = `Scatter of ${n} cells ${where}, ${scene.layout} layout, ${colour}.`;
     app.over.setAttribute("aria-label", `${what} Arrow keys go from cell to cell.`);
     app.note.textContent = [`Layout: ${scene.layout}`, model.get("note")].filter(Boolean).join(". ");
     app.time.refresh();

@@ -13,6 +13,9 @@ const COLUMN_TYPES = {
   role: Uint8Array
 };
 
+// What became of each cell from the first step to the second, where these are two runs.
+const COMPARED_TYPES = { change: Uint8Array, shift: Float32Array };
+
 // The part of each column that belongs to `count` points from `first` on.
 function cutColumns(columns, first, count) {
   const cut = {};
@@ -28,7 +31,8 @@ function cutColumns(columns, first, count) {
 function addDerived(points, ignore) {
   const { label, pseudo, image, row, col } = points;
   points.kind = label.map((c, i) => (c === ignore ? pseudo[i] : c));
-  points.right = Int8Array.from(label, (c, i) => (c === ignore ? -1 : Number(c === pseudo[i])));
+  const isJudged = (c, i) => c !== ignore && pseudo[i] !== ignore;
+  points.right = Int8Array.from(label, (c, i) => (isJudged(c, i) ? Number(c === pseudo[i]) : -1));
   points.key = Float64Array.from(image, (m, i) => (m < 0 ? -1 : (m * 65536 + row[i]) * 65536 + col[i]));
 }
 
@@ -50,14 +54,16 @@ export function bounds(steps) {
 // `scene` as Python sends it (make_scene); each of its steps gets the columns of its n points, and
 // `shown`, which the filter writes.
 export function unpack(scene) {
-  const columns = Object.entries(COLUMN_TYPES).map(([name, Type]) => [name, typed(scene[name], Type)]);
+  const types = scene.compared ? { ...COLUMN_TYPES, ...COMPARED_TYPES } : COLUMN_TYPES;
+  const columns = Object.entries(types).map(([name, Type]) => [name, typed(scene[name], Type)]);
   const near = typed(scene.near, Uint16Array);
   const cosines = typed(scene.cosines, Int16Array);
   let first = 0;
   let firstNear = 0;
-  const steps = scene.steps.map(({ step, n, k }) => {
+  const steps = scene.steps.map(({ step, n, k, name }) => {
     const endNear = firstNear + n * k;
-    const points = { step, n, k, paint: {}, shown: new Uint8Array(n), ...cutColumns(columns, first, n) };
+    const own = cutColumns(columns, first, n);
+    const points = { step, n, k, name, paint: {}, shown: new Uint8Array(n), ...own };
     points.near = near.subarray(firstNear, endNear);
     points.cosines = cosines.subarray(firstNear, endNear);
     addDerived(points, scene.ignore);
@@ -65,5 +71,8 @@ export function unpack(scene) {
     firstNear = endNear;
     return points;
   });
-  return { ...scene, steps, thumbs: typed(scene.thumbs, Uint8Array), pictures: [], box: bounds(steps) };
+  const hasRoles = typed(scene.role, Uint8Array).some((role) => role > 0);
+  const said = scene.said || "pseudo-label"; // what the class that a network says is called
+  const thumbs = typed(scene.thumbs, Uint8Array);
+  return { ...scene, said, hasRoles, steps, thumbs, pictures: [], box: bounds(steps) };
 }

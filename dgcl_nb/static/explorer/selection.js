@@ -4,10 +4,13 @@
 // as pairs of class and count, the most frequent first.
 export function summarise(points, rows) {
   const mix = new Map();
-  let [density, known, confidence, right, judged] = [0, 0, 0, 0, 0];
+  let [density, known, confidence, sure, right, judged] = [0, 0, 0, 0, 0, 0];
   for (const i of rows) {
     mix.set(points.kind[i], (mix.get(points.kind[i]) || 0) + 1);
-    confidence += points.confidence[i];
+    if (!Number.isNaN(points.confidence[i])) {
+      confidence += points.confidence[i];
+      sure++;
+    }
     if (!Number.isNaN(points.density[i])) {
       density += points.density[i];
       known++;
@@ -22,7 +25,7 @@ export function summarise(points, rows) {
     n: rows.length,
     mix: [...mix].sort((a, b) => b[1] - a[1]),
     density: mean(density, known),
-    confidence: mean(confidence, rows.length),
+    confidence: mean(confidence, sure),
     right: mean(right, judged)
   };
 }

@@ -11,14 +11,14 @@ const EMPTY = "Nothing yet. Draw a line around cells: they are marked in the ima
 const LINES = [
   ["cells", (summary) => thousands(summary.n)],
   ["mean density", (summary) => fixed(summary.density)],
-  ["mean confidence", (summary) => fixed(summary.confidence)],
-  ["pseudo-label right", (summary) => percent(summary.right)]
+  ["mean confidence", (summary) => fixed(summary.confidence)]
 ];
 
-function comparison(selected, all) {
+function comparison({ said }, selected, all) {
   const heads = [make("td"), make("th", "", "selected"), make("th", "", "all shown")];
   const table = make("table", "dgcl-values dgcl-compare", make("tr", "", ...heads));
-  for (const [name, textOf] of LINES) {
+  const lines = [...LINES, [`${said} right`, (summary) => percent(summary.right)]];
+  for (const [name, textOf] of lines) {
     const cells = [selected, all].map((summary) => make("td", "", textOf(summary)));
     table.append(make("tr", "", rowHead(name), ...cells));
   }
@@ -49,7 +49,7 @@ export function showSummary(app, points) {
     return;
   }
   const selected = summarise(points, rows);
-  const table = comparison(selected, summarise(points, shownRows(points)));
+  const table = comparison(scene, selected, summarise(points, shownRows(points)));
   const mixHead = make("p", "dgcl-note", "Class mix:");
   chosenBox.replaceChildren(head, table, mixHead, classBars(scene, selected));
 }

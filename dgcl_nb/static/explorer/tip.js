@@ -1,5 +1,6 @@
 // The values of the hovered point, beside it.
 import { make } from "../front/elements.js";
+import { changeValues } from "./changes.js";
 import { drawCrop } from "./thumbs.js";
 import { valuesOf, valueTable } from "./words.js";
 
@@ -23,7 +24,7 @@ export function showTip(app, points, i) {
   if (i < 0) return;
   const crop = make("canvas", "dgcl-crop");
   const isDrawn = drawCrop(crop, scene, points, i, 104);
-  const table = valueTable(scene, valuesOf(scene, points, i));
+  const table = valueTable(scene, [...valuesOf(scene, points, i), ...changeValues(points, i)]);
   tip.replaceChildren(...(isDrawn ? [crop] : []), table);
   placeTip(app, app.px[i], app.py[i]);
 }

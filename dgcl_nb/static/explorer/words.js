@@ -45,10 +45,10 @@ export function valuesOf(scene, points, i) {
   const [label, pseudo] = [points.label[i], points.pseudo[i]];
   return [
     ["true class", className(scene, label), label],
-    ["pseudo-label", className(scene, pseudo) + verdictOf(points.right[i]), pseudo],
+    [scene.said, className(scene, pseudo) + verdictOf(points.right[i]), pseudo],
     ["density", fixed(points.density[i])],
     ["confidence", fixed(points.confidence[i])],
-    ["role", scene.roles[points.role[i]] || "none"],
+    ...(scene.hasRoles ? [["role", scene.roles[points.role[i]] || "none"]] : []),
     ["image", placeOf(scene, points, i)]
   ];
 }

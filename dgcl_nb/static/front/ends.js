@@ -3,7 +3,8 @@
 export const ENDS = {
   density: ["sparse", "dense"],
   confidence: ["unsure", "sure"],
-  entropy: ["sure", "unsure"]
+  entropy: ["sure", "unsure"],
+  shift: ["sparser", "denser"]
 };
 
 // What is said of a density that nothing could be compared with.
@@ -13,5 +14,9 @@ export const NO_DENSITY = "no density yet: the memory bank holds nothing to comp
 export const MEANING = {
   density: "mean cosine to the nearest features of its class in the memory bank; 1: all alike",
   confidence: "the highest probability that the network gives to a class",
-  entropy: "how evenly the network spreads its probability over the classes; 0: it is sure of one"
+  entropy: "how evenly the network spreads its probability over the classes; 0: it is sure of one",
+  shift: "the density in the second run less that in the first"
 };
+
+// The density of a network that has no memory bank.
+export const OWN_CLASS = "mean cosine to the nearest other cells of its class; 1: all alike";

@@ -2,15 +2,18 @@
 // anew, so that a page which was loaded again, or opened late, shows what every other page shows.
 /* global Plotly */
 import { make } from "../front/elements.js";
+import { withStepLine } from "../front/step_line.js";
 
 const LEAST_WIDTH = 600; // CSS pixels that three panels side by side need
+const LINE_COLOUR = "#888888"; // is seen on white and on black
 const CONFIG = { displaylogo: false, showSendToCloud: false };
 
 // What plotly is given: the figure, as wide as its place. Ranges that a person has zoomed to stay, as
-// the figure keeps its `uirevision`.
-export function drawing(text, width) {
+// the figure keeps its `uirevision`. A line stands at the step that the other views show; -1: none does.
+export function drawing(text, width, step = -1) {
   const { data, layout } = JSON.parse(text);
-  return { data, layout: { ...layout, width: Math.max(width, LEAST_WIDTH), autosize: false } };
+  const lines = step < 0 ? {} : { shapes: withStepLine(layout, step, LINE_COLOUR) };
+  return { data, layout: { ...layout, ...lines, width: Math.max(width, LEAST_WIDTH), autosize: false } };
 }
 
 export function render({ model, el }) {
@@ -21,15 +24,16 @@ export function render({ model, el }) {
     const text = model.get("figure");
     // a place that is not on view has no width; the observer calls again when it has
     if (!text || !root.clientWidth) return;
-    const { data, layout } = drawing(text, root.clientWidth);
+    const { data, layout } = drawing(text, root.clientWidth, model.get("step"));
     Plotly.react(place, data, layout, CONFIG);
   };
   const watcher = new ResizeObserver(draw);
   watcher.observe(root);
-  model.on("change:figure", draw);
+  model.on("change:figure change:step", draw);
   return () => {
     watcher.disconnect();
     model.off("change:figure", draw);
+    model.off("change:step", draw);
     Plotly.purge(place);
   };
 }

@@ -1,6 +1,7 @@
 // What a report does by itself: it unpacks plotly, draws, follows the system's theme, and unfolds for paper.
 import { drawFigures, sayWhyNot } from "./figures.js";
 import { fitToPaper } from "./paper.js";
+import { stepBar } from "./steps.js";
 import { unpack } from "./unpack.js";
 
 const WIDE = ".canvas, .view, .wide > table"; // what may be wider than paper
@@ -12,10 +13,13 @@ async function loadPlotly() {
 }
 
 // `look.themes` are plotly templates named "light" and "dark"; on paper figures are always light.
-async function showFigures(figures, { themes, tools }, dark) {
+async function showFigures(figures, { themes, tools }, dark, markStep) {
   await loadPlotly();
   const draw = (theme) => drawFigures(window.Plotly, figures, themes[theme], tools);
-  const drawOnScreen = () => draw(dark.matches ? "dark" : "light");
+  const drawOnScreen = async () => {
+    await draw(dark.matches ? "dark" : "light");
+    markStep();
+  };
   await drawOnScreen();
   dark.addEventListener("change", drawOnScreen);
   window.addEventListener("beforeprint", () => draw("light"));
@@ -47,8 +51,9 @@ export async function startPage(look) {
   dark.addEventListener("change", () => {
     document.body.dataset.jpThemeName = dark.matches ? "dark" : "light";
   });
+  const markStep = stepBar(document.querySelector("nav"), figures);
   try {
-    if (figures.length) await showFigures(figures, look, dark);
+    if (figures.length) await showFigures(figures, look, dark, markStep);
     document.documentElement.dataset.ready = "";
   } catch (error) {
     sayWhyNot(figures, error);

@@ -1,0 +1,121 @@
+// Mouse, pen, finger and keys on the image: a region is drawn, and its cells are chosen.
+import { inBox, pointNear, pointsInside, underBrush } from "./region.js";
+
+export const BRUSH = 14; // CSS pixels, the radius
+const SKETCH_REACH = 4; // CSS pixels: who moved less has clicked
+const MOVES = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+
+// The place of an event, in cells.
+function cellPlace(pane, event) {
+  const box = pane.canvas.getBoundingClientRect();
+  return [(event.clientX - box.left) / pane.cellWidth, (event.clientY - box.top) / pane.cellHeight];
+}
+
+function isWantedBy({ tool, path, radius }) {
+  return tool === "box" ? inBox([path[0], path[path.length - 1]]) : underBrush(path, radius);
+}
+
+// The chosen points while a region is drawn: those in it, and those before where Shift is held.
+function previewRegion(app, pane) {
+  const { region } = pane;
+  const found = pointsInside(app.points(), pane.image, isWantedBy(region));
+  app.selected = new Set(region.adds ? [...region.before, ...found] : found);
+  app.draw();
+}
+
+function endRegion(app, pane, isGivenUp) {
+  const { region } = pane;
+  pane.region = null;
+  app.selected = new Set(region.before);
+  if (isGivenUp) {
+    app.draw();
+  } else if (region.isClick) {
+    app.click(pointNear(app.points(), pane.image, region.path[0]));
+    app.draw();
+  } else {
+    app.choose(pointsInside(app.points(), pane.image, isWantedBy(region)), region.adds);
+  }
+}
+
+function listenToHand(app, pane) {
+  const { canvas } = pane;
+  canvas.addEventListener("pointerdown", (event) => {
+    if (event.button > 0) return;
+    canvas.setPointerCapture(event.pointerId);
+    canvas.focus({ preventScroll: true });
+    const path = [cellPlace(pane, event)];
+    const from = [event.clientX, event.clientY];
+    const own = { tool: pane.tool, radius: BRUSH / pane.cellWidth, adds: event.shiftKey };
+    pane.cursor = null;
+    pane.region = { ...own, path, from, before: [...app.selected], isClick: true };
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    const { region } = pane;
+    if (!region) {
+      app.hover(pointNear(app.points(), pane.image, cellPlace(pane, event)));
+      return;
+    }
+    const [x, y] = region.from;
+    if (Math.hypot(event.clientX - x, event.clientY - y) >= SKETCH_REACH) region.isClick = false;
+    region.path.push(cellPlace(pane, event));
+    if (!region.isClick) previewRegion(app, pane);
+  });
+  canvas.addEventListener("pointerup", () => {
+    if (pane.region) endRegion(app, pane, false);
+  });
+  canvas.addEventListener("pointercancel", () => {
+    if (pane.region) endRegion(app, pane, true);
+  });
+  canvas.addEventListener("pointerleave", () => {
+    if (!pane.region) app.hover(-1);
+  });
+}
+
+// The cell of the keyboard: an arrow moves it, with Shift a box grows from where it was.
+function moveCursor(app, pane, [down, right], grows) {
+  const [rows, cols] = app.scene.grid;
+  const inside = (value, count) => Math.min(Math.max(value, 0), count - 1);
+  const at = pane.cursor || { row: Math.floor(rows / 2), col: Math.floor(cols / 2) };
+  const moved = pane.cursor
+    ? { row: inside(at.row + down, rows), col: inside(at.col + right, cols) }
+    : at;
+  const start = grows ? at.start || { row: at.row, col: at.col } : null;
+  pane.cursor = { ...moved, start };
+  app.hover(pointNear(app.points(), pane.image, [moved.col + 0.5, moved.row + 0.5], 0.1));
+  app.mark();
+}
+
+// The box between where the keyboard began and where it is.
+export function boxOfCursor({ row, col, start }) {
+  const from = start || { row, col };
+  const [top, bottom] = [Math.min(row, from.row), Math.max(row, from.row)];
+  const [left, right] = [Math.min(col, from.col), Math.max(col, from.col)];
+  return [[left, top], [right + 1, bottom + 1]];
+}
+
+function enterCursor(app, pane, adds) {
+  if (!pane.cursor) return;
+  const points = app.points();
+  if (pane.cursor.start) {
+    app.choose(pointsInside(points, pane.image, inBox(boxOfCursor(pane.cursor))), adds);
+    return;
+  }
+  app.click(pointNear(points, pane.image, [pane.cursor.col + 0.5, pane.cursor.row + 0.5], 0.1));
+}
+
+function listenToCellKeys(app, pane) {
+  pane.canvas.addEventListener("keydown", (event) => {
+    const way = MOVES[event.key];
+    if (way) moveCursor(app, pane, way, event.shiftKey);
+    else if (event.key === "Enter" || event.key === " ") enterCursor(app, pane, event.shiftKey);
+    else if (event.key === "Escape" && pane.region) endRegion(app, pane, true);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+}
+
+export function listenToSketch(app, pane) {
+  listenToHand(app, pane);
+  listenToCellKeys(app, pane);
+}

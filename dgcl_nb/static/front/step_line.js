@@ -1,0 +1,18 @@
+// A line at a training step through all panels of a figure of curves.
+
+const AXIS = /^xaxis(\d*)$/;
+
+// The shapes of a plotly layout, and the line in each of its panels.
+export function withStepLine(layout, step, colour) {
+  const lines = Object.keys(layout).filter((name) => AXIS.test(name)).map((name) => ({
+    type: "line",
+    xref: name.replace("axis", ""),
+    yref: `${layout[name].anchor || "y"} domain`,
+    x0: step,
+    x1: step,
+    y0: 0,
+    y1: 1,
+    line: { color: colour, width: 1.5, dash: "dot" }
+  }));
+  return [...(layout.shapes || []), ...lines];
+}
