@@ -1,6 +1,7 @@
 """The report in a browser, as a file: figures, keys, colours, paper, and nothing that leaves it."""
 
 import re
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -17,6 +18,11 @@ UNLABELLED = """[...document.querySelectorAll("main input, main select, main but
     .filter(e => e.offsetParent && !(e.labels && e.labels.length))
     .filter(e => !e.getAttribute("aria-label") && !e.textContent.trim())
     .map(e => e.outerHTML.slice(0, 120))"""
+
+WORDS = """[...document.querySelectorAll("figure.plot")].map((figure) => {
+    const words = [...figure.querySelectorAll("text.annotation-text, text.legendtext")];
+    return words.map((word) => [word.textContent, word.getBoundingClientRect().toJSON()]);
+})"""
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +213,18 @@ def test_tools__save_a_picture_and_upload_nothing(page, pages):
     titles = page.evaluate("[...document.querySelectorAll('.modebar-btn')].map(e => e.dataset.title)")
     assert any("PNG" in t for t in titles)
     assert not [t for t in titles if "Share" in t or "Plotly" in t]
+
+
+def test_narrow_screen__words_of_a_figure_do_not_overlap(page, pages):
+    page.set_viewport_size(dict(width=800, height=900))
+    show(page, pages[0])
+    figures = page.evaluate(WORDS)
+    assert sum(map(len, figures)) > 20
+    for words in figures:
+        for (text, a), (other, b) in combinations(words, 2):
+            apart = a["right"] <= b["x"] + 1 or b["right"] <= a["x"] + 1
+            apart = apart or a["bottom"] <= b["y"] + 1 or b["bottom"] <= a["y"] + 1
+            assert apart, f"{text!r} lies over {other!r}"
 
 
 def test_narrow_screen__nothing_sticks_out(page, pages):

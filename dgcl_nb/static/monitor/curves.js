@@ -3,7 +3,7 @@
 /* global Plotly */
 import { make } from "../front/elements.js";
 
-const LEAST_WIDTH = 600; // CSS pixels that three panels side by side need
+const LEAST_WIDTH = 860; // CSS pixels that the words above three panels side by side need
 const CONFIG = { displaylogo: false, showSendToCloud: false };
 
 // What plotly is given: the figure, as wide as its place. Ranges that a person has zoomed to stay, as
