@@ -1,5 +1,6 @@
 "The feature explorer in a page without a kernel: it filters, finds, counts and saves as Python does."
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -284,6 +285,23 @@ def test_paper__is_white_before_a_frame_passes_and_has_the_whole_legend(demo, sh
     room = "e => [e.scrollHeight, e.clientHeight]"
     whole, seen = page.locator(".dgcl-classes .dgcl-scroll").evaluate(room)
     assert whole <= seen
+
+
+TAKEN_AWAY = re.compile(rb"/SMask <<[^>]*/TR ")
+"How a printed canvas that was cleared takes away what lies below it: an inverted mask."
+INK = """event => {
+    dispatchEvent(new Event(event));
+    const canvas = document.querySelector(".dgcl-stage canvas");
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return data.filter((level, i) => i % 4 === 0 && level < 200).length;
+}"""
+
+
+def test_paper__keeps_the_points_and_what_lies_over_them(demo, show):
+    page = show(fragment(demo))
+    press(page.locator(".dgcl-over"), "ArrowRight", "Enter")  # a click: rings around the neighbours
+    assert not TAKEN_AWAY.search(page.pdf())
+    assert page.evaluate(INK, "beforeprint") > page.evaluate(INK, "afterprint") > 0
 
 
 def test_two_on_a_page__are_independent(demo, show):

@@ -52,6 +52,7 @@ function fitSize(app) {
 // printing.
 function watchPaper(app) {
   const show = (isPaper) => () => {
+    app.isPaper = isPaper;
     app.root.toggleAttribute("data-paper", isPaper);
     paintAll(app);
   };
