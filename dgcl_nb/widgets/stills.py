@@ -22,7 +22,7 @@ import numpy as np
 
 from ..looking.figures import CURVE_COLOURS
 from ..looking.panels import panels_of
-from .front import UNKNOWN
+from .front import UNKNOWN, small_png
 
 # %% ../../nbs/looking/22_stills.ipynb #still006
 MOST_BYTES = 60_000
@@ -41,11 +41,11 @@ def still_of(
 
     dpi: float = DPI
     while True:
-        drawn, small = io.BytesIO(), io.BytesIO()
+        drawn = io.BytesIO()
         figure.savefig(drawn, format="png", dpi=dpi, facecolor="white")
-        Picture.open(drawn).convert("RGB").quantize(255).save(small, "PNG", optimize=True)
-        if len(small.getvalue()) <= MOST_BYTES or dpi <= LEAST_DPI:
-            return small.getvalue()
+        small = small_png(Picture.open(drawn).convert("RGB"))
+        if len(small) <= MOST_BYTES or dpi <= LEAST_DPI:
+            return small
         dpi = SHRINK * dpi
 
 

@@ -19,6 +19,8 @@ UNLABELLED = """[...document.querySelectorAll("main input, main select, main but
     .filter(e => !e.getAttribute("aria-label") && !e.textContent.trim())
     .map(e => e.outerHTML.slice(0, 120))"""
 
+TAKEN_AWAY = re.compile(rb"/SMask <<[^>]*/TR ")
+"How a printed canvas that was cleared takes away what lies below it: an inverted mask."
 WORDS = """[...document.querySelectorAll("figure.plot")].map((figure) => {
     const words = [...figure.querySelectorAll("text.annotation-text, text.legendtext")];
     return words.map((word) => [word.textContent, word.getBoundingClientRect().toJSON()]);
@@ -175,7 +177,9 @@ def test_print__unfolds_everything_in_dark_on_white(page, pages):
 def test_print__cuts_nothing(page, pages, paper):
     page.set_viewport_size(dict(width=1366, height=900))
     show(page, pages[0])
-    printed = pdf_pages(page.pdf(format=paper))
+    pdf = page.pdf(format=paper)
+    assert not TAKEN_AWAY.search(pdf)
+    printed = pdf_pages(pdf)
     assert 5 <= len(printed) <= 12, "no page too many"
     text = "".join(printed)
     for right in ("theteacherasabar", "lowerisbetter", "wrongat200", "Selection", "nothingishidden"):
