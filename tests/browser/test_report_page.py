@@ -223,7 +223,7 @@ def test_narrow_screen__words_of_a_figure_do_not_overlap(page, pages):
     page.set_viewport_size(dict(width=800, height=900))
     show(page, pages[0])
     figures = page.evaluate(WORDS)
-    assert sum(map(len, figures)) > 20
+    assert sum(map(len, figures)) > 10
     for words in figures:
         for (text, a), (other, b) in combinations(words, 2):
             apart = a["right"] <= b["x"] + 1 or b["right"] <= a["x"] + 1
