@@ -27,7 +27,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +251,7 @@ def find_browser() -> str | None:  # a program, or None
     return None
 
 
-MOST_COLOURS, EXACT_COLOURS = 255, 64
+MOST_COLOURS, EXACT_COLOURS = 255, 160
 "Colours of a picture that git keeps, a third of its bytes; how many of them are its most frequent ones."
 
 
@@ -260,13 +259,19 @@ def small_png(
     picture: Image.Image,  # RGB
 ) -> bytes:  # PNG
     "A picture of few colours, in which plain areas, such as points of a class, have the very ones they had."
-    counts = picture.getcolors(picture.width * picture.height) or []
-    if len(counts) > MOST_COLOURS:
-        exact = [rgb for _, rgb in sorted(counts, reverse=True)[:EXACT_COLOURS]]
-        mixed = picture.quantize(MOST_COLOURS - EXACT_COLOURS).getpalette() or []
-        palette = Image.new("P", (1, 1))
-        palette.putpalette([*chain.from_iterable(exact), *mixed][: 3 * MOST_COLOURS])
-        picture = picture.quantize(palette=palette, dither=Image.Dither.NONE)
+    codes = np.asarray(picture).astype(np.int32) @ (1 << 16, 1 << 8, 1)
+    values, where, counts = np.unique(codes.ravel(), return_inverse=True, return_counts=True)
+    if len(values) > MOST_COLOURS:
+        frequent = np.argsort(-counts, kind="stable")[:EXACT_COLOURS]
+        mixed = picture.quantize(MOST_COLOURS - EXACT_COLOURS)
+        place = np.full(len(values), -1)
+        place[frequent] = range(EXACT_COLOURS)
+        exact = place[where].reshape(codes.shape)
+        indices = np.where(exact < 0, np.asarray(mixed, int) + EXACT_COLOURS, exact)
+        kept = values[frequent]
+        colours = np.stack([kept >> 16, kept >> 8 & 255, kept & 255], 1).ravel().tolist()
+        picture = Image.fromarray(indices.astype(np.uint8))
+        picture.putpalette([*colours, *(mixed.getpalette() or [])][: 3 * MOST_COLOURS])
     out = io.BytesIO()
     picture.save(out, "PNG", optimize=True)
     return out.getvalue()
