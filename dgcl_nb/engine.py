@@ -175,7 +175,7 @@ def write_snapshot(
     "Show the method the probe images and write down what it makes of them; all processes look, one writes."
     run, device = t.run, t.accelerator.device
     with t.accelerator.autocast():
-        seen_in = (run.views, run.eval, run.loop.num_probes)
+        seen_in = (run.views, run.eval, t.probes)
         snapshot = take_snapshot(t.method, t.data, *seen_in, t.progress, t.step, device)
     if not t.is_main:
         return None

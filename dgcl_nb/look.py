@@ -13,6 +13,7 @@ Nothing here is of the published codes, which look at finished runs only."""
 __all__ = ['NUM_NEIGHBORS', 'MAX_KEYS', 'Look', 'density_among', 'density_maps', 'look_at', 'take_snapshot']
 
 # %% ../nbs/63_look.ipynb #look0004
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -201,13 +202,13 @@ def take_snapshot(
     data: SegData,  # whose val images are shown
     views: ViewConfig,  # mean and standard deviation of the images
     cfg: EvalConfig,  # how images go through the networks
-    num_probes: int,  # how many
+    chosen: Sequence[int],  # places of the images
     progress: Progress,  # where the run stands
     step: int,  # steps taken, as the snapshot shall say
     device: torch.device,  # where the method computes
 ) -> Snapshot:
     "What the method makes of the probe images. All processes look, as a filter may gather."
-    probes = take_probes(data.val, num_probes)
+    probes = take_probes(data.val, chosen)
     seen = look_at(method, probes, views, cfg, progress, device)
     return make_snapshot(
         step,

@@ -15,6 +15,7 @@ __all__ = ['progress_at', 'is_due', 'Callback', 'Bar', 'lagging_teacher', 'slow_
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ from .device import any_says
 from .processes import Control, average_running_statistics
 from .teacher import Teacher
 from .terminal import LogTable, hint_of_lead, hint_of_load, hint_of_val, load_here
+from .whole_images import pick_probes
 from .workers import StoppedWaiting
 from .writer import BackgroundWriter
 
@@ -196,6 +198,11 @@ class Training:
     def progress(self) -> Progress:
         world = self.accelerator.num_processes
         return progress_at(self.run, self.step, len(self.data.unlabelled), world)
+
+    @cached_property
+    def probes(self) -> list[int]:
+        "Places of the val images that snapshots show."
+        return pick_probes(self.data.val, self.run.loop.num_probes, self.data.num_classes)
 
     def tell(self, event: str, *args: object) -> None:
         for c in self.callbacks if self.is_main else ():

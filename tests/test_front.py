@@ -1,6 +1,7 @@
 "What all fronts share: bytes that arrive as they were, pages that need nothing from outside, and sentences."
 
 import base64
+import io
 import json
 import os
 import re
@@ -9,8 +10,10 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dgcl_nb.core import InputError
+from dgcl_nb.data.segdata import distinct_palette
 from dgcl_nb.widgets import front
 from dgcl_nb.widgets.front import (
     CIVIDIS,
@@ -26,6 +29,7 @@ from dgcl_nb.widgets.front import (
     pack,
     page_picture,
     show_page,
+    small_png,
 )
 
 EMPTY = front_module("function render({ model, el }) { }")
@@ -168,3 +172,16 @@ def test_report_words__name_the_report_of_the_run_that_is_shown(tmp_path):
     assert str(tmp_path / "report.html") in front.report_words(tmp_path)
     assert "dgcl_nb.report runs/NAME" in front.report_words(tmp_path / "step_0000001.npz")
     assert "dgcl_nb.report runs/NAME" in front.report_words(None)
+
+
+def test_small_png__classes_keep_their_colours_beside_a_photograph():
+    palette = distinct_palette(11, background=0)
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    photo = np.sort(noise, axis=0)
+    for k, rgb in enumerate(palette):
+        photo[10:18, 20 * k + 10 : 20 * k + 18] = rgb
+    png = small_png(Image.fromarray(photo))
+    shown = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+    assert len(np.unique(shown.reshape(-1, 3), axis=0)) <= 255
+    for k, rgb in enumerate(palette):
+        assert (shown[14, 20 * k + 14] == rgb).all(), f"class {k}"

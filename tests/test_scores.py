@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from dgcl_nb.core import IGNORE_INDEX
-from dgcl_nb.looking.report_density import density_sentences, fifths, histogram_figure, known_cells
+from dgcl_nb.looking.report_density import (
+    density_sentences,
+    fifths,
+    fifths_table,
+    histogram_figure,
+    known_cells,
+)
 from dgcl_nb.looking.report_page import headline_scores
 from dgcl_nb.looking.report_tables import class_table, compared_scores, page_words, score_table
 from dgcl_nb.looking.demo_run import make_demo_run
@@ -145,6 +151,15 @@ def test_fifths__by_hand():
     assert "left out" not in said
     snap.pixel_density = np.where(np.arange(n) < 15, np.nan, density)
     assert fifths(snap) == [] and density_sentences(snap).startswith("Only 5 sampled cells")
+
+
+def test_fifths__of_one_snapshot_are_said_once():
+    early, late = (cells(np.linspace(0.1, 1, 20), np.arange(20) < 4) for _ in range(2))
+    late.step = 9
+    once, twice = fifths_table(late, late), fifths_table(early, late)
+    assert once.count("density at 9") == 1 and "two steps" not in once
+    assert "density at 5" in twice and "density at 9" in twice and "at two steps" in twice
+    assert once.count("<td") * 2 == twice.count("<td")
 
 
 @pytest.mark.parametrize("unknown", [np.nan, 0.0])  # version 0.1 wrote 0

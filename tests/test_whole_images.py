@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from small import NOW, small_method
+from sync_gate import ROOT
 
-from dgcl_nb.config import METHODS
+from dgcl_nb.config import METHODS, build_data, parse_run
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.data.segdata import SegData
 from dgcl_nb.evaluation import eval_mode
@@ -14,7 +15,17 @@ from dgcl_nb.methods.protocol import SemiConfig
 from dgcl_nb.pseudo_labels import FilterConfig, most_probable
 from dgcl_nb.snapshots import MAX_BYTES, load_snapshot, save_snapshot
 from dgcl_nb.views import ViewConfig, normalize
-from dgcl_nb.whole_images import MOST_PIXELS, SIDES, at_pixels, places, shown_size, side_for, take_probes
+from dgcl_nb.whole_images import (
+    LOOKED_THROUGH,
+    MOST_PIXELS,
+    SIDES,
+    at_pixels,
+    pick_probes,
+    places,
+    shown_size,
+    side_for,
+    take_probes,
+)
 from dgcl_nb.windows import EvalConfig, predict_labels
 
 CPU, VIEWS = torch.device("cpu"), ViewConfig()
@@ -56,7 +67,7 @@ def test_places__lie_in_the_middle_of_their_parts(num, whole):
 @pytest.mark.parametrize("cfg", [EvalConfig(), SLIDE, EvalConfig(flip=True, scales=(0.75, 1.0))], ids=str)
 @pytest.mark.parametrize("name", ["dgcl", "cps"])
 def test_look__shows_what_an_evaluation_says_of_the_pixel(name, cfg):
-    method, probes = small_method(METHODS[name]), take_probes(PHOTOS, 4)
+    method, probes = small_method(METHODS[name]), take_probes(PHOTOS, range(4))
     seen = look_at(method, probes, VIEWS, cfg, NOW, CPU)
     predictor = next(iter(method.scored().values()))
     assert method.training
@@ -76,7 +87,7 @@ def test_look__shows_what_an_evaluation_says_of_the_pixel(name, cfg):
 
 
 def test_look__changes_nothing_and_draws_nothing():
-    method, probes = small_method(METHODS["dgcl"]), take_probes(PHOTOS, 4)
+    method, probes = small_method(METHODS["dgcl"]), take_probes(PHOTOS, range(4))
     before = {name: x.clone() for name, x in method.state_dict().items()}
     drawn = torch.get_rng_state()
     look_at(method, probes, VIEWS, SLIDE, NOW, CPU)
@@ -89,7 +100,7 @@ def test_look__changes_nothing_and_draws_nothing():
 def test_snapshot__of_photographs_is_whole_small_and_says_so(name, tmp_path):
     photos = [photograph(480, 640, i) for i in range(6)] + [photograph(640, 480, i) for i in range(6, 8)]
     method = small_method(METHODS[name])
-    snap = take_snapshot(method, data_of(photos), VIEWS, EvalConfig(), 8, NOW, 30, CPU)
+    snap = take_snapshot(method, data_of(photos), VIEWS, EvalConfig(), range(8), NOW, 30, CPU)
     path = save_snapshot(tmp_path, snap)
     assert path.stat().st_size <= MAX_BYTES
     back = load_snapshot(path)
@@ -109,7 +120,35 @@ def test_snapshot__of_photographs_is_whole_small_and_says_so(name, tmp_path):
 def test_probes__without_a_mask_of_their_size_are_refused():
     sample = PHOTOS[0] | dict(target=PHOTOS[1]["target"])
     with pytest.raises(InputError, match="image 'photo-0' is 200×260 and its mask 260×150 pixels"):
-        take_probes([sample], 1)
+        take_probes([sample], [0])
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-tune"])
+def test_probes__of_a_preset_cover_all_classes(name):
+    run = parse_run(["--preset", name, "--data.root", str(ROOT / "data"), "--device", "cpu"])
+    data = build_data(run)
+    first = range(run.loop.num_probes)
+    picked = pick_probes(data.val, run.loop.num_probes, data.num_classes)
+
+    def shown(chosen):
+        return set(take_probes(data.val, chosen).targets().unique().tolist()) - {IGNORE_INDEX}
+
+    assert len(shown(first)) < data.num_classes, "the first ones lack a class"
+    assert shown(picked) == set(range(data.num_classes))
+    assert len(picked) == len(set(picked)) == len(first) and picked == sorted(picked)
+
+
+def test_probes__few_images_are_read():
+    class Counted(list):
+        reads = 0
+
+        def __getitem__(self, i):
+            self.reads += 1
+            return super().__getitem__(i)
+
+    whole, lacking = (Counted(PHOTOS * 100) for _ in range(2))
+    assert pick_probes(whole, 2, 4) == [0, 1] and whole.reads == 2
+    assert pick_probes(lacking, 2, 5) == [0, 1] and lacking.reads == LOOKED_THROUGH
 
 
 def answers(shape=(2, 16, 16)):

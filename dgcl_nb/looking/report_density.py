@@ -16,6 +16,7 @@ __all__ = ['FEWEST', 'FIFTHS', 'density_of', 'KnownCells', 'known_cells', 'known
 # %% ../../nbs/looking/34_report_density.ipynb #6753237a
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -118,15 +119,16 @@ def fifths_table(
     first: Snapshot,  # of a run
     last: Snapshot,  # of it
 ) -> Html:  # empty where either has too few cells
-    "The fifths of two steps."
-    pairs = list(zip(FIFTHS, fifths(first), fifths(last)))
-    if not pairs:
+    "The fifths of two steps; of one, where both are the same."
+    steps = [last] if first.step == last.step else [first, last]
+    rows = list(zip(FIFTHS, *map(fifths, steps)))
+    if not rows:
         return Html()
-    lines = [[name, *fifth_cells(a), *fifth_cells(b)] for name, a, b in pairs]
-    head = [f"{what} at {s.step}" for s in (first, last) for what in ("density", "confidence", "wrong")]
+    lines = [[name, *chain.from_iterable(map(fifth_cells, groups))] for name, *groups in rows]
+    head = [f"{what} at {s.step}" for s in steps for what in ("density", "confidence", "wrong")]
+    when = ", at two steps" if len(steps) > 1 else ""
     caption = (
-        "Sampled cells in five equal groups by density, at two steps: means, "
-        "and the share of wrong pseudo-labels"
+        f"Sampled cells in five equal groups by density{when}: means, and the share of wrong pseudo-labels"
     )
     return table(["", *head], lines, caption, "numbers")
 

@@ -69,7 +69,7 @@ def figure_html(
     from dgcl_nb.looking.figures import go
 
     layout = figure.drawing.layout
-    size = f"min-height:{layout.height or 420}px;max-width:{layout.width or 900}px"
+    size = f"min-height:{layout.height or 420}px;width:{layout.width or 900}px"
     canvas = tag("div", class_="canvas", style=size, role="img", aria_label=figure.caption)
     plain = go.Figure(figure.drawing).update_layout(template=None)  # the page has its own
     data = Html(plain.to_json().replace("<", "\\u003c"))  # the same letter to JSON, and no end of a script

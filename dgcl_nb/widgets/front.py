@@ -12,9 +12,9 @@ Where we differ: cividis has 256 stops; every eighth of them, with straight line
 
 # %% auto #0
 __all__ = ['PACKED', 'PALETTE', 'CIVIDIS', 'UNKNOWN', 'RIGHT_WRONG', 'FRONT_CSS', 'FRONT_FILES', 'EXPORTED', 'SAVED', 'NO_KERNEL',
-           'STILL', 'PAGE', 'BROWSERS', 'QUIET', 'BODY', 'pack', 'cividis', 'front_module', 'saved_output',
-           'leave_behind', 'report_words', 'Front', 'as_json', 'json_with_bytes', 'front_page', 'find_browser',
-           'cut_picture', 'browser_flags', 'page_picture', 'show_page']
+           'STILL', 'PAGE', 'BROWSERS', 'MOST_COLOURS', 'EXACT_COLOURS', 'QUIET', 'BODY', 'pack', 'cividis',
+           'front_module', 'saved_output', 'leave_behind', 'report_words', 'Front', 'as_json', 'json_with_bytes',
+           'front_page', 'find_browser', 'small_png', 'cut_picture', 'browser_flags', 'page_picture', 'show_page']
 
 # %% ../../nbs/looking/20_front.ipynb #76d9e379
 import base64
@@ -252,6 +252,32 @@ def find_browser() -> str | None:  # a program, or None
     return None
 
 
+MOST_COLOURS, EXACT_COLOURS = 255, 160
+"Colours of a picture that git keeps, a third of its bytes; how many of them are its most frequent ones."
+
+
+def small_png(
+    picture: Image.Image,  # RGB
+) -> bytes:  # PNG
+    "A picture of few colours, in which plain areas, such as points of a class, have the very ones they had."
+    codes = np.asarray(picture).astype(np.int32) @ (1 << 16, 1 << 8, 1)
+    values, where, counts = np.unique(codes.ravel(), return_inverse=True, return_counts=True)
+    if len(values) > MOST_COLOURS:
+        frequent = np.argsort(-counts, kind="stable")[:EXACT_COLOURS]
+        mixed = picture.quantize(MOST_COLOURS - EXACT_COLOURS)
+        place = np.full(len(values), -1)
+        place[frequent] = range(EXACT_COLOURS)
+        exact = place[where].reshape(codes.shape)
+        indices = np.where(exact < 0, np.asarray(mixed, int) + EXACT_COLOURS, exact)
+        kept = values[frequent]
+        colours = np.stack([kept >> 16, kept >> 8 & 255, kept & 255], 1).ravel().tolist()
+        picture = Image.fromarray(indices.astype(np.uint8))
+        picture.putpalette([*colours, *(mixed.getpalette() or [])][: 3 * MOST_COLOURS])
+    out = io.BytesIO()
+    picture.save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
 def cut_picture(
     png: bytes,  # any size
     width: int,  # pixels that remain, from the left
@@ -315,7 +341,4 @@ def show_page(
         return "no picture: no Chromium is installed here (or BROWSER_PATH names none)"
     from IPython.display import Image as Shown
 
-    out = io.BytesIO()
-    # git keeps it: 255 colours are a third of the bytes
-    Image.open(io.BytesIO(png)).quantize(255).save(out, "PNG", optimize=True)
-    return Shown(out.getvalue())
+    return Shown(small_png(Image.open(io.BytesIO(png)).convert("RGB")))

@@ -314,16 +314,12 @@ def must_have_browser():
     return os.environ.get("CI", "").lower() == "true"
 
 
-def copy_tutorial(lab, name, shown):
-    "Put a tutorial where it finds the data; cells that end with one of `shown` show their view there."
+def copy_tutorial(lab, name):
+    "Put a tutorial, as it is but without its outputs, where it finds the data."
     book = nbformat.read(ROOT / "nbs" / "tutorials" / f"{name}.ipynb", 4)
     for cell in book.cells:
-        if cell.cell_type != "code":
-            continue
-        cell.outputs, cell.execution_count = [], None
-        source = cell.source.rstrip()
-        # a semicolon at the end keeps the view out of the notebook in git
-        cell.source = source.removesuffix(";") if source.endswith(shown) else source
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
     target = lab.root / "nbs" / "tutorials" / f"{name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(book, target)

@@ -286,6 +286,20 @@ def test_paper__is_white_before_a_frame_passes_and_has_the_whole_legend(demo, sh
     assert whole <= seen
 
 
+INK = """event => {
+    dispatchEvent(new Event(event));
+    const canvas = document.querySelector(".dgcl-stage canvas");
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return data.filter((level, i) => i % 4 === 0 && level < 200).length;
+}"""
+
+
+def test_paper__has_what_lies_over_the_points_in_the_picture(demo, show):
+    page = show(fragment(demo))
+    press(page.locator(".dgcl-over"), "ArrowRight", "Enter")  # a click: rings around the neighbours
+    assert page.evaluate(INK, "beforeprint") > page.evaluate(INK, "afterprint") > 0
+
+
 def test_two_on_a_page__are_independent(demo, show):
     page = show(fragment(demo), fragment(demo))
     both = page.locator(".dgcl-explorer")

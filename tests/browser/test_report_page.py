@@ -1,6 +1,7 @@
 """The report in a browser, as a file: figures, keys, colours, paper, and nothing that leaves it."""
 
 import re
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -17,6 +18,13 @@ UNLABELLED = """[...document.querySelectorAll("main input, main select, main but
     .filter(e => e.offsetParent && !(e.labels && e.labels.length))
     .filter(e => !e.getAttribute("aria-label") && !e.textContent.trim())
     .map(e => e.outerHTML.slice(0, 120))"""
+
+TAKEN_AWAY = re.compile(rb"/SMask <<[^>]*/TR ")
+"How a printed canvas that was cleared takes away what lies below it: an inverted mask."
+WORDS = """[...document.querySelectorAll("figure.plot")].map((figure) => {
+    const words = [...figure.querySelectorAll("text.annotation-text, text.legendtext")];
+    return words.map((word) => [word.textContent, word.getBoundingClientRect().toJSON()]);
+})"""
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +177,9 @@ def test_print__unfolds_everything_in_dark_on_white(page, pages):
 def test_print__cuts_nothing(page, pages, paper):
     page.set_viewport_size(dict(width=1366, height=900))
     show(page, pages[0])
-    printed = pdf_pages(page.pdf(format=paper))
+    pdf = page.pdf(format=paper)
+    assert not TAKEN_AWAY.search(pdf)
+    printed = pdf_pages(pdf)
     assert 5 <= len(printed) <= 12, "no page too many"
     text = "".join(printed)
     for right in ("theteacherasabar", "lowerisbetter", "wrongat200", "Selection", "nothingishidden"):
@@ -207,6 +217,18 @@ def test_tools__save_a_picture_and_upload_nothing(page, pages):
     titles = page.evaluate("[...document.querySelectorAll('.modebar-btn')].map(e => e.dataset.title)")
     assert any("PNG" in t for t in titles)
     assert not [t for t in titles if "Share" in t or "Plotly" in t]
+
+
+def test_narrow_screen__words_of_a_figure_do_not_overlap(page, pages):
+    page.set_viewport_size(dict(width=800, height=900))
+    show(page, pages[0])
+    figures = page.evaluate(WORDS)
+    assert sum(map(len, figures)) > 10
+    for words in figures:
+        for (text, a), (other, b) in combinations(words, 2):
+            apart = a["right"] <= b["x"] + 1 or b["right"] <= a["x"] + 1
+            apart = apart or a["bottom"] <= b["y"] + 1 or b["bottom"] <= a["y"] + 1
+            assert apart, f"{text!r} lies over {other!r}"
 
 
 def test_narrow_screen__nothing_sticks_out(page, pages):

@@ -4,7 +4,7 @@ import pytest
 from lab import START_ALL, assert_ran, colours, copy_tutorial, differ, open_notebook, picture, press
 
 pytest.importorskip("dgcl_nb.widgets.monitor")
-SHOWN = {"02_reading_density": ("view;",), "03_feature_clusters": ("monitor;", "view;", "w;", "second;")}
+NAMES = ("02_reading_density", "03_feature_clusters")
 
 
 def on_view(page, selector):
@@ -15,9 +15,9 @@ def on_view(page, selector):
 
 
 def test_tutorials__run_in_jupyterlab(new_page, lab):
-    pages = {name: new_page() for name in SHOWN}
+    pages = {name: new_page() for name in NAMES}
     for name, page in pages.items():  # at the same time, a core each
-        open_notebook(page, lab, copy_tutorial(lab, name, SHOWN[name]))
+        open_notebook(page, lab, copy_tutorial(lab, name))
         page.evaluate(START_ALL)
     for page in pages.values():
         page.wait_for_function("()=>window.ranAll", timeout=400_000)

@@ -44,7 +44,7 @@ function fakeModel(figure) {
 
 test("drawing: as wide as the place, but not narrower than its panels need", () => {
   assert.deepEqual(drawing(FIGURE, 1400).layout, { height: 300, width: 1400, autosize: false });
-  assert.equal(drawing(FIGURE, 200).layout.width, 600);
+  assert.equal(drawing(FIGURE, 200).layout.width, 860);
 });
 
 test("curves: each change is drawn as a whole, with the traces and the layout that it brings", () => {

@@ -25,6 +25,7 @@ function stateOf(model, root) {
     height: 436,
     view: {}, // middle (x, y), scale (CSS pixels for 1) and zoom (1: all fits in)
     fitted: true, // nobody has zoomed or moved
+    isPaper: false, // drawn to be printed
     draws: 0,
     selected: new Set(), // rows
     clicked: -1, // a row, or none

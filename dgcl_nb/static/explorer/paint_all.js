@@ -34,12 +34,20 @@ function drawHovered(app, pen) {
   pen.stroke();
 }
 
-// What lies over the points: lines to neighbours, the ring of the hovered point, the lasso.
+// What lies over the points: lines to neighbours, the ring of the hovered point, the lasso. On paper it
+// is drawn into the picture itself: a printed canvas is what was done to it, and clearing the one above
+// would take the points below away.
 export function markAll(app) {
-  const { ratio } = app;
-  const pen = app.over.getContext("2d");
+  const { ratio, isPaper } = app;
+  const pen = isPaper ? app.pen : app.over.getContext("2d");
+  pen.save();
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-  pen.clearRect(0, 0, app.width, app.height);
+  if (!isPaper) pen.clearRect(0, 0, app.width, app.height);
+  drawMarks(app, pen);
+  pen.restore();
+}
+
+function drawMarks(app, pen) {
   drawNear(app, pen);
   drawJoins(app, pen);
   if (app.hovered >= 0) drawHovered(app, pen);

@@ -53,6 +53,7 @@ function fitSize(app) {
 // printing.
 function watchPaper(app) {
   const show = (isPaper) => () => {
+    app.isPaper = isPaper;
     app.root.toggleAttribute("data-paper", isPaper);
     paintAll(app);
   };

@@ -4,7 +4,7 @@
 import { make } from "../front/elements.js";
 import { withStepLine } from "../front/step_line.js";
 
-const LEAST_WIDTH = 600; // CSS pixels that three panels side by side need
+const LEAST_WIDTH = 860; // CSS pixels that the words above three panels side by side need
 const LINE_COLOUR = "#888888"; // is seen on white and on black
 const CONFIG = { displaylogo: false, showSendToCloud: false };
 

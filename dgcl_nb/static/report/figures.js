@@ -1,6 +1,6 @@
 // The figures of a page: each is drawn from the description that lies in it, in the inks of a theme.
 
-// A figure's layout in a theme. Its width is left out: a figure in a page is as wide as its place.
+// A figure's layout in a theme. Its width is left out: its place has that, and scrolls.
 export function fitted(layout, template) {
   const result = { ...layout, template, autosize: true, paper_bgcolor: "rgba(0,0,0,0)" };
   result["font.family"] = "system-ui, sans-serif";
