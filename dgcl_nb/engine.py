@@ -9,7 +9,7 @@ Where we differ from the released code: it evaluates and saves by epochs, whose 
 # %% auto #0
 __all__ = ['log', 'CLUSTER_PIXELS', 'place_method', 'start_training', 'score', 'evaluate_scored', 'log_scores', 'write_snapshot',
            'cluster_columns', 'miou_columns', 'cost_columns', 'make_result', 'Stopped', 'stopped', 'run_loop',
-           'lost_process', 'begin_training', 'train_to_end', 'effective', 'fit']
+           'lost_process', 'begin_training', 'train_to_end', 'fit']
 
 # %% ../nbs/68_engine.ipynb #3f98b487
 import logging, math, time
@@ -44,9 +44,9 @@ from .core import peak_gpu_mb
 from dgcl_nb.processes import (
     Control,
     LostProcess,
-    arithmetic,
     catch_signals,
     compile_networks,
+    effective,
     first_decides,
     is_dead_line,
     make_accelerator,
@@ -244,7 +244,7 @@ def make_result(
         device=str(t.accelerator.device),
         processes=t.accelerator.num_processes,
         threads=torch.get_num_threads(),
-        **arithmetic(),
+        **effective(run, t.accelerator.device),
         numbers_version=NUMBERS_VERSION,
         environment=environment(),
     )
@@ -362,13 +362,6 @@ def train_to_end(
     return result
 
 
-def effective(
-    t: Training,  # at its start
-) -> dict[str, bool]:  # as JSON can hold it
-    "What was decided for the device of a run: torch's flags, and whether it changes the colours of views."
-    return arithmetic() | dict(views_on_device=t.run.views.settled(t.accelerator.device).device == "on")
-
-
 def fit(
     run: Run,  # all settings
     control: Control | None = None,  # pause and stop; a new one by default
@@ -385,6 +378,6 @@ def fit(
         t.started = (started or t.started) - sum(r.get("seconds", 0) for r in spent)
         with catch_signals(t.control):
             if t.is_main:
-                write_config(folder, run, effective(t), t.step)
+                write_config(folder, run, effective(run, t.accelerator.device), t.step)
             t.tell("on_start")
             return train_to_end(t) | dict(folder=str(folder.path))
