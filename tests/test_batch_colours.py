@@ -23,8 +23,8 @@ CFG = ViewConfig(crop=20)
 THERE = dataclasses.replace(CFG, device="on", strong_labelled=True)
 HERE = dataclasses.replace(CFG, strong_labelled=True)
 SIZES = dict(labelled=3, unlabelled=4)
-TIPPED = 0.005
-"Share of values that may differ by a grey level: the order of a sum, or a rounding that tips."
+TIPPED, FEW = 0.005, 8
+"Share of values that may differ by a grey level, and how many always may: a rounding that tips."
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def one_by_one(images, colours):
 def nearly_equal(a, b):
     apart = (a.int() - b.int()).abs()
     # where a step tips, a later step of contrast may double it
-    return apart.max() <= 4 and (apart > 0).float().mean() < TIPPED
+    return apart.max() <= 4 and (apart > 0).sum() <= FEW + TIPPED * apart.numel()
 
 
 def photograph_like(num, height, width, seed=0):
