@@ -15,7 +15,7 @@ __all__ = ['PART', 'SEAL', 'sync_folder', 'check_regular', 'write_atomic', 'writ
 import errno, hashlib, os, pickle, secrets, shutil, stat, zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
 import torch
 
@@ -166,7 +166,7 @@ def write_torch(
 
     def write(file: BinaryIO) -> None:
         sealing = Sealing(file)
-        torch.save(content, sealing)
+        torch.save(content, cast(IO[bytes], sealing))  # it asks for no more than write and flush
         sealing.seal()
 
     write_whole(path, write)

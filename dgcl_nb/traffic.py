@@ -11,14 +11,12 @@ __all__ = ['FLOAT', 'WHOLE', 'COUNTED', 'FLAGS', 'Exchange', 'all_sent', 'new_ro
 
 # %% ../nbs/commands/29_traffic.ipynb #tr29imps
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
-from .config import Run
 from .core import InputError
 from .methods.protocol import Method
-from .pseudo_labels import FilterConfig
 
 # %% ../nbs/commands/29_traffic.ipynb #tr29exch
 FLOAT, WHOLE = 4, 8
@@ -70,7 +68,7 @@ def _statistics(method, on_gpu):
     ]
 
 
-def _entropies(what, cfg: FilterConfig, values, on_gpu):
+def _entropies(what, cfg, values, on_gpu):
     "The entropies of all pixels, where a filter takes its percentile over all processes."
     if cfg.kind != "entropy" or not cfg.gather:
         return []
@@ -80,7 +78,7 @@ def _entropies(what, cfg: FilterConfig, values, on_gpu):
 
 
 def new_rows_at_most(
-    run: Run,  # of one process; its method is dgcl
+    run: Any,  # a Run of one process; its method is dgcl
     classes: int,  # that occur in its batch
     cells: int,  # of an image's feature map
 ) -> int:
@@ -94,7 +92,7 @@ FLAGS = 3
 
 
 def exchanges_of_step(
-    run: Run,  # as one process runs it (share_batch)
+    run: Any,  # a Run as one process runs it (share_batch); its groups are those of its method
     method: Method,  # of that run, on any device
     cells: int,  # of an image's feature map
     classes: int,  # that occur in a batch of one process
