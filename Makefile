@@ -5,6 +5,7 @@
 # make lab        JupyterLab at the project's folder, so that notebooks there share runs/ and data/ with the terminal
 # make export     clean the notebooks and write dgcl_nb/ anew from them
 # make bench      the timings in tests/bench/
+# make gpu-check  the step, waits, memory and density on a GPU: results/gpu.md; without one nothing is measured; ARGS adds flags
 # make docs       the documentation site, _docs/html/index.html: static, searched and read without a server or a network
 # Each does the set-up itself, once: one environment in .venv, renewed when pyproject.toml changes. PYTHON=python3.12 names another Python for it.
 
@@ -18,7 +19,7 @@ NB_FLAGS :=
 MARKS := not slow and not bench
 ARGS :=
 
-.PHONY: train test test-all lint-js lab export bench docs docs-tools setup
+.PHONY: train test test-all lint-js lab export bench gpu-check docs docs-tools setup
 .DEFAULT_GOAL := test
 
 train: $(STAMP)
@@ -53,6 +54,9 @@ bench: $(STAMP)
 	@$(IN_VENV); red=; for file in tests/bench/*.py; do \
 	echo "== $$file"; python "$$file" || red="$$red $$file"; done; \
 	if [ -n "$$red" ]; then echo "failed:$$red"; exit 1; fi
+
+gpu-check: $(STAMP)
+	@$(PY) tests/bench/bench_gpu.py $(ARGS)
 
 docs: $(DOCS_STAMP)
 	@$(IN_VENV); OMP_NUM_THREADS=1 python docs/make.py

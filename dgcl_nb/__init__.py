@@ -7,12 +7,13 @@ Modules:
 - `dgcl_nb.audited`: Which images an audit looks at, which of their masks the network has seen, what all witnesses say of them, and the file that mends one.
 - `dgcl_nb.background`: A run in a thread of its own, while the notebook stays alive.
 - `dgcl_nb.bank`: One ring of remembered pixels per class: what density is measured against, and where positives from other images come from.
+- `dgcl_nb.batch_colours`: The strong views of a whole batch at once, each image with its own draw, on whatever device the batch lies.
 - `dgcl_nb.batches`: Which images a step sees, and what it holds of them: a pure function of the seed and the step, so that nothing has to be remembered.
 - `dgcl_nb.bench`: One command trains every method with every seed and writes one table: `python -m dgcl_nb.bench`.
 - `dgcl_nb.boxes`: How the methods of the field cut and paste: five rules for the boxes of CutMix, each drawn first and turned into masks afterwards.
 - `dgcl_nb.cells`: A batch as rows: one for each cell of the feature maps, sorted by class, with everything that a method with a memory bank asks of it.
 - `dgcl_nb.checkpoints`: What a run that died needs to go on as if it had not: written whole or not at all, in the background, and checked before it is read.
-- `dgcl_nb.colours`: Hue and blur of an image of bytes: each pixel changes its colour, and none its place.
+- `dgcl_nb.colours`: What changes the colours of an image of bytes: hue, blur, and what is drawn for one strong view.
 - `dgcl_nb.config`: A whole run as one frozen object, and the presets that a researcher edits.
 - `dgcl_nb.consistency`: Two predictions of the same pixels shall agree: how far apart they are, over which pixels the mean is taken, and how the term's weight grows.
 - `dgcl_nb.contrast`: Sparse cells are pulled to the dense middle of their class, and pushed away from other classes: the third term, for all classes of a step at once.
@@ -128,6 +129,7 @@ Modules:
 - `dgcl_nb.teacher`: A copy of the network that follows it slowly: an average over its past, which labels what the network has to learn.
 - `dgcl_nb.terminal`: The log of a run as a table that fits on a screen, each reason said once, and a hint where figures would mislead.
 - `dgcl_nb.timing`: Named parts of a step, timed where they happen, and free where nobody asks.
+- `dgcl_nb.traffic`: The bytes that each of several processes hands over in a step, as a function of processes, classes and batch.
 - `dgcl_nb.train`: One command trains a method and leaves a run folder: `python -m dgcl_nb.train`.
 - `dgcl_nb.trained`: A run folder opened again: its settings, its weights, and its networks ready to be asked.
 - `dgcl_nb.training`: A run under way: where it stands, who watches it, what one step does, and what it logs.

@@ -25,11 +25,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .batch_colours import recolour_batch
+from .colours import Colours, recolour
 from .core import InputError, generator_for, mix_seed
 from .data.segdata import SegData
 from .workers import Loader
 from .ranges import Few, FewOrNone, Ranged, check_workers
-from .views import CutMix, ViewConfig, Views, normalize, strong_view, weak_view
+from .views import CutMix, ViewConfig, Views, draw_colours, normalize, weak_view
 
 # %% ../nbs/22_batches.ipynb #288d8e4e
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,9 @@ class Batch:
     truth_u: Tensor
     ids_u: list[str]  # B names
     mixes: list[CutMix] = field(default_factory=list)  # one per strong view, if the method mixes at all
+    # what was drawn for colours that the loader leaves to the device; empty once they are changed:
+    colours_l: list[Colours] = field(default_factory=list)  # b of them, with views.strong_labelled
+    colours_u: list[list[Colours]] = field(default_factory=list)  # B of them a strong view
 
     def map(
         self,
@@ -108,19 +113,32 @@ class Batch:
 
         return Batch(**{f.name: inside(getattr(self, f.name)) for f in dataclasses.fields(self)})
 
+    def recoloured(self) -> "Batch":  # of bytes
+        "A batch of bytes with the colours changed that its loader left to the device."
+        if not self.colours_l and not self.colours_u:
+            return self
+        labelled, weak = self.images_l, self.images_u_w
+        return dataclasses.replace(
+            self,
+            images_l=recolour_batch(labelled, self.colours_l) if self.colours_l else labelled,
+            images_u_s=[recolour_batch(weak, colours) for colours in self.colours_u] or self.images_u_s,
+            colours_l=[],
+            colours_u=[],
+        )
+
     def numbers(
         self,
         mean: tuple[float, float, float],  # per channel, for colours in [0, 1]
         std: tuple[float, float, float],  # per channel, for colours in [0, 1]
     ) -> "Batch":  # a new batch
-        "A batch of bytes as a batch of numbers: images normalised, classes int64."
+        "A batch of bytes as a batch of numbers: colours changed, images normalised, classes int64."
 
         def number(x):
             if x.dim() == 4:
                 return normalize(x, mean, std)
             return x if x.dtype == torch.bool else x.long()
 
-        return self.map(number)
+        return self.recoloured().map(number)
 
     def to(
         self,
@@ -145,9 +163,10 @@ class SampleViews(NamedTuple):
     "All views of one sample."
 
     weak: Tensor  # (3, H, W) uint8
-    strong: list[Tensor]  # (3, H, W) uint8 each
+    strong: list[Tensor]  # (3, H, W) uint8 each; none where the device makes them
     target: Tensor  # (H, W) uint8
     valid: Tensor  # (H, W) bool
+    colours: list[Colours]  # of each strong view
 
 
 def view_sample(
@@ -160,8 +179,9 @@ def view_sample(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         weak, target, valid = weak_view(sample["image"], sample["target"], view_cfg)
-        strong = [strong_view(weak, view_cfg) for _ in range(num_strong)]
-    return SampleViews(weak, strong, target, valid)
+        colours = [draw_colours(view_cfg) for _ in range(num_strong)]
+    strong = [] if view_cfg.device == "on" else [recolour(weak, c) for c in colours]
+    return SampleViews(weak, strong, target, valid, colours)
 
 # %% ../nbs/22_batches.ipynb #7bce0eef
 @contextmanager
@@ -192,11 +212,18 @@ def _stack(rows, like):
     return torch.stack(rows) if rows else like.new_empty((0, *like.shape))
 
 
-def _strong(views, i, weak):
-    "The i-th strong views of some images; the tensor of the weak ones itself where no colour was changed."
-    if all(v.strong[i] is v.weak for v in views):
+def _shown(views, i, weak):
+    "The i-th strong views of images; the tensor of the weak ones where no colour is changed yet, or at all."
+    if all(not v.strong or v.strong[i] is v.weak for v in views):
         return weak
     return torch.stack([v.strong[i] for v in views])
+
+
+def _left_over(views, num_strong):
+    "The colours that the device is to change: one list a strong view, or none."
+    if all(v.strong for v in views):
+        return []
+    return [[v.colours[i] for v in views] for i in range(num_strong)]
 
 # %% ../nbs/22_batches.ipynb #cb47a3d1
 def draw_mixes(
@@ -233,16 +260,19 @@ def make_batch(
         ids_u, seen_u = _draw_views(data, batch_cfg, "unlabelled", place, view_cfg, views.strong)
         like = seen_l[0]
         weak = _stack([v.weak for v in seen_u], like.weak)
+        weak_l = torch.stack([v.weak for v in seen_l])
         batch = Batch(
-            images_l=torch.stack([v.strong[0] if v.strong else v.weak for v in seen_l]),
+            images_l=_shown(seen_l, 0, weak_l) if strong_l else weak_l,
             targets_l=torch.stack([v.target for v in seen_l]),
             ids_l=ids_l,
             images_u_w=weak,
-            images_u_s=[_strong(seen_u, i, weak) for i in range(views.strong)],
+            images_u_s=[_shown(seen_u, i, weak) for i in range(views.strong)],
             valid_u=_stack([v.valid for v in seen_u], like.valid),
             truth_u=_stack([v.target for v in seen_u], like.target),
             ids_u=ids_u,
             mixes=draw_mixes(len(ids_u), view_cfg, views, seed, step, rank),
+            colours_l=[c for colours in _left_over(seen_l, strong_l) for c in colours],
+            colours_u=_left_over(seen_u, views.strong),
         )
     return batch if as_bytes else batch.numbers(view_cfg.mean, view_cfg.std)
 

@@ -136,8 +136,9 @@ def take_step(
     run, a = t.run, t.accelerator
     t.step, start = step, time.perf_counter()
     place = (run.seed, step, a.process_index, a.num_processes)
-    batch = make_batch(t.data, run.views, t.method.views, batch_cfg, *place)
-    batch = batch.to(a.device, run.model.channels_last)
+    views = run.views.settled(a.device)
+    batch = make_batch(t.data, views, t.method.views, batch_cfg, *place, as_bytes=True)
+    batch = batch.to(a.device).numbers(views.mean, views.std).to(a.device, run.model.channels_last)
     loading, start = time.perf_counter() - start, time.perf_counter()
     with Peak(a.device) as peak:
         training_step(t, [batch])

@@ -44,9 +44,9 @@ from .core import peak_gpu_mb
 from dgcl_nb.processes import (
     Control,
     LostProcess,
-    arithmetic,
     catch_signals,
     compile_networks,
+    effective,
     first_decides,
     is_dead_line,
     make_accelerator,
@@ -244,7 +244,7 @@ def make_result(
         device=str(t.accelerator.device),
         processes=t.accelerator.num_processes,
         threads=torch.get_num_threads(),
-        **arithmetic(),
+        **effective(run, t.accelerator.device),
         numbers_version=NUMBERS_VERSION,
         environment=environment(),
     )
@@ -378,6 +378,6 @@ def fit(
         t.started = (started or t.started) - sum(r.get("seconds", 0) for r in spent)
         with catch_signals(t.control):
             if t.is_main:
-                write_config(folder, run, arithmetic(), t.step)
+                write_config(folder, run, effective(run, t.accelerator.device), t.step)
             t.tell("on_start")
             return train_to_end(t) | dict(folder=str(folder.path))

@@ -47,7 +47,7 @@ ELSEWHERE = ("preset", "variant", "data.root")
 "Settings that name places or sections, beside those that may differ when a run is resumed."
 
 
-ADDED: dict = {"data.shrink": 1}
+ADDED: dict = {"data.shrink": 1, "views.device": "off"}
 "Settings that came after the first records -> the value with which all is computed as before them."
 
 

@@ -338,7 +338,7 @@ def batches_of(
     n, a = t.run.optim.accumulate, t.accelerator
     loader = make_loader(
         t.data,
-        t.run.views,
+        t.run.views.settled(a.device),
         t.method.views,
         t.run.batch,
         t.run.seed,

@@ -12,8 +12,8 @@ against the image, we do not; it puts a small image into the upper left corner o
 
 # %% auto #0
 __all__ = ['Deviation', 'BoxRule', 'ViewConfig', 'draw_scale', 'Crop', 'draw_crop', 'nearest_places', 'read_crop', 'inside_image',
-           'WeakView', 'weak_view', 'jitter', 'blur', 'strong_view', 'normalize', 'CutMix', 'draw_box', 'box_at',
-           'why_unmixed', 'next_image', 'cutmix_boxes', 'Views']
+           'WeakView', 'weak_view', 'draw_jitter', 'draw_sigma', 'draw_colours', 'strong_view', 'normalize', 'CutMix',
+           'draw_box', 'box_at', 'why_unmixed', 'next_image', 'cutmix_boxes', 'Views']
 
 # %% ../nbs/21_views.ipynb #fd86b8e4
 import logging, math
@@ -27,9 +27,9 @@ import torchvision.transforms.v2.functional as VF
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
-from .colours import blur_by, turn_hue
+from .colours import Colours, recolour
 from .core import IGNORE_INDEX, InputError
-from .ranges import MoreThanNone, Range, Ranged, Share, Side, Zoom, shown
+from .ranges import MoreThanNone, Range, Ranged, Share, Side, Zoom, one_of, shown
 
 # %% ../nbs/21_views.ipynb #bd0ce7d1
 Deviation = Annotated[float, Range(0.001, 1)]
@@ -68,6 +68,9 @@ class ViewConfig(Ranged, group="views"):
     mean: tuple[Share, Share, Share] = (0.485, 0.456, 0.406)
     # channel deviations that are divided by, for colours in [0, 1] (ImageNet's)
     std: tuple[Deviation, Deviation, Deviation] = (0.229, 0.224, 0.225)
+    # whether the device changes the colours of strong views, a whole batch at a time, instead of the loader's
+    # processes; the draws are the same, a pixel may differ by a grey level: off, on, or auto (on a CUDA GPU)
+    device: Annotated[str, one_of("off", "on", "auto")] = "off"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,6 +78,15 @@ class ViewConfig(Ranged, group="views"):
             first, second = pair = getattr(self, name)
             if first > second:
                 raise InputError(f"views.{name} is {shown(pair)}; give the smaller number first")
+
+    def settled(
+        self,
+        device: str | torch.device,  # where the run computes
+    ) -> "ViewConfig":  # its `device` is on or off
+        "The same settings with `device` auto decided."
+        if self.device != "auto":
+            return self
+        return replace(self, device="on" if torch.device(device).type == "cuda" else "off")
 
 # %% ../nbs/21_views.ipynb #bfcacd4b
 def draw_scale(
@@ -207,46 +219,46 @@ def weak_view(
     return WeakView(view, classes, inside_image(crop, cfg.crop))
 
 # %% ../nbs/21_views.ipynb #2b40e0f8
-def jitter(
-    image: Tensor,  # (3, H, W) uint8
+def draw_jitter(
     cfg: ViewConfig,  # `brightness`, `contrast`, `saturation`, `hue`
-) -> Tensor:  # (3, H, W) uint8
-    "Change brightness, contrast, saturation and hue of a (3, H, W) image by random factors, in random order."
+) -> tuple[tuple[str, float], ...]:  # keys of CHANGES with their factors
+    "Draw how brightness, contrast, saturation and hue change, and in which order."
     b, c, s, h = (2 * torch.rand(4) - 1).tolist()
-    changes = [
-        (VF.adjust_brightness_image, max(0, 1 + cfg.brightness * b)),
-        (VF.adjust_contrast_image, max(0, 1 + cfg.contrast * c)),
-        (VF.adjust_saturation_image, max(0, 1 + cfg.saturation * s)),
-        (turn_hue, cfg.hue * h),
+    steps = [
+        ("brightness", max(0, 1 + cfg.brightness * b)),
+        ("contrast", max(0, 1 + cfg.contrast * c)),
+        ("saturation", max(0, 1 + cfg.saturation * s)),
+        ("hue", cfg.hue * h),
     ]
-    for i in torch.randperm(4 if cfg.hue else 3).tolist():  # hue 0 is no work
-        change, factor = changes[i]
-        image = change(image, factor)
-    return image
+    order = torch.randperm(4 if cfg.hue else 3).tolist()  # hue 0 is no work
+    return tuple(steps[i] for i in order)
 
 # %% ../nbs/21_views.ipynb #7b24bd75
-def blur(
-    image: Tensor,  # (3, H, W) uint8
+def draw_sigma(
     cfg: ViewConfig,  # `blur_sigma`
-) -> Tensor:  # (3, H, W) uint8
-    "Blur a (3, H, W) image by a Gaussian of random width."
+) -> float:  # in pixels
+    "Draw how far a view is blurred."
     low, high = cfg.blur_sigma
     u = torch.rand(()).item()
-    return blur_by(image, low + (high - low) * u)
+    return low + (high - low) * u
 
 # %% ../nbs/21_views.ipynb #86ae87ad
+def draw_colours(
+    cfg: ViewConfig,  # the colour settings
+) -> Colours:  # of one strong view
+    "Draw the colours of a strong view from torch's global generator."
+    probs = torch.tensor([cfg.jitter_prob, cfg.grey_prob, cfg.blur_prob])
+    is_jittered, is_grey, is_blurred = (torch.rand(3) < probs).tolist()
+    steps = draw_jitter(cfg) if is_jittered else ()
+    return Colours(steps, is_grey, draw_sigma(cfg) if is_blurred else 0.0)
+
+
 def strong_view(
     image: Tensor,  # (3, H, W) uint8, a weak view
     cfg: ViewConfig,  # the colour settings
 ) -> Tensor:  # (3, H, W) uint8
     "The same (3, H, W) pixels in other colours: jittered, perhaps grey, perhaps blurred; none moves."
-    probs = torch.tensor([cfg.jitter_prob, cfg.grey_prob, cfg.blur_prob])
-    is_jittered, is_grey, is_blurred = (torch.rand(3) < probs).tolist()
-    if is_jittered:
-        image = jitter(image, cfg)
-    if is_grey:
-        image = VF.rgb_to_grayscale_image(image, num_output_channels=3)
-    return blur(image, cfg) if is_blurred else image
+    return recolour(image, draw_colours(cfg))
 
 # %% ../nbs/21_views.ipynb #de446d74
 @lru_cache(maxsize=16)

@@ -286,7 +286,7 @@ def test_config_record__says_its_version_and_how_torch_computed(out):
     train(out, "supervised", steps=1, loop__precision="bf16", loop__tf32="auto")
     saved, result = (json.loads((out / name).read_text()) for name in ("config.json", "result.json"))
     assert saved["config_version"] == config.CONFIG_VERSION
-    assert saved["effective"] == dict(tf32=True, cudnn_benchmark=True)
+    assert saved["effective"] == dict(tf32=True, cudnn_benchmark=True, views_on_device=False)
     assert (result["tf32"], result["cudnn_benchmark"]) == (True, True)
     assert config.run_from_dict(saved).loop.tf32 == "auto"
     train(out.with_name("other"), "supervised", steps=1)
