@@ -2,6 +2,7 @@
 
 Modules:
 
+- `dgcl_nb.acquisition`: Which unlabelled images are worth a person's time: five scores, from chance to what is sparse, uncertain and unlike the rest.
 - `dgcl_nb.background`: A run in a thread of its own, while the notebook stays alive.
 - `dgcl_nb.bank`: One ring of remembered pixels per class: what density is measured against, and where positives from other images come from.
 - `dgcl_nb.batches`: Which images a step sees, and what it holds of them: a pure function of the seed and the step, so that nothing has to be remembered.
@@ -113,6 +114,8 @@ Modules:
 - `dgcl_nb.snapshot_schema`: What a snapshot is: which arrays it holds, of which type, shape and values, and how those of a file are checked.
 - `dgcl_nb.snapshots`: What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
 - `dgcl_nb.store`: Finished runs, small enough to be committed: a run that some machine has made is not made again.
+- `dgcl_nb.suggest`: Which images to annotate next: `python -m dgcl_nb.suggest RUN [FOLDER] --num 20`.
+- `dgcl_nb.suggestions`: What leaves the machine when images were chosen for annotation: a table, a page to look at, lists for the next run, tasks for label-studio and CVAT.
 - `dgcl_nb.tables`: From the results of many runs to one table: mean and spread over seeds, and paired differences to the best baseline.
 - `dgcl_nb.targets`: What the authors published, and whether methods come in the same order here.
 - `dgcl_nb.teacher`: A copy of the network that follows it slowly: an average over its past, which labels what the network has to learn.

@@ -108,7 +108,7 @@ def test_help__is_short_and_names_methods_and_presets(command):
     assert command("--help", "optim.lr") == command("--help", "optim")
 
 
-COMMANDS = ["train", "evaluate", "predict", "bench", "report", "data", "data check"]
+COMMANDS = ["train", "evaluate", "predict", "suggest", "bench", "report", "data", "data check"]
 
 
 @pytest.mark.parametrize("words", COMMANDS)
