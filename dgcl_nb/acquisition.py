@@ -9,8 +9,8 @@ In go the cells of images (room `reference`) and what the labelled ones look lik
 - **margin**: $\frac1N\sum_i (1 - m_i)$ (Scheffer et al. 2001; Joshi et al., CVPR 2009).
 - **coreset**: the distance of $v$ to the nearest image that is labelled or suggested already: the $k$-centre greedy of Sener and Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018.
 - **density**, ours: *sparse* among the class banks × *uncertain* × *diverse*,
-$$\Big(\frac1N\sum_i s_i\,e_i\Big)\cdot\min_{j\,\text{chosen}}\big(1 - \cos(z, z_j)\big), \qquad s_i = \operatorname{share}\big\{b : d(b) > \max_c d_c(x_i)\big\},$$
-with $d_c$ the multi-scale density to the bank of class $c$, $b$ the entries of the banks, each measured without those of its own image, and $z$ the mean feature weighted by $s_i e_i$: what the image would teach. The first image has nothing to differ from; its factor is 1.
+$$\Big(\frac1N\sum_i s_i\,e_i\Big)\cdot\min_{j\,\text{chosen}}\min\big(1,\, 1 - \cos(z - \bar v, z_j - \bar v)\big), \qquad s_i = \operatorname{share}\big\{b : d(b) > \max_c d_c(x_i)\big\},$$
+with $d_c$ the multi-scale density to the bank of class $c$, $b$ the entries of the banks, each measured without those of its own image, and $z$ the mean feature weighted by $s_i e_i$: what the image would teach. The mean $\bar v$ of the labelled images is taken off, since features behind a ReLU point the same way by and large; what is left of two images is alike or it is not. The first image has nothing to differ from; its factor is 1.
 
 Reference: the density is that of DGCL (Wang et al., CVPR 2023), where it guides a loss; products of uncertainty and of distance to what is known are as old as Settles and Craven (2008). Where we differ: there the distance is one of whole images, here one of cells to the *classes*, on a scale of the labelled cells themselves: $s_i = 0.9$ says that nine of ten labelled cells lie more densely."""
 
@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .core import InputError, mix_seed, unknown_name
+from .core import EPS, InputError, mix_seed, unknown_name
 from .density import unit_rows
 from .reference import ClassBanks, ImageCells, class_density
 
@@ -135,6 +135,15 @@ def draw_of(
     return mix_seed(seed, "suggest", name) / 2**63
 
 
+def _directions(
+    rows: np.ndarray,  # (n, D) float64
+    middle: np.ndarray,  # (D,) float64, what all have in common
+) -> np.ndarray:  # (n, D) unit rows; a row that is the middle becomes zeros
+    "In which direction each differs from the middle."
+    off = rows - middle
+    return off / np.linalg.norm(off, axis=1, keepdims=True).clip(min=EPS)
+
+
 def _greedy(
     num: int,  # how many to choose
     gains: np.ndarray,  # (n,) float64 gain of each image now; changed
@@ -187,7 +196,7 @@ def choose(
     images: Sequence[Measured],  # to choose from, ids all different
     score: str,  # one of SCORES
     num: int,  # how many; of fewer images all
-    labelled: Tensor,  # (m, D) unit mean features of the labelled images
+    labelled: Tensor,  # (m, D) unit mean features of the labelled images, m at least 1
     seed: int = 0,  # of random
 ) -> list[tuple[Measured, float]]:  # the best first, each with its score
     "Rank images for annotation."
@@ -195,12 +204,13 @@ def choose(
         raise unknown_name("score", score, SCORES)
     images = sorted(images, key=lambda m: m.id)
     if score in ("coreset", "density"):
-        rows = np.stack([np.asarray(m.mean if score == "coreset" else m.wanted) for m in images])
-        rows = rows.astype(np.float64)
+        rows = torch.stack([m.mean if score == "coreset" else m.wanted for m in images]).double().numpy()
+        known = labelled.cpu().double().numpy()
         if score == "coreset":
-            chosen = k_centres(rows, labelled.cpu().double().numpy(), num)
+            chosen = k_centres(rows, known, num)
         else:
-            chosen = worth_and_unlike(np.array([m.worth for m in images]), rows, num)
+            wanted = _directions(rows, known.mean(0))
+            chosen = worth_and_unlike(np.array([m.worth for m in images]), wanted, num)
         return [(images[place], gain) for place, gain in chosen]
     values = dict(random=[draw_of(seed, m.id) for m in images])
     values |= dict(entropy=[m.entropy for m in images], margin=[m.doubt for m in images])

@@ -295,7 +295,9 @@ def write_choice(
     try:
         write_atomic(out / "suggest.csv", csv_of(found, names))
         files = save_images(images, [s.id for s in found], out / IMAGES)
-        page = suggest_page(f"What to annotate next: {facts['run']}", found, names, facts, choice.failed)
+        page = suggest_page(
+            f"What to annotate next: {Path(facts['run']).name}", found, names, facts, choice.failed
+        )
         write_atomic(out / "suggest.html", page)
         write_lists(lists, out / "lists")
         write_tasks(found, files, names, trained.palette, facts["network"], out)
@@ -354,7 +356,7 @@ def facts_of(
     return dict(
         run=str(asked.run),
         network=network,
-        images=f"{num_images} of {asked.folder or 'the unlabelled ones of the run'}",
+        images=f"chosen from {num_images} of {asked.folder or 'the run that are unlabelled'}",
         score=f"{asked.score}: {SCORES[asked.score]}",
         compared=f"with at most {asked.bank_size} cells a class of the labelled images, seed {asked.seed}",
         protocol=describe_method(asked.eval),
