@@ -128,6 +128,7 @@ def score(
             background=t.data.background,
             rank=a.process_index,
             world=a.num_processes,
+            is_stopping=t.control.stopping.is_set,
         )
 
 # %% ../nbs/68_engine.ipynb #d8494240
@@ -278,10 +279,7 @@ def run_loop(
         write_snapshot(t)  # who watches has images and classes before the first step
     while t.step < steps:
         t.writer.check()  # an error of the last checkpoint ends the run here
-        try:
-            losses = next_step(t, loader)
-        except StoppedWaiting:
-            raise stopped(t) from None
+        losses = next_step(t, loader)
         if t.step % loop.log_every == 0 or t.step in (1, steps):
             write_log(t, losses)
         stop = t.control.should_stop(t.accelerator.device)
@@ -342,7 +340,10 @@ def train_to_end(
     result = None
     try:
         with workers_explained():
-            result = run_loop(t)
+            try:
+                result = run_loop(t)
+            except StoppedWaiting:
+                raise stopped(t) from None
         if t.is_main:
             write_whole(t.folder.result, to_json(result))
         t.accelerator.wait_for_everyone()  # it is written when anyone returns

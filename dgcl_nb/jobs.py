@@ -22,7 +22,7 @@ from pathlib import Path
 import dgcl_nb
 from .config import CONFIG, NUMBERS_VERSION, Run, run_from_dict
 from .settings import setting_names
-from .core import InputError
+from .core import InputError, as_text
 from .run_folder import RunFolder, append_line, read_lines
 from .result import miou_by_network
 from .settings import setting_of
@@ -180,11 +180,11 @@ def last_lines(
     path: Path,  # a log
     num: int = 12,  # lines
 ) -> str:
-    "The end of a log."
+    "The end of a log, as text: it holds what programs and file names say."
     if not path.is_file():
         return "(no log)"
     lines = path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
-    return "\n".join(lines[-num:])
+    return as_text("\n".join(lines[-num:]))
 
 # %% ../nbs/commands/20_jobs.ipynb #a04d44c2
 def stop_children(

@@ -32,7 +32,8 @@ from .timing import section
 from .optim import lr_factor, set_lr
 from .core import peak_gpu_mb
 from .finite import check_finite
-from .processes import Control, any_says, average_running_statistics
+from .device import any_says
+from .processes import Control, average_running_statistics
 from .teacher import Teacher
 from .terminal import LogTable, hint_of_lead, hint_of_load, hint_of_val, load_here
 from .workers import StoppedWaiting

@@ -379,6 +379,7 @@ def test_search__tries_and_chosen(tmp_path, capsys):
         ("real-labels", "camvid-tune", 8),
         ("real-contrast", "neu-tune", 8),
         ("real-contrast", "camvid-tune", 8),
+        ("real-others", "neu-tune", 2),
     ],
 )
 def test_search__the_committed_tries_can_be_read(folder, preset, each):

@@ -104,9 +104,19 @@ def test_presets__those_of_real_data_differ_in_their_labels_alone(first):
 
 @pytest.mark.parametrize("first", ["neu-77", "camvid-46"])
 def test_presets__settings_are_chosen_on_other_images(first):
-    one, tune = preset(first), preset(f"{first.partition('-')[0]}-tune")
-    assert tune.data.name == f"{one.data.name}-tune"
-    assert replace(tune, preset=first, data=replace(tune.data, name=one.data.name)) == one
+    family = first.partition("-")[0]
+    one, start, tune = (preset(name) for name in (first, f"{family}-start", f"{family}-tune"))
+    assert one.data == start.data and tune.data.name == f"{one.data.name}-tune"
+    seldom = dict(loop=start.loop, preset=start.preset)  # the tuning scenes are scored twice only
+    assert replace(tune, data=replace(tune.data, name=one.data.name), **seldom) == start
+
+
+def test_presets__what_a_search_chose_is_for_its_methods_alone():
+    for first in ("neu-77", "camvid-46"):
+        start = f"{first.partition('-')[0]}-start"
+        for method in set(METHODS) - {"self_training", "dgcl"}:
+            one, before = (preset(name, "--method", method) for name in (first, start))
+            assert replace(one, preset=start, optim=before.optim) == before  # a rate is every method's
 
 
 @pytest.mark.parametrize("name", PAPER)

@@ -361,6 +361,45 @@ def test_fit__ranks_stop_together_while_one_waits_for_a_batch(tmp_path):
     assert sorted({line["step"] for line in metrics_of(tmp_path / "run")}) == [1, 2, 3, 4, 5, 6]
 
 
+def wait_for_an_image(out, hangs):
+    "No image of the evaluation after step 3 comes to the first process; the other has its own."
+    evaluate, steps = engine.evaluate, dict(steps=6, loop__log_every=1, loop__evaluations=2)
+
+    class Silent(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            time.sleep(1000)
+
+    def evaluate_hanging(network, dataset, *args, **how):
+        silent = hangs and os.environ["RANK"] == "0"
+        return evaluate(network, Silent() if silent else dataset, *args, **how)
+
+    multiprocessing.set_start_method("fork", force=True)  # so that the worker has what is patched here
+    engine.evaluate = evaluate_hanging
+    run = dict(eval__workers=1, loop__snapshots=0, resume=not hangs)
+    try:
+        fit(tiny_run("toy", out=out, **run, **steps), callbacks=[])
+    except Stopped as e:
+        assert hangs and e.step == 3
+
+
+def test_fit__ranks_stop_together_while_one_waits_in_an_evaluation(tmp_path):
+    "And go on together from there."
+    children = start_ranks(wait_for_an_image, tmp_path / "run", True)
+    until = time.time() + 120
+    while time.time() < until and len(metrics_of(tmp_path / "run")) < 3:
+        time.sleep(0.1)
+    time.sleep(2)  # by now the second process has scored its share and waits for the first one's
+    for child in children:
+        os.kill(child.pid, signal.SIGTERM)
+    assert wait_for(children, seconds=60) == [0, 0]
+    assert state_of(tmp_path / "run")["step"] == 3
+    assert wait_for(start_ranks(wait_for_an_image, tmp_path / "run", False)) == [0, 0]
+    assert {line["step"] for line in metrics_of(tmp_path / "run")} == {1, 2, 3, 4, 5, 6}
+
+
 # What befalls one befalls all
 
 

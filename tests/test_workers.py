@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import threading
 import time
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from helpers import metrics_of, start_child, state_of, tiny_run, wait_for
 from torch.utils.data import Dataset
 
-from dgcl_nb import batches, workers
+from dgcl_nb import batches, engine, workers
 from dgcl_nb.core import InputError
 from dgcl_nb.engine import Stopped, fit
 from dgcl_nb.processes import Control
@@ -130,3 +131,38 @@ def test_fit__stopped_while_no_batch_comes(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert fit(tiny_run("supervised", resume=True, **run), callbacks=[])["steps"] == 6
     assert not RunFolder(tmp_path).lock.exists()
+
+
+class HangsLater(Dataset):
+    "Images that come as long as a file is there."
+
+    def __init__(self, images, sign):
+        self.images, self.sign = images, sign
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        if not self.sign.exists():
+            hang(i)
+        return self.images[i]
+
+
+def test_fit__stopped_while_an_evaluation_waits(tmp_path, monkeypatch, caplog):
+    "The run is saved at the step whose evaluation got no image, says so, and goes on from there."
+    control, sign, out = Control(), tmp_path / "the disk answers", tmp_path / "run"
+    evaluate = engine.evaluate
+
+    def evaluate_hanging(network, dataset, *args, **how):
+        threading.Timer(2, control.stop).start()
+        return evaluate(network, HangsLater(dataset, sign), *args, **how)
+
+    run = dict(out=out, loop__evaluations=2, loop__checkpoints=0, loop__snapshots=0, steps=6)
+    monkeypatch.setattr(engine, "evaluate", evaluate_hanging)
+    with pytest.raises(Stopped, match="stopped after step 3 of 6"):
+        fit(tiny_run("supervised", eval__workers=1, **run), control, [])
+    assert "a stop came while no image did: this evaluation is left out" in caplog.text
+    assert state_of(out)["step"] == 3
+    monkeypatch.undo()
+    assert fit(tiny_run("supervised", resume=True, **run), callbacks=[])["steps"] == 6
+    assert [line["step"] for line in metrics_of(out) if line.get("event") == "eval"] == [6]
