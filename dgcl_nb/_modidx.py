@@ -4,7 +4,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
   'syms': { 'dgcl_nb.acquisition': { 'dgcl_nb.acquisition.Known': ('commands/acquisition.html#known', 'dgcl_nb/acquisition.py'),
                                      'dgcl_nb.acquisition.Measured': ('commands/acquisition.html#measured', 'dgcl_nb/acquisition.py'),
                                      'dgcl_nb.acquisition.Region': ('commands/acquisition.html#region', 'dgcl_nb/acquisition.py'),
-                                     'dgcl_nb.acquisition._directions': ('commands/acquisition.html#_directions', 'dgcl_nb/acquisition.py'),
+                                     'dgcl_nb.acquisition._beside': ('commands/acquisition.html#_beside', 'dgcl_nb/acquisition.py'),
                                      'dgcl_nb.acquisition._greedy': ('commands/acquisition.html#_greedy', 'dgcl_nb/acquisition.py'),
                                      'dgcl_nb.acquisition.cell_scores': ('commands/acquisition.html#cell_scores', 'dgcl_nb/acquisition.py'),
                                      'dgcl_nb.acquisition.choose': ('commands/acquisition.html#choose', 'dgcl_nb/acquisition.py'),

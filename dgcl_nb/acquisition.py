@@ -9,8 +9,8 @@ In go the cells of images (room `reference`) and what the labelled ones look lik
 - **margin**: $\frac1N\sum_i (1 - m_i)$ (Scheffer et al. 2001; Joshi et al., CVPR 2009).
 - **coreset**: the distance of $v$ to the nearest image that is labelled or suggested already: the $k$-centre greedy of Sener and Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018.
 - **density**, ours: *sparse* among the class banks × *uncertain* × *diverse*,
-$$\Big(\frac1N\sum_i s_i\,e_i\Big)\cdot\min_{j\,\text{chosen}}\min\big(1,\, 1 - \cos(z - \bar v, z_j - \bar v)\big), \qquad s_i = \operatorname{share}\big\{b : d(b) > \max_c d_c(x_i)\big\},$$
-with $d_c$ the multi-scale density to the bank of class $c$, $b$ the entries of the banks, each measured without those of its own image, and $z$ the mean feature weighted by $s_i e_i$: what the image would teach. The mean $\bar v$ of the labelled images is taken off, since features behind a ReLU point the same way by and large; what is left of two images is alike or it is not. The first image has nothing to differ from; its factor is 1.
+$$\Big(\frac1N\sum_i s_i\,e_i\Big)\cdot\min_{j\,\text{chosen}}\min\big(1,\, 1 - \cos(z^\perp, z_j^\perp)\big), \qquad s_i = \operatorname{share}\big\{b : d(b) > \max_c d_c(x_i)\big\},$$
+with $d_c$ the multi-scale density to the bank of class $c$, $b$ the entries of the banks, each measured without those of its own image, and $z$ the mean feature weighted by $s_i e_i$: what the image would teach. Of $z$ only the part $z^\perp$ counts that is orthogonal to the mean direction of the labelled images, since features behind a ReLU point the same way by and large; what is left of two images is alike or it is not. The first image has nothing to differ from; its factor is 1.
 
 Reference: the density is that of DGCL (Wang et al., CVPR 2023), where it guides a loss; products of uncertainty and of distance to what is known are as old as Settles and Craven (2008). Where we differ: there the distance is one of whole images, here one of cells to the *classes*, on a scale of the labelled cells themselves: $s_i = 0.9$ says that nine of ten labelled cells lie more densely."""
 
@@ -135,13 +135,14 @@ def draw_of(
     return mix_seed(seed, "suggest", name) / 2**63
 
 
-def _directions(
-    rows: np.ndarray,  # (n, D) float64
-    middle: np.ndarray,  # (D,) float64, what all have in common
-) -> np.ndarray:  # (n, D) unit rows; a row that is the middle becomes zeros
-    "In which direction each differs from the middle."
-    off = rows - middle
-    return off / np.linalg.norm(off, axis=1, keepdims=True).clip(min=EPS)
+def _beside(
+    rows: np.ndarray,  # (n, D) float64 unit rows
+    mean: np.ndarray,  # (D,) float64, not 0
+) -> np.ndarray:  # (n, D) unit rows; one that points the same way becomes zeros
+    "The direction of what each has beside the mean."
+    way = mean / np.linalg.norm(mean)
+    left = rows - (rows @ way)[:, None] * way
+    return left / np.linalg.norm(left, axis=1, keepdims=True).clip(min=EPS)
 
 
 def _greedy(
@@ -209,7 +210,7 @@ def choose(
         if score == "coreset":
             chosen = k_centres(rows, known, num)
         else:
-            wanted = _directions(rows, known.mean(0))
+            wanted = _beside(rows, known.mean(0))
             chosen = worth_and_unlike(np.array([m.worth for m in images]), wanted, num)
         return [(images[place], gain) for place, gain in chosen]
     values = dict(random=[draw_of(seed, m.id) for m in images])

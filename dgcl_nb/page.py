@@ -27,9 +27,11 @@ th, td { padding: .2em .5em; border-bottom: 1px solid #ccc }
 th, td { font-size: 13px; text-align: right; white-space: nowrap }
 th:first-child { text-align: left } td { font-variant-numeric: tabular-nums }
 .row { display: flex; flex-wrap: wrap; gap: 1em }
-.row figure { margin: 0; max-width: 17.5em } figcaption { font-size: 13px; color: #777 }
+.row figure { margin: 0; max-width: 17.5em } figcaption { font-size: 13px; color: #555 }
 dt { float: left; clear: left; width: 10em; color: #555 } dd { margin: 0 0 0 10em }
-@media (prefers-color-scheme: dark) { body { background: #111; color: #ddd } img { background: #fff } }
+@media (prefers-color-scheme: dark) {
+  body { background: #111; color: #ddd } img { background: #fff } dt, figcaption { color: #aaa }
+}
 """
 "How the page looks."
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -330,7 +330,7 @@ def label_studio_task(
     model: str,  # who suggests
 ) -> dict:  # as JSON holds it
     "A task of label-studio; its image is looked up in a local storage."
-    data = {IMAGE: f"/data/local-files/?d={quote(f'{IMAGES}/{file}')}"}
+    data: dict[str, Any] = {IMAGE: f"/data/local-files/?d={quote(f'{IMAGES}/{file}')}"}
     data |= dict(id=suggestion.id, rank=suggestion.rank, score=suggestion.score, why=suggestion.why)
     task: dict[str, Any] = dict(data=data)
     if suggestion.region is not None:
@@ -338,7 +338,9 @@ def label_studio_task(
         box = dict(x=r.left / width, y=r.top / height)
         box |= dict(width=(r.right - r.left) / width, height=(r.bottom - r.top) / height)
         value = {name: round(100 * x, 3) for name, x in box.items()} | dict(rotation=0, rectanglelabels=[BOX])
-        result = dict(id="region", from_name="region", to_name=IMAGE, type="rectanglelabels", value=value)
+        result: dict[str, Any] = dict(
+            id="region", from_name="region", to_name=IMAGE, type="rectanglelabels", value=value
+        )
         result |= dict(original_width=width, original_height=height)
         task["predictions"] = [dict(model_version=model, score=suggestion.score, result=[result])]
     return task
@@ -390,8 +392,8 @@ def write_tasks(
         write_atomic(folder / name, text)
 
 # %% ../nbs/commands/32_suggestions.ipynb #_sug0022
-WRITTEN = ("suggest.csv", "suggest.html", "label_studio.json", "label_studio.xml", "cvat_labels.json")
-WRITTEN += ("lists", IMAGES)
+_FILES = ("suggest.csv", "suggest.html", "label_studio.json", "label_studio.xml", "cvat_labels.json")
+WRITTEN = (*_FILES, "lists", IMAGES)
 "What is in a folder of suggestions; the first is written first."
 
 
