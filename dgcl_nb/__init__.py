@@ -2,6 +2,7 @@
 
 Modules:
 
+- `dgcl_nb.acquisition`: Which unlabelled images are worth a person's time: five scores, from chance to what is sparse, uncertain and unlike the rest.
 - `dgcl_nb.audit`: `python -m dgcl_nb.audit RUN`: which masks are wrong? Images and regions in order, a page to look at, proposals to copy, and an exit status.
 - `dgcl_nb.audit_page`: One file, no network: each suspicious image with its mask, what the witness says instead, and the command that accepts the proposal.
 - `dgcl_nb.audited`: Which images an audit looks at, which of their masks the network has seen, what all witnesses say of them, and the file that mends one.
@@ -123,6 +124,8 @@ Modules:
 - `dgcl_nb.snapshot_schema`: What a snapshot is: which arrays it holds, of which type, shape and values, and how those of a file are checked.
 - `dgcl_nb.snapshots`: What a run shows of itself: small files that hold a few images and some thousand pixels, for every viewer to read.
 - `dgcl_nb.store`: Finished runs, small enough to be committed: a run that some machine has made is not made again.
+- `dgcl_nb.suggest`: Which images to annotate next: `python -m dgcl_nb.suggest RUN [FOLDER] --num 20`.
+- `dgcl_nb.suggestions`: What leaves the machine when images were chosen for annotation: a table, a page to look at, lists for the next run, tasks for label-studio and CVAT.
 - `dgcl_nb.suspects`: From single cells to what a person can look at: regions with a proposed class, images in order, a mask to accept or reject, and how to tell whether the order is any good.
 - `dgcl_nb.tables`: From the results of many runs to one table: mean and spread over seeds, and paired differences to the best baseline.
 - `dgcl_nb.targets`: What the authors published, and whether methods come in the same order here.

@@ -161,7 +161,8 @@ def features_view(
     "A sample in a page, with as many images as fit."
     feats = found.feats.astype(np.float32)
     state = points_of(found, umap_layout(feats) if layout == "umap" else None)
-    shown, note = found, dict(note=words_on(found))
+    shown = found
+    note: dict[str, Any] = dict(note=words_on(found))
     while True:  # until it fits
         values = explorer_values([state], [shown], layout=layout.upper(), said=SAID, **note)
         view = boxed(Explorer, values, "explorer-view")

@@ -38,6 +38,7 @@ EXAMPLES = (
 COMMANDS = {
     "evaluate": ("evaluate", "Evaluate", "RUN", False),
     "predict": ("predict", "Predict", "RUN [IMAGES]", False),
+    "suggest": ("suggest", "Suggest", "RUN [FOLDER]", False),
     "audit": ("audit", "Audit", "RUN", False),
     "bench": ("bench", "Bench", "[methods | ablation]", True),
     "report": ("report", "Report", "RUN [RUN]", True),

@@ -108,7 +108,18 @@ def test_help__is_short_and_names_methods_and_presets(command):
     assert command("--help", "optim.lr") == command("--help", "optim")
 
 
-COMMANDS = ["train", "evaluate", "predict", "audit", "bench", "report", "explore", "data", "data check"]
+COMMANDS = [
+    "train",
+    "evaluate",
+    "predict",
+    "suggest",
+    "audit",
+    "bench",
+    "report",
+    "explore",
+    "data",
+    "data check",
+]
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -15,6 +15,7 @@ __all__ = ['CHANGES', 'UNTOLD', 'LAYOUTS', 'names_of_cells', 'shared_cells', 'on
            'last_of', 'compared_scene', 'compared_values']
 
 # %% ../../nbs/looking/38_changes.ipynb #chng004
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -85,7 +86,7 @@ def change_of(
     return np.where((a.right < 0) | (b.right < 0), UNTOLD, kind).astype(np.uint8)
 
 # %% ../../nbs/looking/38_changes.ipynb #chng013
-LAYOUTS = dict(pca=pca_layout, umap=umap_layout)
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = dict(pca=pca_layout, umap=umap_layout)
 "How one run's features are laid out."
 
 
@@ -135,6 +136,6 @@ def compared_values(
     "The whole content of an explorer of two runs."
     snaps = last_of(a), last_of(b)
     states = paired_states(*snaps, layout)
-    start = dict(colour_by="change", step_index=1)
+    start: dict[str, Any] = dict(colour_by="change", step_index=1)
     values = explorer_values(states, snaps, layout=layout.upper(), **start | settings)
     return values | dict(scene=compared_scene((a.name, b.name), states, values["scene"]))

@@ -302,12 +302,13 @@ def sample_features(
     values |= dict(pixel_class=target.ravel()[rows], pixel_pseudo=said.ravel()[rows])
     values |= dict(pixel_confidence=confidence.ravel()[rows])
     values |= dict(pixel_density=density_of(cells, flat, rows, num_neighbors))
+    arrays: dict[str, Any] = {name: as_array(value, LAYOUT[name][0]) for name, value in values.items()}
     found = Features(
         layer=layer,
         class_names=tuple(class_names),
         image_id=tuple(image_ids),
         notes=notes_on(kind, class_names, image_ids),
-        **{name: as_array(value, LAYOUT[name][0]) for name, value in values.items()},
+        **arrays,
     )
     check_features(found)
     return found
@@ -379,7 +380,8 @@ def load_features(
         )
     texts: dict[str, Any] = {name: _texts_of(arrays, name, path) for name in TEXTS}
     layer = as_text(_scalar_of(arrays, "layer", "U", path))
-    found = Features(layer=layer, **texts, **{name: arrays[name] for name in LAYOUT})
+    values: dict[str, Any] = {name: arrays[name] for name in LAYOUT}
+    found = Features(layer=layer, **texts, **values)
     try:
         check_features(found)
     except InputError as e:
