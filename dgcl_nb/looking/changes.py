@@ -15,6 +15,7 @@ __all__ = ['CHANGES', 'UNTOLD', 'LAYOUTS', 'names_of_cells', 'shared_cells', 'on
            'last_of', 'compared_scene', 'compared_values']
 
 # %% ../../nbs/looking/38_changes.ipynb #chng004
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -85,7 +86,7 @@ def change_of(
     return np.where((a.right < 0) | (b.right < 0), UNTOLD, kind).astype(np.uint8)
 
 # %% ../../nbs/looking/38_changes.ipynb #chng013
-LAYOUTS = dict(pca=pca_layout, umap=umap_layout)
+LAYOUTS: dict[str, Callable[..., np.ndarray]] = dict(pca=pca_layout, umap=umap_layout)
 "How one run's features are laid out."
 
 
