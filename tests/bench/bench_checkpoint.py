@@ -30,7 +30,7 @@ from dgcl_nb.writer import BackgroundWriter, copy_to_host, write_later
 
 GOAL_MS = 100
 MIB = 2**20
-TINY = ["--model.encoder", "resnet18", "--dgcl.bank.size", "100"]
+TINY = "--model.encoder resnet18 --dgcl.bank.size 1000".split()
 
 
 def state_of_size(quick):
