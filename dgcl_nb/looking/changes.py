@@ -86,7 +86,7 @@ def change_of(
     return np.where((a.right < 0) | (b.right < 0), UNTOLD, kind).astype(np.uint8)
 
 # %% ../../nbs/looking/38_changes.ipynb #chng013
-LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = dict(pca=pca_layout, umap=umap_layout)
+LAYOUTS: dict[str, Callable[..., np.ndarray]] = dict(pca=pca_layout, umap=umap_layout)
 "How one run's features are laid out."
 
 

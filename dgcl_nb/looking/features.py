@@ -287,7 +287,7 @@ def sample_features(
     flat = kind.ravel()
     counts = np.bincount(flat[flat != IGNORE_INDEX])
     check_sample(min(num_cells, int(counts.sum())), maps[0].feats.shape[-1])
-    rows = sample_balanced(flat, class_quota(counts, num_cells), seed)
+    rows = sample_balanced(flat, class_quota(counts.tolist(), num_cells), seed)
     cells = [m.feats.flatten(0, 2) for m in maps]
     drawn = np.zeros(len(flat), bool)
     drawn[rows] = True
