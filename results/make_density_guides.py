@@ -210,9 +210,11 @@ def page(preset: str, rows: tuple[str, str], pairs: list[dict]) -> str:
     lines = [
         f"# Does density guide? {preset}",
         "",
-        f"`python results/make_density_guides.py --preset {preset}`: {rows[0]} (before) and",
-        f"{rows[1]} (after), {len(pairs)} pair(s) of one seed each, last weights,",
-        f"{pairs[0]['cells']} cells of val; mean ± standard deviation over seeds.",
+        f"`python results/make_density_guides.py --preset {preset} --seeds {len(pairs)} "
+        f"--before {rows[0]} --after {rows[1]}`",
+        "",
+        f"{len(pairs)} pair(s) of runs of one seed each, last weights, {pairs[0]['cells']} cells of val;",
+        "mean ± standard deviation over seeds.",
         "",
         "| | before | after |",
         "|---|---:|---:|",
