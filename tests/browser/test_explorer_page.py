@@ -163,7 +163,7 @@ def test_lasso__marks_lists_and_saves_what_python_says(demo, show, tmp_path):
     assert set(rows) == set(np.flatnonzero(state.xy[:, 1] >= lowest))
     ours = [line.split(",") for line in csv_text(state.table(rows)).splitlines()]
     assert [line[:2] + line[4:12] for line in lines] == [line[:2] + line[4:12] for line in ours]
-    summary, words = state.summary(rows), text_of(page, ".dgcl-box")
+    summary, words = state.summary(rows), text_of(page, ".dgcl-box:not(.dgcl-pane)")
     assert f"{summary['density']:.3f}" in words
     assert f"{summary['confidence']:.3f}" in words
     assert f"{100 * summary['right']:.1f} %" in words
