@@ -250,6 +250,16 @@ def test_check__ends_with_a_proposal_and_writes_nothing(here, check):
     assert not (here / "settings.ini").exists()
 
 
+def test_check__says_why_nothing_is_written(here, check):
+    photos(here / "own")
+    for path in (here / "own" / "masks").iterdir():
+        Image.fromarray(np.full((80, 96), 2, np.uint8)).save(path)
+    status, out, err = check("own", "--write", "settings.ini")
+    assert status == 2 and "nothing was written, as there is no proposal" in err
+    assert "0.png holds the label value 2" in out
+    assert not (here / "settings.ini").exists()
+
+
 def test_check__written_and_taken(here, check, capsys):
     photos(here / "own")
     status, out, _ = check("own", "--write", "settings.ini")

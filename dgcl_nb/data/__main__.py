@@ -219,7 +219,8 @@ def run_command(
         if ask.write:
             file_of(ask.write)  # now, and not after minutes of reading
         health = check_data(ask.root, ask.name)
-        print(format_health(health, ask.show), propose_settings(ask, health), sep="\n\n")
+        print(format_health(health, ask.show), end="\n\n")  # first, as it says why there is no proposal
+        print(propose_settings(ask, health))
         return 0 if health.is_good else 1
     if isinstance(ask, Make):
         folders = make_lists(ask)
