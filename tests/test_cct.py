@@ -63,7 +63,7 @@ def test_param_groups__hold_every_parameter_that_learns_once():
 def test_forward__odd_batches_and_two_classes(num_l, num_u, num_classes):
     method = method_of(num_classes)
     losses = method(batch_of(num_l, num_u, num_classes), LATER)
-    assert list(losses.terms) == ["loss_sup", "loss_unsup"] and math.isfinite(losses.total())
+    assert list(losses.terms) == ["loss_sup", "loss_unsup"] and math.isfinite(losses.total().item())
     assert losses.terms["loss_unsup"][0] > 0 and not losses.reasons()
     assert grads(method, losses)
 
@@ -88,7 +88,7 @@ def test_forward__without_a_background_the_masks_are_inactive_and_the_state_is_t
 def test_forward__only_what_needs_a_background_and_there_is_none():
     none = {f"cct__num_{kind}": int(kind in OF_THINGS) for kind in KINDS}
     losses = method_of(background=None, **none)(batch_of(2, 2, 5), LATER)
-    assert losses.terms["loss_unsup"][0] == 0 and math.isfinite(losses.total())
+    assert losses.terms["loss_unsup"][0] == 0 and math.isfinite(losses.total().item())
 
 
 def test_forward__is_a_function_of_the_step_and_touches_no_global_chance():
@@ -106,7 +106,7 @@ def test_settings__shuffled_decoders_distances_and_the_annealed_loss():
         method = method_of(**more)
         losses = method(batch_of(2, 2, 5), LATER)
         assert list(losses.terms) == ["loss_sup", "loss_aux", "loss_unsup"]
-        assert math.isfinite(losses.total()) and grads(method, losses)
+        assert math.isfinite(losses.total().item()) and grads(method, losses)
 
 
 def test_settings__the_weight_grows():
