@@ -253,7 +253,8 @@ def measure(
     b, device, kinds = t.run.batch, t.accelerator.device, moments(t)
     least = BatchConfig(labelled=1, unlabelled=math.ceil(b.unlabelled / b.labelled))
     small = {kind: [take_step(t, s, least) for s in steps][-1] for kind, steps in kinds.items()}
-    evaluation, at_once = {1: try_evaluation(t, 1)}, images_at_once(t.data.val, t.run.eval.batch_size)
+    evaluation = {1: try_evaluation(t, 1)}
+    at_once = min(len(t.data.val), images_at_once(t.data.val[0]["image"].shape, t.run.eval.batch_size))
     held = in_use(device) if device.type == "cuda" else base + held_bytes(t)[0]
     found = Measured(small, {}, evaluation, at_once, held, fits=False)
     needs = max(found.step_bytes(b.labelled), found.evaluation_bytes())

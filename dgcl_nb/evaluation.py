@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from .core import IGNORE_INDEX, InputError
 from .device import any_says
 from .data.segdata import ImageSet
-from .metrics import ClusterScores, PixelSample, ScoreResult, SegScore, cluster_scores
-from .workers import Loader, StoppedWaiting
+from .metrics import ClusterScores, PixelSample, ScoreResult, SegScore, check_targets, cluster_scores
+from .workers import Loader, StoppedWaiting, read_ahead
 from .ranges import check_workers
 from .windows import EvalConfig, Window, describe_method, predict_labels
 
@@ -57,13 +57,13 @@ BATCH_PIXELS = 2**22
 
 
 def images_at_once(
-    dataset: ImageSet,  # samples with image (3, H, W) u8; the first one's size counts
+    shape: Sequence[int],  # (3, H, W) of each
     batch_size: int,  # at most so many a batch
     max_pixels: int = BATCH_PIXELS,  # of all images of a batch; a larger image goes alone
 ) -> int:  # 1 to batch_size
-    "How many images of a set go through the network together, if all have one size."
-    height, width = dataset[0]["image"].shape[-2:]
-    return max(1, min(batch_size, max_pixels // (height * width), len(dataset)))
+    "How many images of one size go through a network together."
+    height, width = shape[-2:]
+    return max(1, min(batch_size, max_pixels // (height * width)))
 
 
 def equal_sized_batches(
@@ -72,8 +72,8 @@ def equal_sized_batches(
     max_pixels: int = BATCH_PIXELS,  # of all images of a batch; a larger image goes alone
 ) -> Iterator[list[dict]]:  # in the order of the samples
     "Neighbouring samples of one size together, at most `batch_size` and at most `max_pixels`."
-    for (_, height, width), same in groupby(samples, key=lambda s: tuple(s["image"].shape)):
-        each = max(1, min(batch_size, max_pixels // (height * width)))
+    for shape, same in groupby(samples, key=lambda s: tuple(s["image"].shape)):
+        each = images_at_once(shape, batch_size, max_pixels)
         while batch := list(islice(same, each)):
             yield batch
 
@@ -103,11 +103,16 @@ def load_batches(
     is_stopping: Callable[[], bool] = lambda: False,  # asked while an image is waited for
 ) -> Iterator[tuple[list[int], list[dict]]]:  # positions and samples of each batch
     "Checked batches of images of one size, in data-set order; StoppedWaiting if told so meanwhile."
+
+    def how_many(sample):
+        return images_at_once(sample["image"].shape, cfg.batch_size)
+
     check_workers("eval.workers", cfg.workers)
     # batches are made below, by size; without a generator of its own it would draw from the global one
     loader = Loader(dataset, cfg.workers, is_stopping, sampler=positions, generator=torch.Generator())
+    samples = loader if cfg.workers else read_ahead(loader, how_many)
     left = iter(positions)
-    for batch in equal_sized_batches(loader, cfg.batch_size):
+    for batch in equal_sized_batches(samples, cfg.batch_size):
         for s in batch:
             check_sample(s)
         yield list(islice(left, len(batch))), batch
@@ -121,9 +126,11 @@ def to_network(
     channels_last: bool = False,  # the network's memory format
 ) -> Tensor:  # (B, 3, H, W) float32
     "Stacked and normalised images, (B, 3, H, W)."
-    images = torch.stack([s["image"].as_subclass(Tensor) for s in samples]).to(device).float() / 255
-    images = (images - images.new_tensor(mean)[:, None, None]) / images.new_tensor(std)[:, None, None]
-    return images.contiguous(memory_format=torch.channels_last) if channels_last else images
+    images = torch.stack([s["image"].as_subclass(Tensor) for s in samples]).to(device)
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)  # while they are bytes
+    images = images.float().div_(255)
+    return images.sub_(images.new_tensor(mean)[:, None, None]).div_(images.new_tensor(std)[:, None, None])
 
 # %% ../nbs/61_evaluation.ipynb #b4c2b7ae
 @contextmanager
@@ -224,13 +231,15 @@ def evaluate(
         try:
             for positions, batch in load_batches(dataset, range(rank, len(dataset), world), cfg, is_stopping):
                 images = to_network(batch, device, mean, std, channels_last)
-                targets = torch.stack([s["target"].as_subclass(Tensor) for s in batch]).to(device).long()
+                masks = torch.stack([s["target"].as_subclass(Tensor) for s in batch])
+                check_targets(masks, num_classes)  # here, where no device is waited for
+                targets = masks.to(device).long()
 
                 # as defaults, so that it keeps the targets of its own batch
                 def tap(windows, targets=targets, positions=positions):
                     return sample_windows(windows, sample, targets, positions)
 
-                score.update(predict_labels(network, images, cfg, tap if collect_feats else None), targets)
+                score.count(predict_labels(network, images, cfg, tap if collect_feats else None), targets)
                 if watch:
                     watch(len(batch))
         except StoppedWaiting:
