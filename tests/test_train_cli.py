@@ -358,7 +358,7 @@ SAID_DRY = [
     "self-training, 2 + 2 images at a time",
     "GiB at 2 + 2 images (measured)",
     "evaluation, 1 image at a time",
-    "evaluation, 32 images at a time",
+    "evaluation, 6 images at a time",
     "the larger of a step with the copy of a checkpoint (",
     "batch.workers",
     "80 steps",
