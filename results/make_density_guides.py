@@ -13,7 +13,9 @@ val, the same ones for both networks, are measured against banks made of the lab
 - *deciles*: wrong predictions by density, a tenth of each predicted class at a time, beside what confidence
   alone expects there (the regression without density);
 - *moved*: wrong predictions before and after the contrast, of cells that were sparse before (the
-  sparsest fifth of their predicted class) and of all others, in all and by true class;
+  sparsest fifth of their predicted class) and of all others, in all and by true class; beside it the same
+  with the row *before* of the next seed in the place of *after*: a cell that is sparse or wrong in one run
+  is partly so by chance, so what another seed changes too is not the contrast's doing (two seeds or more);
 - *tight*: density of a cell in the bank of its true class, less that in the nearest other one.
 """
 
@@ -46,6 +48,9 @@ SPARSE = 0.2
 "The share of a predicted class's cells that counts as sparse."
 FOLDS = 5
 "Parts of val for the regression, each image in one."
+CELLS_CALLED = dict(sparse="sparse cells", others="other cells")
+ROWS_CALLED = dict(moved="after", control="before, next seed")
+"Headings of the table of changes."
 
 
 @dataclass
@@ -161,20 +166,20 @@ def moved(before: Asked, after: Asked, rows: np.ndarray) -> dict:
     return found
 
 
-def compare(folders: tuple[Path, Path], data: SegData) -> dict:
-    "All that one pair of runs says."
-    before, after = (ask(folder, data) for folder in folders)
-    same = (before.image == after.image).all() and (before.truth == after.truth).all()
-    if not same:
-        raise SystemExit(f"{folders[0]} and {folders[1]} saw different cells; are they of one preset?")
+def compare(before: Asked, after: Asked, control: Asked | None, names: list[str]) -> dict:
+    "All that one pair of runs says; `control` is another run of the row before."
+    others = dict(moved=after) if control is None else dict(moved=after, control=control)
+    for other in others.values():
+        if not np.array_equal(before.image, other.image) or not np.array_equal(before.truth, other.truth):
+            raise SystemExit("the runs saw different cells; are they of one preset?")
     every = np.ones(len(before.truth), bool)
     by_class = {}
-    for c, name in enumerate(data.class_names):
+    for c, name in enumerate(names):
         said, true = before.prediction == c, before.truth == c
         by_class[name] = dict(
             share=100 * float(true.mean()),
             halves=halves_of(before, np.flatnonzero(said)) if said.any() else None,
-            moved=moved(before, after, true),
+            **{key: moved(before, other, true) for key, other in others.items()},
         )
     networks = {}
     for name, asked in (("before", before), ("after", after)):
@@ -186,7 +191,8 @@ def compare(folders: tuple[Path, Path], data: SegData) -> dict:
             margin=float(np.nanmean(asked.margin)),
             beside_another=100 * float(np.mean(asked.margin < 0)),
         )
-    return dict(cells=len(before.truth), **networks, moved=moved(before, after, every), classes=by_class)
+    in_all = {key: moved(before, other, every) for key, other in others.items()}
+    return dict(cells=len(before.truth), **networks, **in_all, classes=by_class)
 
 
 def spread(values: list[float], digits: int = 1, sign: bool = False) -> str:
@@ -234,15 +240,24 @@ def page(preset: str, rows: tuple[str, str], pairs: list[dict]) -> str:
         lines.append(f"| {name} | {' | '.join(both)} |")
     verdicts = ", ".join(p["before"]["halves"]["verdict"] for p in pairs)
     lines += ["", f"Sparse cells are more often wrong at equal confidence, by seed: {verdicts}.", ""]
-    lines += ["| true class | share of pixels, % | wrong, sparse cells: change | wrong, others: change |"]
-    lines += ["|---|---:|---:|---:|"]
-    named = [("all", [p["moved"] for p in pairs], 100.0)]
+    compared = [key for key in ("moved", "control") if key in pairs[0]]
+    columns = [(kind, key) for kind in ("sparse", "others") for key in compared]
+    titles = [f"{CELLS_CALLED[kind]}, {ROWS_CALLED[key]}" for kind, key in columns]
+    lines += ["Change of wrong predictions, points:", ""]
+    lines += [f"| true class | share of pixels, % | {' | '.join(titles)} |"]
+    lines += ["|---|---:" + "|---:" * len(columns) + "|"]
+    named = [("all", pairs, 100.0)]
     for name, first in pairs[0]["classes"].items():
-        named.append((name, [p["classes"][name]["moved"] for p in pairs], first["share"]))
+        named.append((name, [p["classes"][name] for p in pairs], first["share"]))
     for name, found, share in named:
-        changes = [change([f[kind] for f in found]) for kind in ("sparse", "others")]
-        lines.append(f"| {name} | {share:.1f} | {changes[0]} | {changes[1]} |")
+        changes = [change([f[key][kind] for f in found]) for kind, key in columns]
+        lines.append(f"| {name} | {share:.1f} | {' | '.join(changes)} |")
     return "\n".join(lines) + "\n"
+
+
+def folder_of(asked: argparse.Namespace, row: str, seed: int) -> Path:
+    "The run folder that a bench made for one row and seed."
+    return Path(asked.runs) / f"{asked.preset}-{row}-s{seed}"
 
 
 def main() -> None:
@@ -254,12 +269,14 @@ def main() -> None:
     parser.add_argument("--after", default="dgcl", help="row with it")
     parser.add_argument("--out", default="", help="folder; by default results/DATA")
     asked = parser.parse_args()
-    rows, pairs, data = (asked.before, asked.after), [], None
-    for seed in range(asked.seeds):
-        folders = tuple(Path(asked.runs) / f"{asked.preset}-{row}-s{seed}" for row in rows)
-        run = open_trained(folders[0], "last").run
-        data = data or build_data(run)  # one split for all seeds
-        pairs.append(compare(folders, data))
+    rows, seeds = (asked.before, asked.after), range(asked.seeds)
+    run = open_trained(folder_of(asked, rows[0], 0), "last").run
+    data = build_data(run)  # one split for all seeds
+    before, after = ([ask(folder_of(asked, row, seed), data) for seed in seeds] for row in rows)
+    pairs = []
+    for seed in seeds:
+        control = before[(seed + 1) % len(before)] if len(before) > 1 else None
+        pairs.append(compare(before[seed], after[seed], control, data.class_names))
         print(f"seed {seed}: {json.dumps(pairs[-1]['moved'])}", flush=True)
     out = Path(asked.out) if asked.out else ROOT / "results" / run.data.name
     out.mkdir(parents=True, exist_ok=True)
