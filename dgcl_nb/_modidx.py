@@ -312,6 +312,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'dgcl_nb.data.camvid': { 'dgcl_nb.data.camvid._for_tuning': ('data/camvid.html#_for_tuning', 'dgcl_nb/data/camvid.py'),
                                      'dgcl_nb.data.camvid._is_camvid': ('data/camvid.html#_is_camvid', 'dgcl_nb/data/camvid.py'),
                                      'dgcl_nb.data.camvid._remarks': ('data/camvid.html#_remarks', 'dgcl_nb/data/camvid.py'),
+                                     'dgcl_nb.data.camvid._tunes': ('data/camvid.html#_tunes', 'dgcl_nb/data/camvid.py'),
                                      'dgcl_nb.data.camvid.camvid_folder': ('data/camvid.html#camvid_folder', 'dgcl_nb/data/camvid.py'),
                                      'dgcl_nb.data.camvid.drives_of': ('data/camvid.html#drives_of', 'dgcl_nb/data/camvid.py'),
                                      'dgcl_nb.data.camvid.find_camvid': ('data/camvid.html#find_camvid', 'dgcl_nb/data/camvid.py'),
