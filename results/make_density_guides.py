@@ -9,7 +9,8 @@ val, the same ones for both networks, are measured against banks made of the lab
 - *halves*: the share of wrong predictions in the sparser and the denser half at equal confidence and equal
   predicted class (dgcl_nb.looking.density_claim), with intervals over images, in all and by class;
 - *ranking*: how well wrong predictions are told from right ones by confidence, by density and by both, as
-  the area under the ROC curve; both: a logistic regression fitted on other images (5 folds of images);
+  the area under the ROC curve; density: its place among the cells of one predicted class, as classes lie
+  differently dense; both: a logistic regression fitted on other images (5 folds of images);
 - *deciles*: wrong predictions by density, a tenth of each predicted class at a time, beside what confidence
   alone expects there (the regression without density);
 - *moved*: wrong predictions before and after the contrast, of cells that were sparse before (the
@@ -131,13 +132,6 @@ def expected(asked: Asked, *columns: np.ndarray) -> np.ndarray:  # (n,) float in
     return cross_val_predict(model, np.stack(columns, axis=1), asked.wrong, **how)[:, 1]
 
 
-def ranking_of(asked: Asked) -> dict:
-    "Areas under the ROC curve of wrong against right predictions."
-    sure = sureness(asked)
-    scores = dict(confidence=-sure, density=-asked.own, both=expected(asked, sure, asked.own))
-    return {name: float(roc_auc_score(asked.wrong, score)) for name, score in scores.items()}
-
-
 def rank_in_class(asked: Asked) -> np.ndarray:  # (n,) float in [0, 1)
     "The place of each cell's density among those of its predicted class, the sparsest at 0."
     rank = np.zeros(len(asked.truth))
@@ -145,6 +139,13 @@ def rank_in_class(asked: Asked) -> np.ndarray:  # (n,) float in [0, 1)
         rows = np.flatnonzero(asked.prediction == c)
         rank[rows[np.argsort(asked.own[rows], kind="stable")]] = np.arange(len(rows)) / len(rows)
     return rank
+
+
+def ranking_of(asked: Asked) -> dict:
+    "Areas under the ROC curve of wrong against right predictions."
+    sure, rank = sureness(asked), rank_in_class(asked)
+    scores = dict(confidence=-sure, density=-rank, both=expected(asked, sure, rank))
+    return {name: float(roc_auc_score(asked.wrong, score)) for name, score in scores.items()}
 
 
 def deciles_of(asked: Asked) -> dict:
@@ -230,7 +231,7 @@ def page(preset: str, rows: tuple[str, str], pairs: list[dict]) -> str:
         ("wrong in the sparser half, %", lambda n: n["halves"]["sparse"], 1),
         ("wrong in the denser half, at equal confidence, %", lambda n: n["halves"]["dense"], 1),
         ("ROC area of wrong predictions by confidence", lambda n: n["ranking"]["confidence"], 3),
-        ("by density", lambda n: n["ranking"]["density"], 3),
+        ("by density, within each predicted class", lambda n: n["ranking"]["density"], 3),
         ("by both", lambda n: n["ranking"]["both"], 3),
         ("density in the true class less the nearest other", lambda n: n["margin"], 3),
         ("cells nearer to another class than to their own, %", lambda n: n["beside_another"], 1),

@@ -62,3 +62,14 @@ def test_compare__of_other_cells_is_refused(guides):
     other.truth = 1 - other.truth
     with pytest.raises(SystemExit, match="different cells"):
         guides.compare(asked(guides, wrong), other, None, NAMES)
+
+
+def test_ranking__classes_of_other_densities_are_not_mixed(guides):
+    "Within each class the sparsest are wrong; one class lies denser as a whole, and is wrong more often."
+    base = asked(guides, np.zeros(400, bool))
+    rank = guides.rank_in_class(base)
+    wrong = rank < np.where(base.truth == 1, 0.3, 0.1)
+    base.density[base.truth == 1] += 5
+    base.prediction, base.truth = base.truth, np.where(wrong, 1 - base.truth, base.truth)
+    found = guides.ranking_of(base)
+    assert found["density"] > 0.9 and found["both"] > 0.9 and found["confidence"] < 0.6
