@@ -13,6 +13,7 @@ __all__ = ['IGNORE_INDEX', 'EPS', 'LONGEST_NAME', 'as_text', 'InputError', 'unkn
 # %% ../nbs/00_core.ipynb #6f4eb8cf
 import difflib, hashlib, os, random, resource
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -152,10 +153,14 @@ def pick_device(
 
 # %% ../nbs/00_core.ipynb #e0673f6b
 def peak_rss_mb() -> float:  # MiB
-    "The largest resident memory so far of this process plus that of its largest ended child."
-    unit = 1 if os.uname().sysname == "Darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
-    both = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return sum(resource.getrusage(who).ru_maxrss for who in both) * unit / 2**20
+    "The largest resident memory so far of this process, without its children."
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:  # no Linux
+        unit = 1 if os.uname().sysname == "Darwin" else 2**10  # ru_maxrss: bytes on macOS, else KiB
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 2**10  # the kernel writes KiB
 
 # %% ../nbs/00_core.ipynb #ea888ae7
 def peak_gpu_mb(

@@ -20,7 +20,7 @@ __all__ = ['ScoreResult', 'score_of', 'check_targets', 'SegScore', 'cell_labels'
 # %% ../nbs/60_metrics.ipynb #ccf4e3d5
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -75,13 +75,9 @@ class SegScore:
         num_classes: int,  # K, background included
         device: str | torch.device = "cpu",  # where predictions and targets lie
     ):
-        from torchmetrics.classification import MulticlassJaccardIndex  # late: importing it takes a second
-
         self.num_classes = num_classes
-        how: dict[str, Any] = dict(
-            average=None, ignore_index=IGNORE_INDEX, validate_args=False, sync_on_compute=False
-        )
-        self.metric = MulticlassJaccardIndex(num_classes, **how).to(device)
+        # of pairs (true class, predicted class), and of ignored pixels
+        self.counts = torch.zeros(num_classes**2 + 1, dtype=torch.long, device=device)
 
     def update(
         self,
@@ -90,18 +86,27 @@ class SegScore:
     ) -> None:
         "Count one batch of (B, H, W) label maps."
         check_targets(targets, self.num_classes)
-        self.metric.update(preds, targets)
+        self.count(preds, targets)
+
+    def count(
+        self,
+        preds: Tensor,  # (B, H, W) int64 class numbers, 0..K-1
+        targets: Tensor,  # (B, H, W) int64 class numbers, or IGNORE_INDEX; checked already
+    ) -> None:
+        "Count one batch of (B, H, W) label maps without a look at their values, for which a GPU would wait."
+        places = (targets * self.num_classes).add_(preds)
+        places = places.masked_fill_(targets == IGNORE_INDEX, self.num_classes**2).flatten()
+        self.counts.scatter_add_(0, places, torch.ones_like(places[:1]).expand_as(places))
 
     def compute(
         self,
         over_processes: bool = False,  # add the counts of all processes; then every process must call it
     ) -> ScoreResult:  # over everything that was counted, on the CPU
         "The score of everything counted so far."
-        confusion = self.metric.confmat.long()
+        counts = self.counts.clone()  # what is counted later changes no score that was given
         if over_processes:
-            confusion = confusion.clone()
-            dist.all_reduce(confusion)
-        return score_of(confusion.cpu())
+            dist.all_reduce(counts)
+        return score_of(counts[:-1].view(self.num_classes, self.num_classes).cpu())
 
 # %% ../nbs/60_metrics.ipynb #031830ee
 def cell_labels(

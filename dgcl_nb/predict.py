@@ -4,7 +4,7 @@ How are the images of a folder turned into label maps? `python -m dgcl_nb.predic
 Out come, for each image and in its own size, up to four PNG files: the class numbers $\hat y(p) = \arg\max_k \bar z_k(p)$ (`labels`), their colours, these colours over the image, and the confidence $c(p) = \max_k \operatorname{softmax}(\bar z(p))_k$ (`confidence`),
 where $\bar z(p)$ is what the network says of pixel $p$ by the run's protocol of evaluation. From Python, `predict(run, images)` yields a `Prediction` for each image.
 
-Images are read, predicted and written a few at a time. One that cannot be read does not stop the others: it is named at the end, and the exit status is 1. `--onnx FILE` writes the network
+Images are read, predicted and written a few at a time; while the network computes, one thread reads the next images and another one writes the last pictures. One that cannot be read does not stop the others: it is named at the end, and the exit status is 1. `--onnx FILE` writes the network
 for other programs (room `onnx_export`) and compares what it says there with what it says here.
 
 Where we differ: the codes of this family score the images of their lists; a command for pictures of one's own is what their users have asked for again and again."""
@@ -37,7 +37,7 @@ from .config import Run
 from .core import InputError
 from .run_folder import PART, check_regular, write_atomic
 from .streams import steady_streams
-from .workers import workers_explained
+from .workers import workers_explained, write_behind
 from .onnx_export import OnnxFailed, export_onnx, need_onnx
 from .prediction import KINDS, Prediction, name_images, predictions_of
 from .trained import Trained, open_trained, parse_words
@@ -161,9 +161,12 @@ def predict_files(
             failed[name] = why
             shown.update()
 
-        for p in predictions_of(trained, {n: named[n] for n in left}, cfg, note):
+        def write(p):
             for kind in kinds:
                 save_picture(p.picture(kind, opacity), out / kind / pictures[p.name])
+
+        found = predictions_of(trained, {n: named[n] for n in left}, cfg, note)
+        for _ in write_behind(found, write, cfg.batch_size):
             shown.update()
     written = Written(len(left) - len(failed), len(pictures) - len(left), failed)
     about = describe_prediction(trained, cfg, written) | dict(seconds=round(time.time() - started, 3))

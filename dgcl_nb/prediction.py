@@ -14,7 +14,7 @@ Where we differ: the codes of this family score the images of their lists and ke
 # %% auto #0
 __all__ = ['KINDS', 'NO_ROOM', 'OnError', 'COPIES', 'Found', 'Prediction', 'as_image', 'images_below', 'name_images',
            'NamedImages', 'read_samples', 'labels_and_confidence', 'predict_batch', 'check_room', 'why_no_room',
-           'in_batches', 'predictions_of']
+           'few_pixels', 'in_batches', 'predictions_of']
 
 # %% ../nbs/commands/11_prediction.ipynb #17054349
 import os
@@ -34,9 +34,9 @@ from .core import InputError
 from .data.images import read_image
 from .data.segdata import ImageSet
 from .data.splits import IMAGE_SUFFIXES
-from .evaluation import equal_sized_batches, to_network
+from .evaluation import BATCH_PIXELS, equal_sized_batches, images_at_once, to_network
 from .trained import Trained
-from .workers import Loader
+from .workers import Loader, read_ahead
 from .windows import RESIZE_BUDGET, EvalConfig, mean_of_passes
 
 # %% ../nbs/commands/11_prediction.ipynb #67060a1a
@@ -206,11 +206,18 @@ OnError = Callable[[str, str], object]
 
 def read_samples(
     items: ImageSet,  # such as the unlabelled images of a data set
-    workers: int = 0,  # processes that read
+    workers: int = 0,  # processes that read; with none, a thread reads ahead
+    batch_size: int = 1,  # at most so many are read ahead of the one that is worked on,
+    max_pixels: int = BATCH_PIXELS,  # and at most so many of their pixels
     on_error: OnError | None = None,  # told of an image that cannot be read; None: an InputError
 ) -> Iterator[dict]:  # id, image (3, H, W) uint8, target
     "The images that can be read, in order, a few at a time."
-    for sample in Loader(_Guarded(items), workers, generator=torch.Generator()):
+
+    def how_many(sample):
+        return 1 if "error" in sample else images_at_once(sample["image"].shape, batch_size, max_pixels)
+
+    loader = Loader(_Guarded(items), workers, generator=torch.Generator())
+    for sample in loader if workers else read_ahead(loader, how_many):
         if "error" not in sample:
             yield sample
         elif on_error:
@@ -284,6 +291,13 @@ Found = TypeVar("Found")
 "What is made of an image."
 
 
+def few_pixels(
+    trained: Trained,  # who predicts
+) -> int:
+    "Pixels of a batch, so that its scores fit the budget."
+    return RESIZE_BUDGET // len(trained.class_names)
+
+
 def in_batches(
     trained: Trained,  # who predicts
     samples: Iterator[dict],  # id, image (3, H, W) uint8
@@ -292,8 +306,7 @@ def in_batches(
     on_error: OnError | None = None,  # told of an image that cannot be done; None: an error
 ) -> Iterator[Found]:  # in the order of the images
     "Pass images through one small batch after the other."
-    few = RESIZE_BUDGET // len(trained.class_names)  # pixels of a batch, so that its scores fit the budget
-    for batch in equal_sized_batches(samples, cfg.batch_size, few):
+    for batch in equal_sized_batches(samples, cfg.batch_size, few_pixels(trained)):
         try:
             check_room(trained, batch)
             found = work(trained, batch, cfg)
@@ -316,5 +329,5 @@ def predictions_of(
     on_error: OnError | None = None,  # told of an image that cannot be done; None: an error
 ) -> Iterator[Prediction]:  # in the order of the images
     "Predict images one small batch after the other."
-    samples = read_samples(NamedImages(named), cfg.workers, on_error)
+    samples = read_samples(NamedImages(named), cfg.workers, cfg.batch_size, few_pixels(trained), on_error)
     return in_batches(trained, samples, cfg, predict_batch, on_error)

@@ -30,7 +30,7 @@ from .data.segdata import ImageSet
 from .density import multi_scale_density, unit_rows
 from .evaluation import to_network
 from .look import NUM_NEIGHBORS
-from .prediction import OnError, in_batches, read_samples
+from .prediction import OnError, few_pixels, in_batches, read_samples
 from .trained import Trained
 from .whole_images import Block, Size, at_cells_of, at_pixels, grid_of
 from .windows import EvalConfig, mean_of_passes
@@ -159,7 +159,7 @@ def cells_of(
 ) -> Iterator[ImageCells]:  # in the order of the images
     "The cells of images, one image after the other."
     cfg = cfg or trained.run.eval
-    samples = read_samples(images, cfg.workers, on_error)
+    samples = read_samples(images, cfg.workers, cfg.batch_size, few_pixels(trained), on_error)
     make = partial(cells_of_batch, with_maps=with_maps, with_probs=with_probs)
     for cells in in_batches(trained, samples, cfg, make, on_error):
         if cells.is_finite():

@@ -15,11 +15,11 @@ Where we differ: UniMatch cuts the last window of a row short and averages proba
 
 # %% auto #0
 __all__ = ['MODES', 'SUMS', 'RESIZE_BUDGET', 'PLAIN', 'Tap', 'EvalConfig', 'window_starts', 'windows_of', 'upsample', 'labels_of',
-           'Window', 'run_windows', 'add_windows', 'labels_from', 'Pass', 'passes_of', 'seen_in', 'votes_of',
-           'mean_of_passes', 'predict_labels', 'describe_passes', 'describe_method']
+           'Window', 'without_proj', 'run_windows', 'add_windows', 'labels_from', 'Pass', 'passes_of', 'seen_in',
+           'votes_of', 'mean_of_passes', 'predict_labels', 'describe_passes', 'describe_method']
 
 # %% ../nbs/35_windows.ipynb #2bd7ac2e
-import math
+import inspect, math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
@@ -134,6 +134,14 @@ class Window(NamedTuple):
     feats: Tensor  # (B, D, h, w)
 
 # %% ../nbs/35_windows.ipynb #62f92c3d
+def without_proj(
+    network: nn.Module,  # images -> SegOutput
+) -> dict[str, bool]:  # what it is called with
+    "Labels and features need no projection: a network that can do without is asked to."
+    takes = inspect.signature(network.forward).parameters
+    return dict(with_proj=False) if "with_proj" in takes else {}
+
+
 def run_windows(
     network: nn.Module,  # images -> SegOutput
     images: Tensor,  # (B, 3, H, W) float32, normalised
@@ -141,8 +149,9 @@ def run_windows(
 ) -> Iterator[Window]:  # one at a time
     "Pass (B, 3, H, W) images through the network, window by window."
     height, width = images.shape[-2:]
+    spared = without_proj(network)
     for rows, cols in windows_of(height, width, cfg):
-        out = network(images[..., rows, cols])
+        out = network(images[..., rows, cols], **spared)
         yield Window(rows, cols, out.logits, out.feats)
 
 # %% ../nbs/35_windows.ipynb #c9bb1ad2
@@ -157,6 +166,8 @@ def add_windows(
         part = upsample(w.logits, (w.rows.stop - w.rows.start, w.cols.stop - w.cols.start))
         if add == "probs":
             part = part.softmax(1)
+        if total is None and tuple(part.shape[-2:]) == tuple(size):
+            return part.contiguous()  # a window over all is the only one
         if total is None:
             total = part.new_zeros(*part.shape[:2], *size)
         total[..., w.rows, w.cols] += part
@@ -242,7 +253,7 @@ def mean_of_passes(
             part = upsample(part, tuple(images.shape[-2:]))
         total = part if total is None else total.add_(part)
     assert total is not None, "there is at least one size"
-    return total.div_(len(passes))
+    return total.div_(len(passes)) if len(passes) > 1 else total
 
 
 def _mean_of_windows(network: nn.Module, images: Tensor, cfg: EvalConfig, tap: Tap | None) -> Tensor:
@@ -250,6 +261,8 @@ def _mean_of_windows(network: nn.Module, images: Tensor, cfg: EvalConfig, tap: T
     size = tuple(images.shape[-2:])
     windows = run_windows(network, images, cfg)
     total = add_windows(tap(windows) if tap else windows, size, cfg.add)
+    if cfg.mode == "whole":
+        return total  # one window
     return total.div_(votes_of(size, cfg).to(total.device))
 
 # %% ../nbs/35_windows.ipynb #01f90978

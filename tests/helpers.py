@@ -124,7 +124,6 @@ PRELOAD = [
     "accelerate",
     "sklearn.metrics",
     "timm",
-    "torchmetrics.classification",
     "torch._dynamo",
     "tyro",
 ]

@@ -1,11 +1,15 @@
 "What the notebook of the core cannot show: that a gather asks the device once, however many ranks there are."
 
+import resource
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dgcl_nb.core import gather_rows, peak_gpu_mb
+from dgcl_nb.core import gather_rows, peak_gpu_mb, peak_rss_mb
 
 
 class SingleNumbers(TorchDispatchMode):
@@ -58,3 +62,11 @@ def test_gather_rows__asks_the_device_once(monkeypatch):
 
 def test_peak_gpu_mb__none_without_cuda():
     assert peak_gpu_mb("cpu") is None and peak_gpu_mb(torch.device("meta")) is None
+
+
+def test_peak_rss_mb__what_was_started_does_not_count():
+    "A program that is started is for a moment as large as the one that starts it."
+    before = peak_rss_mb()
+    subprocess.run([sys.executable, "-c", ""], check=True)
+    largest_child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
+    assert peak_rss_mb() < before + largest_child / 2

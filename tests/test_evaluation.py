@@ -73,6 +73,25 @@ def run(network, dataset, cfg=None, background=0, **more):
     return evaluate(network, dataset, 4, cfg or EvalConfig(), device, MEAN, STD, **more)
 
 
+class Projecting(TinyNetwork):
+    "Can leave out its projection, and knows whether it was asked to."
+
+    asked = ()
+
+    def forward(self, images, with_proj=True):
+        self.asked = {*self.asked, with_proj}
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("cfg", [EvalConfig(), EvalConfig(mode="slide", crop=24), EvalConfig(flip=True)])
+def test_evaluate__no_projection_is_computed(cfg):
+    network, scenes = Projecting(), Scenes([(32, 40)] * 3)
+    network.asked = ()
+    ours, plain = (run(net, scenes, cfg).score.confusion for net in (network, TinyNetwork()))
+    assert torch.equal(ours, plain)
+    assert network.asked == {False}
+
+
 def normalised(image):
     "What a network is shown of an image (3, H, W) u8."
     return (image / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fakecuda import fake_cuda, on_cuda
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,8 +69,33 @@ def test_seg_score__large_counts_are_exact():
     "Beyond 2**24 a float32 count would lose pixels."
     score = SegScore(2)
     score.update(torch.tensor([[[0, 1]]]), torch.tensor([[[0, 0]]]))
-    score.metric.confmat = torch.tensor([[2**25 + 1, 1], [0, 2**25]])
+    score.counts = torch.tensor([2**25 + 1, 1, 0, 2**25, 7])
     assert score.compute().iou_per_class[0] == pytest.approx(100 * (2**25 + 1) / (2**25 + 2), rel=1e-14)
+
+
+def test_seg_score__counts_what_torchmetrics_counts():
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+    draw = torch.Generator().manual_seed(0)
+    preds, targets = torch.randint(0, 7, (2, 4, 20, 30), generator=draw)
+    targets[torch.rand(targets.shape, generator=draw) < 0.2] = IGNORE_INDEX
+    score = SegScore(7)
+    for part in (slice(0, 3), slice(3, 4)):
+        score.update(preds[part], targets[part])
+    wanted = multiclass_confusion_matrix(preds, targets, 7, ignore_index=IGNORE_INDEX)
+    first = score.compute()
+    assert torch.equal(first.confusion, wanted)
+    score.update(preds, targets)
+    assert torch.equal(first.confusion, wanted), "a score that was given stays"
+
+
+def test_seg_score__no_gpu_is_waited_for():
+    score = SegScore(4)
+    score.counts = on_cuda(score.counts)
+    labels = on_cuda(torch.randint(0, 4, (2, 8, 8)))
+    with fake_cuda() as seen:
+        score.count(labels, labels)
+    assert not seen.waits, seen.table()
 
 
 @pytest.mark.parametrize("value", [3, 254, -1])

@@ -202,7 +202,7 @@ def test_predict__kinds_of_input(runs, tmp_path):
 
 
 def test_predict__reads_only_what_it_needs(trained, monkeypatch):
-    "A folder of any length: what is read ahead is a batch, whatever comes after it."
+    "A folder of any length: beyond the batch that is worked on one more is read, whatever comes after it."
     seen = []
 
     class Endless(Dataset):
@@ -220,10 +220,10 @@ def test_predict__reads_only_what_it_needs(trained, monkeypatch):
     found = predict(trained, ["x"], EvalConfig(batch_size=4))
     for _ in range(9):
         next(found)
-    assert max(seen) <= 12
+    assert max(seen) <= 12 + 4
     next(predictions_of(trained, {}, EvalConfig(batch_size=1024)))
     most = RESIZE_BUDGET // (11 * 64 * 64)
-    assert max(seen) <= 13 + most, "a batch's scores fit the budget, however large eval.batch_size is"
+    assert max(seen) <= 13 + 2 * most, "a batch's scores fit the budget, however large eval.batch_size is"
 
 
 def test_open_trained__needs_neither_data_nor_pretrained_weights(runs, run):

@@ -29,7 +29,7 @@ from dgcl_nb.batches import BatchConfig
 from dgcl_nb.config import METHODS, config_record, parse_run, run_class
 from dgcl_nb.methods import protocol
 from dgcl_nb.run_folder import RunFolder
-from dgcl_nb.dry_run import Cost, grown, held_bytes, take_step
+from dgcl_nb.dry_run import Cost, Measured, copied_bytes, grown, held_bytes, take_step
 from dgcl_nb.processes import Control, pick_folder
 from dgcl_nb.settings import setting_names
 from dgcl_nb.train import main
@@ -357,6 +357,9 @@ SAID_DRY = [
     "self-training, 1 + 1 images at a time",
     "self-training, 2 + 2 images at a time",
     "GiB at 2 + 2 images (measured)",
+    "evaluation, 1 image at a time",
+    "evaluation, 6 images at a time",
+    "the larger of a step with the copy of a checkpoint (",
     "batch.workers",
     "80 steps",
     "a step of 1 × 2 + 2 images",
@@ -405,6 +408,24 @@ def test_dry_run__more_images_take_more_memory():
     assert many.bytes > few.bytes + 30 * 2**20
     everything, gradients = held_bytes(t)
     assert everything > 4 * gradients > 0, "weights, teacher, gradients, two moments"
+    assert copied_bytes(t) == everything - gradients, "a checkpoint holds no gradients"
+
+
+def test_dry_run__the_memory_of_a_process_is_measured_or_in_proportion():
+    "100 bytes are held; a step with one image takes 200 more, an evaluation 50 more an image."
+    small = dict(start=Cost((1, 1), 1.0, 1.0, 250), later=Cost((1, 1), 1.0, 1.0, 300))
+    few = Measured(small, {}, {1: 150}, at_once=32, held=100, fits=False)
+    assert [few.step_bytes(n) for n in (1, 8)] == [300, 100 + 8 * 200]
+    assert few.evaluation_bytes() == 100 + 32 * 50
+    whole = dict(start=Cost((8, 8), 8.0, 8.0, 1200), later=Cost((8, 8), 8.0, 8.0, 1100))
+    all_tried = Measured(small, whole, {1: 150, 32: 1400}, at_once=32, held=100, fits=True)
+    assert (all_tried.step_bytes(8), all_tried.evaluation_bytes()) == (1200, 1400)
+
+
+def test_dry_run__no_copy_where_nothing_is_saved():
+    run = tiny_run("supervised", loop__checkpoints=0)
+    t = engine.start_training(run, RunFolder(tempfile.mkdtemp()).create(), Control())
+    assert copied_bytes(t) == 0
 
 
 def test_dry_run__of_a_saved_run(command, tmp_path):

@@ -17,7 +17,7 @@ from dgcl_nb.core import InputError
 from dgcl_nb.engine import Stopped, fit
 from dgcl_nb.processes import Control
 from dgcl_nb.run_folder import RunFolder
-from dgcl_nb.workers import Loader, StoppedWaiting
+from dgcl_nb.workers import Loader, StoppedWaiting, read_ahead, write_behind
 
 
 class Numbers(Dataset):
@@ -166,3 +166,55 @@ def test_fit__stopped_while_an_evaluation_waits(tmp_path, monkeypatch, caplog):
     monkeypatch.undo()
     assert fit(tiny_run("supervised", resume=True, **run), callbacks=[])["steps"] == 6
     assert [line["step"] for line in metrics_of(out) if line.get("event") == "eval"] == [6]
+
+
+# Reading ahead and writing behind
+
+
+def test_read_ahead__an_error_comes_in_its_place_and_nothing_runs_on():
+    def source():
+        yield from range(3)
+        raise InputError("the fourth cannot be read")
+
+    seen = []
+    with pytest.raises(InputError, match="the fourth"):
+        for item in read_ahead(source(), lambda item: 10):
+            seen.append(item)
+    assert seen == [0, 1, 2]
+    assert not [t for t in threading.enumerate() if t.name.startswith("read ahead")]
+
+
+def test_read_ahead__who_leaves_early_leaves_no_thread():
+    taken = []
+    items = read_ahead((taken.append(i) for i in range(1000)), lambda item: 3)
+    next(items)
+    items.close()
+    assert len(taken) <= 4
+    assert not [t for t in threading.enumerate() if t.name.startswith("read ahead")]
+
+
+def test_read_ahead__reads_while_others_work():
+    "Each waits for the other: in turns neither would go on."
+    asked = [threading.Event() for _ in range(4)]
+
+    def source():
+        for event in asked:
+            event.set()
+            yield event
+
+    for here, following in zip(read_ahead(source(), lambda item: 1), asked[1:]):
+        assert here.is_set() and following.wait(timeout=60), "the next one is read while this one is used"
+
+
+def test_write_behind__in_order_and_no_more_than_asked_wait():
+    made, written = [], []
+
+    def items():
+        for i in range(20):
+            made.append(i)
+            yield i
+
+    for i in write_behind(items(), written.append, most=3):
+        assert len(made) <= i + 1 + 4 and written[: i + 1] == list(range(i + 1))
+    assert written == list(range(20))
+    assert not [t for t in threading.enumerate() if t.name.startswith("write behind")]

@@ -1,0 +1,139 @@
+"""How much of an evaluation, and of a prediction, is the network's own passes.
+
+    python tests/bench/bench_evaluation.py [--presets digits neu-77 camvid-46] [--images 96] [--rounds 5]
+                                           [--out results]
+
+Three things are timed in turn on the same images of val, one thread, one process, an untrained network (its
+weights take the same time): the *bare* passes of the network over batches that are there, without the
+projection, which nothing here needs; `evaluate`, from the files to the mIoU; and `predict_files`, from the
+files to files of class numbers and confidence. What disturbs one disturbs all, and medians of the ratios
+within a round count.
+
+Two clocks: that of the *thread* that computes, on which others' work does not count, and which says what
+remains where reading and writing have a core of their own; and real time (*wall*), which counts only from an
+idle machine. The whole *process* stands beside: reading and writing too take a processor.
+
+Goal: at least 90 % of the bare passes' speed, by the thread's clock."""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from bench_density import command_line, machine, save, table
+from PIL import Image
+from torch.utils.data import Subset
+
+from dgcl_nb.config import build_data, build_method, environment, parse_run
+from dgcl_nb.evaluation import equal_sized_batches, evaluate, sizes_vary, to_network
+from dgcl_nb.predict import predict_files
+from dgcl_nb.trained import Trained
+
+GOAL = 90.0
+PRESETS = ["digits", "neu-77", "camvid-46"]
+CLOCKS = dict(thread=time.thread_time, process=time.process_time, wall=time.perf_counter)
+
+
+def timed(work):
+    "Seconds by each clock."
+    start = {name: clock() for name, clock in CLOCKS.items()}
+    work()
+    return {name: clock() - start[name] for name, clock in CLOCKS.items()}
+
+
+class Subject:
+    "A network of a preset, some images of val, and what is timed on them."
+
+    def __init__(self, preset, num, place):
+        words = ["--preset", preset, "--method", "self_training", "--device", "cpu"]
+        self.run = parse_run([*words, "--model.pretrained", "none"])
+        self.data, self.device = build_data(self.run), torch.device("cpu")
+        method = build_method(self.run, self.data.num_classes, self.data.background)
+        self.network = next(iter(method.scored().values())).eval()
+        self.val = Subset(self.data.val, range(min(num, len(self.data.val))))
+        self.place, self.times = Path(place), 0
+        (self.place / "images").mkdir()
+        for i in range(len(self.val)):
+            pixels = self.val[i]["image"].permute(1, 2, 0).numpy()
+            Image.fromarray(pixels).save(self.place / "images" / f"{i:04d}.png")
+        views, self.channels_last = self.run.views, self.run.model.channels_last
+        self.look = views.mean, views.std, self.channels_last
+        batches = equal_sized_batches((self.val[i] for i in range(len(self.val))), self.run.eval.batch_size)
+        self.batches = [to_network(batch, self.device, *self.look) for batch in batches]
+
+    @torch.no_grad()
+    def bare(self):
+        with sizes_vary():
+            for images in self.batches:
+                self.network(images, with_proj=False)
+
+    def evaluate(self):
+        evaluate(self.network, self.val, self.data.num_classes, self.run.eval, self.device, *self.look)
+
+    def predict(self):
+        self.times += 1
+        images, out = self.place / "images", self.place / f"out-{self.times}"
+        written = predict_files(self.trained(), images, out, ("index", "confidence"), cfg=self.run.eval)
+        assert written.done == len(self.val)
+
+    def trained(self):
+        "The network as `predict` gets it from a run folder."
+        return Trained(
+            folder=self.place,
+            run=self.run,
+            networks=dict(student=self.network),
+            predictor="student",
+            class_names=self.data.class_names,
+            palette=self.data.palette,
+            weights="last",
+            step=0,
+            device=self.device,
+        )
+
+
+def row_of(preset, args):
+    "A row: milliseconds an image and shares of the bare speed, in per cent."
+    with tempfile.TemporaryDirectory() as place:
+        subject, rounds = Subject(preset, args.images, place), []
+        for _ in range(args.rounds + 1):  # the first one warms up
+            rounds.append({work: timed(getattr(subject, work)) for work in ("bare", "evaluate", "predict")})
+        num = len(subject.val)
+    bare = statistics.median(r["bare"]["thread"] for r in rounds[1:])
+    row = dict(preset=preset, images=num, bare_ms=1e3 * bare / num)
+    for work in ("evaluate", "predict"):
+        for clock in CLOCKS:
+            share = statistics.median(r["bare"][clock] / r[work][clock] for r in rounds[1:])
+            row[f"{work} {clock}"] = 100 * share
+    print(row, flush=True)
+    return row
+
+
+NOTES = """
+`bare_ms`: the network alone, an image, by the thread's clock. The others: its speed in per cent of that, of
+an evaluation and of a prediction with two pictures an image, by the clock of the thread that computes, of the
+process, and by real time.
+
+Goal: at least {goal:.0f} % by the thread's clock: {met} of {num}."""
+
+
+def main():
+    parser = command_line(__doc__)
+    parser.add_argument("--presets", nargs="+", default=PRESETS)
+    parser.add_argument("--images", type=int, default=96, help="of val, at most (default 96)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default 5)")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    here = machine()
+    rows = [row_of(preset, args) for preset in args.presets]
+    shares = [row[f"{work} thread"] for row in rows for work in ("evaluate", "predict")]
+    columns = {"preset": "s", "images": "d", "bare_ms": ".1f"}
+    columns |= {f"{work} {clock}": ".0f" for work in ("evaluate", "predict") for clock in CLOCKS}
+    met = sum(share >= GOAL for share in shares)
+    text = table(rows, columns) + "\n" + NOTES.format(goal=GOAL, met=met, num=len(shares))
+    data = dict(rows=rows, rounds=args.rounds, machine=here | environment())
+    save("bench_evaluation", args.out, "Evaluation and prediction against bare passes", text, data)
+
+
+if __name__ == "__main__":
+    main()
