@@ -19,8 +19,8 @@ blurred flaw maps, prototypes, density, banks, EMA and GTA-Seg's transfer, notes
 All rows are timed in turn, in one process on one thread, and medians count: what disturbs one disturbs all.
 Before the step and before the bare one its batch is made, so that both find the caches as a loader leaves
 them, and they take turns in going first: one that comes right after the other finds them warm, and looks
-faster by up to a tenth, whichever it is. Own part and bare step are taken by the clock of the process, on which others' work does not count; s/step is
-real time and counts only from an idle machine.
+faster by up to a tenth, whichever it is. Own part and bare step are taken by the clock of the process, on
+which others' work does not count; s/step is real time and counts only from an idle machine.
 
 Goal: the own part at most 15 % of the bare step, for dgcl and u2pl 25 %."""
 
