@@ -65,3 +65,16 @@ def test_bare__weights_that_get_no_gradient_cost_none(bench, name, idle):
     assert idle in asked  # a gradient passes through it
     assert not [n for n in first.learning if n.startswith(idle)]  # and stays nowhere
     assert first.learning
+
+
+def test_seconds__both_find_a_batch_just_made_and_take_turns(bench):
+    row, done = object.__new__(bench.Row), []
+    for name in ("prepare", "own", "bare", "whole"):
+        setattr(row, name, lambda name=name: done.append(name))
+    assert (
+        set(row.seconds(is_bare_first=False))
+        == set(row.seconds(is_bare_first=True))
+        == {"step", "bare", "whole"}
+    )
+    assert done[:5] == ["prepare", "own", "prepare", "bare", "whole"]
+    assert done[5:] == ["prepare", "bare", "prepare", "own", "whole"]

@@ -12,7 +12,7 @@ We differ from the released code: the adversarial perturbation works ($\xi = 1$)
 __all__ = ['KINDS', 'OF_THINGS', 'DOUBLINGS', 'CCTConfig', 'CCT']
 
 # %% ../../nbs/methods/06_cct.ipynb #cct00004
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Annotated
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from ..batches import Batch
 from ..consistency import DISTANCES, mean_over, sigmoid_ramp
-from ..core import IGNORE_INDEX, InputError, graph_zero
-from ..losses import annealed_loss, annealed_threshold, logits_at, supervised_loss
+from ..core import InputError, graph_zero
+from ..losses import annealed_loss, annealed_threshold, logits_at
 from dgcl_nb.methods.protocol import (
     Labels,
     Losses,
@@ -38,7 +38,6 @@ from dgcl_nb.methods.protocol import (
 )
 from ..model import SegOutput
 from dgcl_nb.perturbations import (
-    Region,
     VatConfig,
     adversarial_direction,
     auxiliary_decoder,
@@ -137,7 +136,8 @@ class CCT(Method):
         losses, cct = Losses(), self.cfg.cct
         groups = [batch.images_l] if progress.is_sup_only else [batch.images_l, batch.images_u_w]
         out_l, *outs_u = joint_pass(self.student, groups)
-        self.learn_labels(losses, out_l, batch.targets_l, progress)
+        annealed = self.annealed(out_l, batch.targets_l, progress)
+        supervised(losses, out_l, batch.targets_l, self.cfg.sup, loss=annealed)
         if progress.is_sup_only:
             losses.skip("loss_unsup", f"supervised start until step {progress.sup_only_steps}")
             return losses
@@ -161,61 +161,42 @@ class CCT(Method):
         note_labels(losses, labels, batch, self.cfg.background)
         return losses
 
-    def learn_labels(self, losses: Losses, out: SegOutput, targets: Tensor, progress: Progress) -> None:
-        "Add the supervised term: as all methods have it, or annealed."
+    def annealed(self, out: SegOutput, targets: Tensor, progress: Progress) -> Tensor | None:
+        "The loss on labels that are not known well enough yet; None: plain cross-entropy is asked for."
         cct = self.cfg.cct
         if cct.sup_loss == "ce":
-            supervised(losses, out, targets, self.cfg.sup)
-            return
+            return None
         threshold = annealed_threshold(progress.fraction / cct.sup_anneal, self.num_classes, cct.sup_end)
-        losses.add("loss_sup", annealed_loss(out.logits, targets, threshold))
-        if out.aux is not None:
-            losses.add("loss_aux", supervised_loss(out.aux, targets), self.cfg.sup.aux_weight)
-        losses.skip("loss_sup", "no labelled pixel in the batch", when=~(targets != IGNORE_INDEX).any())
+        return annealed_loss(out.logits, targets, threshold)
 
     def disturbed(self, out: SegOutput, progress: Progress) -> Iterator[tuple[str, nn.Module, Tensor]]:
         "Each auxiliary decoder that takes part, with its kind and what it sees: (kind, decoder, features)."
-        cct, background = self.cfg.cct, self.cfg.background
+        cct, feats, background = self.cfg.cct, out.feats, self.cfg.background
         prediction = out.logits.argmax(1)
-        things = (
-            torch.ones_like(prediction, dtype=torch.bool) if background is None else prediction != background
-        )
+        things = torch.ones_like(prediction).bool() if background is None else prediction != background
         regions = find_regions(things.cpu(), cct.min_share) if cct.num_cutout else []
-        draw = progress.generator("cct", device=out.feats.device)
-        corners = progress.generator("cutout")
-        for kind, decoders in self.decoders.items():
-            if kind in OF_THINGS and background is None:
-                continue
-            for decoder in decoders.children():
-                yield kind, decoder, self.perturb(kind, decoder, out.feats, things, regions, draw, corners)
+        draw, corners = progress.generator("cct", device=feats.device), progress.generator("cutout")
 
-    def perturb(
-        self,
-        kind: str,
-        decoder: nn.Module,
-        feats: Tensor,
-        things: Tensor,
-        regions: list[Region],
-        draw: torch.Generator,
-        corners: torch.Generator,
-    ) -> Tensor:
-        "What one decoder sees of features (B, D, h, w)."
-        cct, place = self.cfg.cct, feats.device
-        if kind == "noise":
-            return feature_noise(feats, draw_uniform(feats.shape[1:], draw, place, -cct.noise, cct.noise))
-        if kind == "drop":
-            return feature_drop(feats, draw_uniform((), draw, place, *cct.drop_range))
-        if kind == "dropout":
-            return channel_dropout(
-                feats, draw_uniform(feats.shape[:2], draw, place) >= cct.dropout, cct.dropout
-            )
-        if kind == "cutout":
+        def uniform(shape, low=0.0, high=1.0):
+            return draw_uniform(shape, draw, feats.device, low, high)
+
+        def uncut():
             places = draw_corners(regions, cct.erase, corners)
-            return keep_where(feats, cut_regions(things.shape, regions, places, cct.erase, place))
-        if kind == "vat":
-            start = draw_uniform(feats.shape, draw, place)
-            return feats + adversarial_direction(decoder, feats, start, cct.vat)
-        return keep_where(feats, things if kind == "context" else ~things)
+            return cut_regions(things.shape, regions, places, cct.erase, feats.device)
+
+        ways: dict[str, Callable[[nn.Module], Tensor]] = dict(
+            noise=lambda _: feature_noise(feats, uniform(feats.shape[1:], -cct.noise, cct.noise)),
+            drop=lambda _: feature_drop(feats, uniform((), *cct.drop_range)),
+            dropout=lambda _: channel_dropout(feats, uniform(feats.shape[:2]) >= cct.dropout, cct.dropout),
+            cutout=lambda _: keep_where(feats, uncut()),
+            context=lambda _: keep_where(feats, things),
+            object=lambda _: keep_where(feats, ~things),
+            vat=lambda decoder: feats + adversarial_direction(decoder, feats, uniform(feats.shape), cct.vat),
+        )
+        for kind, decoders in self.decoders.items():
+            if background is not None or kind not in OF_THINGS:
+                for decoder in decoders.children():
+                    yield kind, decoder, ways[kind](decoder)
 
     def kept(self, pseudo: PseudoLabels, valid: Tensor, progress: Progress) -> Tensor:
         return keep_confident(pseudo.confidence, valid, self.cfg.cct.conf_thresh)

@@ -39,7 +39,7 @@ from dgcl_nb.methods.protocol import (
 from ..model import SegOutput
 from ..prototypes import ProtoScores, Prototypes, at_pixels, draw_pixels, feats_at, few_of_each_class
 from ..prototypes import rows_at
-from ..pseudo_labels import PseudoLabels, drop_labels, keep_confident
+from ..pseudo_labels import PseudoLabels, drop_labels, keep_confident, most_probable
 from ..ranges import Count, Positive, Ranged, Share, Side, Weight, one_of
 from ..timing import section
 
@@ -150,7 +150,8 @@ class PCR(Method):
         few = few_of_each_class(rows, labels, self.num_classes, self.cfg.pcr.ring_per_step, draw)
         self.new_rows.append(few)
         is_known = self.prototypes.known(labels) != IGNORE_INDEX
-        return ((logits.argmax(1).flatten() == labels) & is_known).sum(), is_known.sum()
+        right = (most_probable(logits).labels.flatten() == labels) & is_known
+        return right.sum(), is_known.sum()
 
     def after_step(self, batch: Batch, progress: Progress) -> None:
         pcr = self.cfg.pcr

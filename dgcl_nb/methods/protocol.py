@@ -255,6 +255,7 @@ def supervised(
     targets: Tensor,  # (B, H, W) int64, IGNORE_INDEX where unknown
     cfg: SupConfig,  # which loss
     suffix: str = "",  # of the names, where a method trains several networks: "_2" makes `loss_sup_2`
+    loss: Tensor | None = None,  # () of the main logits, where a method has one of its own; None: as cfg says
 ) -> None:
     "Add the supervised terms of one network to the losses."
 
@@ -263,7 +264,7 @@ def supervised(
             return ohem_loss(logits, targets, cfg.ohem_thresh, cfg.ohem_min_kept)
         return supervised_loss(logits, targets, cfg.over_all)
 
-    losses.add(f"loss_sup{suffix}", loss_of(out.logits))
+    losses.add(f"loss_sup{suffix}", loss_of(out.logits) if loss is None else loss)
     if out.aux is not None:
         losses.add(f"loss_aux{suffix}", loss_of(out.aux), cfg.aux_weight)
     has_none = ~(targets != IGNORE_INDEX).any()

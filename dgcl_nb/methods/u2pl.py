@@ -14,7 +14,6 @@ We differ from the released code where it contradicts its paper (which pixels be
 __all__ = ['U2PLConfig', 'U2PL']
 
 # %% ../../nbs/methods/09_u2pl.ipynb #6bc315aa
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -25,44 +24,25 @@ from torch import Tensor, nn
 from ..bank import Rings
 from ..batches import Batch
 from ..cells import map_rows
-from ..core import IGNORE_INDEX, InputError, gather_rows, graph_zero
-from ..device import num_processes
+from ..core import IGNORE_INDEX, graph_zero
 from .protocol import Losses, MakeNetwork, Method, SemiConfig, SupConfig, follow, joint_pass
 from .protocol import Progress, label, make_teacher_of, note_labels, supervised, unsupervised
 from ..mixes import MIXES, mix_as
 from ..model import SegOutput, resize_logits
-from ..negatives import Pools, RULES, choose, choose_keys, contrast_of_choice, entropy_masks
-from ..negatives import find_pools, live_pairs, one_hot, rank_range, released_one_hot, right_members
+from ..negatives import NegativesConfig, Pools, choose, contrast_of_choice, entropy_masks, live_pairs
+from ..negatives import new_keys, pools_on_grid, rank_range, remember, right_members
 from ..pseudo_labels import PseudoLabels, drop_labels, keep_mask, linear_ramp, pseudo_label
 from ..pseudo_labels import shrink_targets
-from ..ranges import Count, CountOrNone, LessThanAll, Percent, Positive, Ranged, Weight, one_of
+from ..ranges import Weight, one_of
 from ..timing import section
 from ..views import CutMix
 
-# %% ../../nbs/methods/09_u2pl.ipynb #59284b00
+# %% ../../nbs/methods/09_u2pl.ipynb #u2plcfg1
 @dataclass(frozen=True, kw_only=True)
-class U2PLConfig(Ranged, group="u2pl"):
+class U2PLConfig(NegativesConfig, group="u2pl"):
     "Settings of the contrast with unreliable pixels."
 
     weight: Weight = 1.0  # weight of the contrast (released: 1; 0 is self-training)
-    # what becomes a negative: paper (uncertain pixels of classes they rule out, labelled ones of other
-    # classes), onehot_fixed (the released rule with right one-hots: next to nothing), released
-    negatives: Annotated[str, one_of(*RULES)] = "paper"
-    # the queue that a class's anchors meet: class (its own), released (the next one's if a class is absent)
-    queue_of: Annotated[str, one_of("class", "released")] = "class"
-    # per cent of the unlabelled pixels that are certain, and uncertain, at first; falls linearly to 0
-    alpha_start: Percent = 20.0
-    uncertain_only: bool = True  # whether unlabelled negatives are uncertain pixels; False: any
-    low_rank: Count = 3  # first rank of classes that a pixel rules out, 0 the best; lower with few classes
-    high_rank: Count = 20  # first rank of classes that are too easy to rule out
-    conf_thresh: LessThanAll = 0.3  # an anchor's class has more than this probability
-    num_anchors: Count = 256  # anchors of a class, drawn with replacement
-    num_negatives: Count = 50  # negatives of an anchor, drawn with replacement from the class's queue
-    temperature: Positive = 0.5  # divides the cosines
-    bank_size: Count = 30_000  # negatives remembered per class, a row of model.proj_dim floats each
-    bank_size_background: Count = 50_000  # the same for the background class, if the data set has one
-    # negatives that enter a queue per step and process (released: 0, all)
-    max_new_per_class: CountOrNone = 1000
     # how strong views are mixed: cutmix, classmix (half of the predicted classes), cutout (a hole)
     mix: Annotated[str, one_of(*MIXES)] = "cutmix"
     # whose entropy filters labels: weak (of the view they come from), mixed (of the mixed image; released)
@@ -71,14 +51,6 @@ class U2PLConfig(Ranged, group="u2pl"):
     keys_mode: Annotated[str, one_of("eval", "train")] = "eval"
     # shares of pixels fall over the semi-supervised part (unsup) or over the whole run (released)
     schedule_from: Annotated[str, one_of("unsup", "run")] = "unsup"
-    # which pixel's label a feature cell gets: nearest-exact (its centre) or nearest (its corner; released)
-    grid_labels: Annotated[str, one_of("nearest-exact", "nearest")] = "nearest-exact"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.high_rank <= self.low_rank:
-            given = f"u2pl.low_rank {self.low_rank} and u2pl.high_rank {self.high_rank}"
-            raise InputError(f"{given} leave no rank between them; raise high_rank or lower low_rank")
 
 # %% ../../nbs/methods/09_u2pl.ipynb #9363f808
 class U2PL(Method):
@@ -143,10 +115,13 @@ class U2PL(Method):
                 loss = of_each.sum() / num_present
             losses.add("loss_contrast", loss, u2pl.weight)
             start = torch.rand((), generator=progress.generator("keys")).item()
-            cells, classes = choose_keys(pools.keys, num_keys, u2pl.max_new_per_class, start)
-            self.new_rows.append(torch.cat([keys.index_select(0, cells).float(), classes[:, None]], 1))
+            self.new_rows.append(new_keys(keys, pools.keys, num_keys, u2pl.max_new_per_class, start))
         truth_u = shrink_targets(mix.mix(batch.truth_u), out_t.logits.shape[-2:], u2pl.grid_labels)
-        self.note_contrast(losses, pools, truth_u, pairs, held)
+        losses.shares(right_members(pools, truth_u))
+        losses.share("bank_fill", sum(held), self.capacity)
+        losses.note(contrast_classes=float(len(pairs)))
+        if not pairs:
+            losses.skip("loss_contrast", "no two classes, or none with both certain cells and negatives")
         return losses
 
     def clock(self, progress: Progress) -> Progress:
@@ -169,37 +144,18 @@ class U2PL(Method):
     ) -> Pools:
         "Which cells may be anchor, positive or key of each class: labelled images first, then mixed ones."
         u2pl, rule = self.cfg.u2pl, self.cfg.semi.filter
-        size, mode = logits.shape[-2:], u2pl.grid_labels
         alpha = linear_ramp(share, u2pl.alpha_start, 0) / 100
         valid_u, valid_l = believed != IGNORE_INDEX, batch.targets_l != IGNORE_INDEX
         labels = believed if rule.per_class else None
         masks = entropy_masks(entropy, valid_u, valid_l, alpha, labels, u2pl.uncertain_only, rule.gather)
-        low, high = (shrink_targets(mask, size, mode).bool().flatten() for mask in masks)
-        as_mask = released_one_hot if u2pl.negatives == "released" else one_hot
-        both = (shrink_targets(targets, size, mode) for targets in (batch.targets_l, believed))
-        of_class = [as_mask(targets, self.num_classes) for targets in both]
-        probs = map_rows(logits).float().softmax(1)
-        is_labelled = torch.arange(len(probs), device=probs.device) < len(of_class[0])
-        places = (low, high, is_labelled, self.ranks)
-        return find_pools(torch.cat(of_class), probs, *places, u2pl.conf_thresh, u2pl.negatives)
-
-    def note_contrast(
-        self, losses: Losses, pools: Pools, truth_u: Tensor, pairs: list[tuple[int, int]], held: Sequence[int]
-    ) -> None:
-        "What the log says of the chosen cells of unlabelled images, and of the queues."
-        losses.shares(right_members(pools, truth_u))
-        losses.share("bank_fill", sum(held), self.capacity)
-        losses.note(contrast_classes=float(len(pairs)))
-        if not pairs:
-            losses.skip("loss_contrast", "no two classes, or none with both certain cells and negatives")
+        how = self.ranks, u2pl.conf_thresh, u2pl.negatives, u2pl.grid_labels
+        return pools_on_grid((batch.targets_l, believed), masks, logits, *how)
 
     def after_step(self, batch: Batch, progress: Progress) -> None:
         follow(self.teacher, self.student, self.cfg.semi, progress)
         if self.new_rows:
             with section("bank"):
-                rows, limit = gather_rows(torch.cat(self.new_rows)), self.cfg.u2pl.max_new_per_class
-                at_most = limit * len(self.new_rows) * num_processes() or None
-                self.bank.write(rows[:, -1].long(), at_most, keys=rows[:, :-1])
+                remember(self.bank, self.new_rows, self.cfg.u2pl.max_new_per_class)
         self.new_rows = []
 
     def scored(self) -> dict[str, nn.Module]:
