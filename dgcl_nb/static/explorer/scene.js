@@ -1,6 +1,9 @@
 // The scene as columns of each step.
 import { typed } from "../front/data.js";
 
+// With more points than these, of those in one pixel one is drawn, and a step changes at once.
+export const MANY = 20_000;
+
 const COLUMN_TYPES = {
   xy: Float32Array,
   label: Uint8Array,
@@ -30,10 +33,16 @@ function cutColumns(columns, first, count) {
 // and a number that names the cell, the same in every step (-1: of an image that was not kept).
 function addDerived(points, ignore) {
   const { label, pseudo, image, row, col } = points;
-  points.kind = label.map((c, i) => (c === ignore ? pseudo[i] : c));
-  const isJudged = (c, i) => c !== ignore && pseudo[i] !== ignore;
-  points.right = Int8Array.from(label, (c, i) => (isJudged(c, i) ? Number(c === pseudo[i]) : -1));
-  points.key = Float64Array.from(image, (m, i) => (m < 0 ? -1 : (m * 65536 + row[i]) * 65536 + col[i]));
+  const { n } = points;
+  points.kind = new Uint8Array(n);
+  points.right = new Int8Array(n);
+  points.key = new Float64Array(n);
+  for (let i = 0; i < n; i++) {
+    const isJudged = label[i] !== ignore && pseudo[i] !== ignore;
+    points.kind[i] = label[i] === ignore ? pseudo[i] : label[i];
+    points.right[i] = isJudged ? Number(label[i] === pseudo[i]) : -1;
+    points.key[i] = image[i] < 0 ? -1 : (image[i] * 65536 + row[i]) * 65536 + col[i];
+  }
 }
 
 // The smallest box around the points of all steps: left, right, bottom, top.
