@@ -19,6 +19,23 @@ const COLUMN_TYPES = {
 // What became of each cell from the first step to the second, where these are two runs.
 const COMPARED_TYPES = { change: Uint8Array, shift: Float32Array };
 
+const UNKNOWN_LEVEL = 65535;
+
+// Values that Python rounded to levels (pack_levels): the least one, and the step between two.
+export function fromLevels(levels, [low, step]) {
+  const values = new Float32Array(levels.length);
+  for (let i = 0; i < levels.length; i++) {
+    values[i] = levels[i] === UNKNOWN_LEVEL ? NaN : low + step * levels[i];
+  }
+  return values;
+}
+
+// A column of all steps, be it exact or in levels.
+function columnOf(scene, name, Type) {
+  const scale = scene.levels?.[name];
+  return scale ? fromLevels(typed(scene[name], Uint16Array), scale) : typed(scene[name], Type);
+}
+
 // The part of each column that belongs to `count` points from `first` on.
 function cutColumns(columns, first, count) {
   const cut = {};
@@ -64,7 +81,7 @@ export function bounds(steps) {
 // `shown`, which the filter writes.
 export function unpack(scene) {
   const types = scene.compared ? { ...COLUMN_TYPES, ...COMPARED_TYPES } : COLUMN_TYPES;
-  const columns = Object.entries(types).map(([name, Type]) => [name, typed(scene[name], Type)]);
+  const columns = Object.entries(types).map(([name, Type]) => [name, columnOf(scene, name, Type)]);
   const near = typed(scene.near, Uint16Array);
   const cosines = typed(scene.cosines, Int16Array);
   let first = 0;
