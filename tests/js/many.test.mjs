@@ -26,7 +26,7 @@ test("order: hidden, pale, plain, and wrong ones last; each in the order of rows
   assert.deepEqual(plain, [["plain", 2, 6]]);
 });
 
-function raster(n, pos, paint) {
+function raster(n, pos, paint, needsRim = new Array(256).fill(false)) {
   const view = { x: 0, y: 0, scale: 1, zoom: 1 };
   const app = { pos, view, width: 60, height: 40, ratio: 1, px: [], py: [] };
   Object.assign(app, { by: "class", table, dim: null, fade: null, ghosts: true, ground: [255, 255, 255] });
@@ -35,7 +35,7 @@ function raster(n, pos, paint) {
   const image = { width: 60, height: 40, data: new Uint8ClampedArray(4 * 60 * 40) };
   const own = { radius: 1.2, rim: 1, strength: 256 };
   const style = Object.fromEntries(GROUPS.map((name) => [name, own]));
-  const colours = { paint, table, needsRim: new Array(256).fill(false) };
+  const colours = { paint, table, needsRim };
   drawRaster(app, image, orderPoints(app, points, paint), colours, style);
   return { app, points, pixels: new Uint32Array(image.data.buffer) };
 }
@@ -48,6 +48,15 @@ test("raster: of many points in one pixel the last is seen, as where each is dra
     assert.equal(pixels[20 * 60 + 30], packed(table[9]) >>> 0);
     assert.equal(pixels[20 * 60 + 40], packed([255, 255, 255]) >>> 0);
   }
+});
+
+test("raster: in a crowd no rim hides a disc, and there is one around it", () => {
+  const n = MANY + 10;
+  const pos = Float32Array.from({ length: 2 * n }, (_, j) => (j % 2 ? 0 : (j / 2) % 9)); // side by side
+  const { pixels } = raster(n, pos, new Uint8Array(n).fill(7), new Array(256).fill(true));
+  assert.equal(pixels[20 * 60 + 34], packed(table[7]) >>> 0);
+  const above = pixels[18 * 60 + 34] & 255;
+  assert.ok(above < 255 && above > 7);
 });
 
 test("places: computed anew when the view moves, and only then", () => {

@@ -9,11 +9,14 @@ const GREY_RIM = [128, 128, 128];
 // to the ground's.
 function pointDrawer(buffer, width, { table, needsRim }, { radius, rim, speck }) {
   const disc = makeStamp(radius, width);
-  if (speck) return (place, paint, strength) => blend(buffer, place, disc, speck, strength);
   const ring = makeStamp(radius + rim / 2, width, rim);
-  return (place, paint, strength) => {
-    blend(buffer, place, disc, table[paint], strength);
-    if (needsRim[paint]) blend(buffer, place, ring, GREY_RIM, strength);
+  return {
+    disc(place, paint, strength) {
+      blend(buffer, place, disc, speck || table[paint], strength);
+    },
+    rim(place, paint, strength) {
+      if (!speck && needsRim[paint]) blend(buffer, place, ring, GREY_RIM, strength);
+    }
   };
 }
 
@@ -38,19 +41,25 @@ function placesOf(app, n, { width, height }, edge) {
 function drawEach({ rows, places, paint, fade }, [, first, end], strength, draw) {
   for (let j = first; j < end; j++) {
     const i = rows[j];
-    if (places[i] >= 0) draw(places[i], paint[i], fade ? Math.trunc(strength * fade[i]) : strength);
+    if (places[i] < 0) continue;
+    const full = fade ? Math.trunc(strength * fade[i]) : strength;
+    draw.disc(places[i], paint[i], full);
+    draw.rim(places[i], paint[i], full);
   }
 }
 
-// Of many points most lie on others: of those in one pixel only the last is drawn.
+// Of many points most lie on others: of those in one pixel only the last is drawn. Rims go below all discs:
+// they would hide a crowd, and are needed at its edge.
 function drawTopmost({ rows, places, paint, size }, [, first, end], strength, draw) {
   const top = new Uint16Array(size); // a paint and 1; 0: nobody
   for (let j = first; j < end; j++) {
     const i = rows[j];
     if (places[i] >= 0) top[places[i]] = paint[i] + 1;
   }
-  for (let place = 0; place < size; place++) {
-    if (top[place]) draw(place, top[place] - 1, strength);
+  for (const part of [draw.rim, draw.disc]) {
+    for (let place = 0; place < size; place++) {
+      if (top[place]) part(place, top[place] - 1, strength);
+    }
   }
 }
 
