@@ -8,7 +8,9 @@ Nobody should have to train with this package in order to look with it. In a not
 
 and `python -m dgcl_nb.explore features.npz` writes a page of what `save_features` has kept; `python -m dgcl_nb.explore runs/A` of a run, and `python -m dgcl_nb.explore runs/A runs/B` of two, cell by cell (`looking.changes`).
 
-Into this room goes whatever has features: a sample (`looking.features`), feature maps, a file, a run folder, a snapshot. Out comes an explorer (`widgets.explorer`), or one HTML file of at most $B = 30$ MB with everything in it. A point takes some 25 bytes in a page, $\tfrac43$ as many in base64, so $n$ points and $I$ images of $p$ pixels take $\tfrac43\,(25\,n + 3\,p\,I)$: half a million points fit. What gives way is images, and the page says so.
+Into this room goes whatever has features: a sample (`looking.features`), feature maps, a file, a run folder, a snapshot. Out comes an explorer (`widgets.explorer`), or one HTML file of at most $B = 30$ MB with everything in it. A point takes $b = 25$ bytes in a page, or 17 where values are rounded, $\tfrac43$ as many in base64, so $n$ points and $I$ images of $p$ pixels take $\tfrac43\,(b\,n + 3\,p\,I)$: half a million points and two hundred images fit. What gives way is exactness and images, and the page says so.
+
+A run's snapshots hold a few thousand cells, at most 1 MB each. `python -m dgcl_nb.explore runs/A --cells 200000` asks the network of its checkpoint anew (room `deep_cells`) and shows as many as a page draws.
 
 Where we differ: tools that show embeddings (TensorBoard's projector, jupyter-scatter) show points that come from nowhere; here a point has a pixel, a class and a density, in both directions."""
 
@@ -16,8 +18,9 @@ Where we differ: tools that show embeddings (TensorBoard's projector, jupyter-sc
 
 # %% auto #0
 __all__ = ['SAID', 'MOST_PAGE', 'LEADS', 'EVERYTHING', 'points_of', 'words_on', 'holds_features', 'is_sample', 'explore',
-           'features_view', 'run_view', 'pair_view', 'explorer_page', 'write_explorer', 'Explore', 'main', 'collect',
-           'features_of', 'load_features', 'save_features']
+           'left_out_of', 'features_view', 'run_view', 'pair_view', 'explorer_page', 'Page', 'page_of_sample',
+           'page_of_runs', 'deep_page', 'write_explorer', 'Explore', 'main', 'collect', 'features_of', 'load_features',
+           'save_features']
 
 # %% ../nbs/looking/39_explore.ipynb #expl004
 # before the imports below, which take seconds
@@ -34,7 +37,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
@@ -45,7 +48,8 @@ from .looking.changes import compared_values
 from .looking.collect import collect, features_of
 from .looking.features import Features, load_features, save_features, thousands
 from .looking.html import Html, tag
-from .looking.layout import pca_layout, umap_layout
+from .looking.layout import pca_layout
+from .looking.layout_time import many_layout
 from .looking.report_figures import need_looking
 from .looking.report_page import Section, page_html
 from .looking.report_views import AMOUNTS, Amount, boxed, explorer_view, omissions
@@ -54,6 +58,7 @@ from .report import file_name, open_runs, write_page
 from .streams import steady_streams
 from .widgets.explorer import LAYOUTS, Explorer, explorer_values, replace_layout
 from .widgets.explorer import explore as explore_run
+from .widgets.scene import NEAR_LIMIT
 from .widgets.state import ExplorerState
 
 _all_ = ["collect", "features_of", "load_features", "save_features"]
@@ -153,29 +158,50 @@ LEADS = dict(
 "What can be seen in an explorer of one source, and of two runs."
 
 
+def left_out_of(
+    found: Features,  # all there is
+    num_images: int,  # that the page shows
+    coarse: bool,  # whether its values are rounded
+    rest: str,  # where the rest is
+) -> list[str]:  # sentences, empty if it holds everything
+    "What a page of a sample leaves out."
+    said, all_images = [], len(found.image_id)
+    if num_images < all_images:
+        said.append(f"To keep this file small it shows {num_images} of {all_images} images; {rest}.")
+    if coarse:
+        said.append(f"Places, densities and confidences are rounded to 65 535 levels; {rest}.")
+    if len(found.feats) > NEAR_LIMIT:
+        few = thousands(NEAR_LIMIT)
+        said.append(f"A click shows no neighbours, which a page holds of up to {few} cells; a notebook does.")
+    return said
+
+
 def features_view(
     found: Features,  # any
     layout: str = "pca",  # or umap
     most: int = MOST_PAGE,  # bytes
+    rest: str = "features.npz has all",  # where the rest is
 ) -> tuple[Html, list[str]]:  # the explorer; what was left out
     "A sample in a page, with as many images as fit."
     feats = found.feats.astype(np.float32)
-    state = points_of(found, umap_layout(feats) if layout == "umap" else None)
-    shown = found
+    state = points_of(found, many_layout(feats) if layout == "umap" else None)
+    shown, coarse, is_large = found, False, len(feats) > NEAR_LIMIT
     note: dict[str, Any] = dict(note=words_on(found))
     while True:  # until it fits
-        values = explorer_values([state], [shown], layout=layout.upper(), said=SAID, **note)
+        values = explorer_values([state], [shown], layout=layout.upper(), said=SAID, coarse=coarse, **note)
         view = boxed(Explorer, values, "explorer-view")
-        num, all_images = len(shown.image_id), len(found.image_id)
+        num = len(shown.image_id)
         if len(view) <= most:
-            told = f"To keep this file small it shows {num} of {all_images} images; features.npz has all."
-            return view, [told] if num < all_images else []
-        if not num:
+            return view, left_out_of(found, num, coarse, rest)
+        if is_large and not coarse:
+            coarse = True
+        elif num:
+            shown = replace(shown, image=shown.image[: num // 2], image_id=shown.image_id[: num // 2])
+        else:
             size = f"{len(view) / 1e6:.0f} MB and {most / 1e6:.0f} are allowed"
             raise InputError(
                 f"a page of {thousands(len(feats))} cells takes {size}; collect fewer (num_cells)"
             )
-        shown = replace(shown, image=shown.image[: num // 2], image_id=shown.image_id[: num // 2])
 
 # %% ../nbs/looking/39_explore.ipynb #expl015
 EVERYTHING = 10**9
@@ -222,11 +248,62 @@ def explorer_page(
     section = Section("features", "Features", lead, [tag("div", view, class_="view")])
     return page_html(title, notes, [section], foot)
 
+# %% ../nbs/looking/39_explore.ipynb #expl016b
+class Page(NamedTuple):
+    "An explorer and what stands around it."
+
+    view: Html  # the explorer
+    left_out: list[str]  # sentences
+    title: str  # of the page
+    file: Path  # where it goes if nothing else is said
+    lead: str = LEADS["one"]  # what can be seen in it
+
+
+def page_of_sample(
+    path: Path,  # a features file
+    layout: str,  # pca or umap
+) -> Page:
+    "The explorer of a features file."
+    found = load_features(path)
+    view, left_out = features_view(found, layout)
+    return Page(view, left_out, f"Features of '{found.layer}'", path.with_suffix(".html"))
+
+
+def page_of_runs(
+    sources: Sequence[str | Path],  # one run folder, or two
+    layout: str,  # pca or umap
+) -> Page:
+    "The explorer of a run's snapshots, or of two runs."
+    runs = open_runs(sources)
+    names = [run.name for run in runs]
+    if len(runs) == 1:
+        return Page(*run_view(runs[0], layout), names[0], runs[0].path / "explorer.html")
+    file = runs[0].path / f"explorer-vs-{file_name(names[1])}.html"
+    return Page(pair_view(runs, layout), [], " and ".join(names), file, LEADS["two"])
+
+
+def deep_page(
+    folder: Path,  # of a run
+    layout: str,  # pca or umap
+    cells: int,  # how many
+    part: str,  # of its data
+) -> Page:
+    "The explorer of as many cells as a run's network gives."
+    from dgcl_nb.deep_cells import deep_features
+
+    found = deep_features(folder, cells, part)
+    view, left_out = features_view(found, layout, rest=f"{part} has all")
+    return Page(
+        view, left_out, f"{folder.name}: {thousands(len(found.feats))} cells", folder / "explorer-deep.html"
+    )
+
 
 def write_explorer(
     *sources: str | Path,  # a features file, a run folder, or two run folders
     out: str | Path = "",  # the file; empty: beside the features, or in the first run's folder
     layout: str = "pca",  # or umap
+    cells: int = 0,  # of a run's network, asked anew; 0: those of its snapshots
+    part: str = "val",  # of the run's data, for these
 ) -> Path:  # the file
     "Write an explorer as one HTML file."
     need_looking()
@@ -235,20 +312,17 @@ def write_explorer(
             f"{len(sources)} sources are given; name a features file, a run folder, or two run folders: "
             "python -m dgcl_nb.explore features.npz"
         )
-    if len(sources) == 1 and is_sample(sources[0]):
-        path = Path(sources[0])
-        found = load_features(path)
-        view, left_out = features_view(found, layout)
-        title, default, lead = f"Features of '{found.layer}'", path.with_suffix(".html"), LEADS["one"]
+    is_file = len(sources) == 1 and is_sample(sources[0])
+    if cells and (is_file or len(sources) == 2):
+        raise InputError("--cells asks the network of one run; name its folder alone, such as runs/A")
+    if is_file:
+        page = page_of_sample(Path(sources[0]), layout)
+    elif cells:
+        page = deep_page(Path(sources[0]), layout, cells, part)
     else:
-        runs = open_runs(sources)
-        names = [run.name for run in runs]
-        other = f"-vs-{file_name(names[1])}" if len(runs) == 2 else ""
-        lead = LEADS["two" if len(runs) == 2 else "one"]
-        title, default = " and ".join(names), runs[0].path / f"explorer{other}.html"
-        view, left_out = (pair_view(runs, layout), []) if len(runs) == 2 else run_view(runs[0], layout)
-    target = Path(out or default)
-    write_page(target, explorer_page(title, left_out, view, lead))
+        page = page_of_runs(sources, layout)
+    target = Path(out or page.file)
+    write_page(target, explorer_page(page.title, page.left_out, page.view, page.lead))
     return target
 
 # %% ../nbs/looking/39_explore.ipynb #expl021
@@ -262,6 +336,10 @@ class Explore:
     out: str = ""
     # of the features: the principal plane, at once; or UMAP, which takes up to a minute
     layout: Literal["pca", "umap"] = "pca"
+    # of one run: so many cells, for which its network is asked anew (best weights, else the newest); 0: the
+    # cells of its snapshots, at every step
+    cells: int = 0
+    part: Literal["val", "labelled", "unlabelled"] = "val"  # images of the run's data, for --cells
 
 
 def main(
@@ -274,7 +352,8 @@ def main(
     given = sys.argv[1:] if args is None else list(args)
     asked = tyro.cli(Explore, args=given, prog="python -m dgcl_nb.explore")
     try:
-        path = write_explorer(*asked.sources, out=asked.out, layout=asked.layout)
+        settings = dict(out=asked.out, layout=asked.layout, cells=asked.cells, part=asked.part)
+        path = write_explorer(*asked.sources, **settings)
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(2)

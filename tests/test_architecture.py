@@ -44,10 +44,11 @@ MAY_IMPORT = dict(
     looking="base",
 )
 # Rooms that a family may import one by one: what a viewer reads, and what its demonstration is made of; and
-# for a command that writes a page how elements are escaped, and how it looks.
+# for a command that writes a page how elements are escaped, and how it looks. A run's cells by the hundred
+# thousand are made by a command and shown by a viewer: each knows the other's half.
 SINGLE_ROOMS = dict(
-    looking="snapshots snapshot_schema metrics density data.splits data.digits data.segdata",
-    commands="looking.html looking.static",
+    looking="snapshots snapshot_schema metrics density data.splits data.digits data.segdata deep_cells",
+    commands="looking.html looking.static looking.features looking.collect",
 )
 # In these families no room knows another, but for those that may know all (True) or are known by all (False).
 SEPARATE = dict(

@@ -15,7 +15,7 @@ from dgcl_nb.looking.demo_run import make_demo_run
 from dgcl_nb.looking.runs import open_run
 from dgcl_nb.widgets.front import cividis, json_with_bytes, pack
 from dgcl_nb.widgets.maps import known_density, pack_maps
-from dgcl_nb.widgets.scene import COLUMN_TYPES, carry_rows, make_scene
+from dgcl_nb.widgets.scene import COARSE, COLUMN_TYPES, carry_rows, make_scene
 from dgcl_nb.widgets.state import COLUMNS, ExplorerState, csv_text
 
 NODE = shutil.which("node")
@@ -71,6 +71,16 @@ def test_scene__columns_arrive_as_they_are(scene, states):
         kind, right = columns[len(COLUMN_TYPES) :]
         assert kind == state.kind.tolist()
         assert right == (state.label == state.pseudo).astype(int).tolist()
+
+
+def test_scene__rounded_columns_arrive_within_half_a_level(states, snaps):
+    coarse = make_scene(states, snaps, coarse=True)
+    assert len(coarse["xy"]) == sum(4 * len(state) for state in states)
+    for state, columns in zip(states, ask("columns", scene=coarse)):
+        for (name, dtype), got in zip(COLUMN_TYPES.items(), columns):
+            wanted = getattr(state, name).astype(dtype).ravel().astype(float)
+            half = coarse["levels"][name][1] * 0.51 if name in COARSE else 0
+            np.testing.assert_allclose(numbers(got), wanted, rtol=0, atol=half, err_msg=name)
 
 
 def random_conditions(count, num_steps, num_classes):

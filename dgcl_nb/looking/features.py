@@ -127,18 +127,19 @@ def check_sample(
     num_cells: int,  # asked for
     channels: int,  # of each
     free: int | None = None,  # bytes; None: what this process may still take
+    option: str = "num_cells=",  # how their number is asked for
 ) -> None:
     "InputError where so many cells do not fit; it says what they need, and offers less."
     room = int(FREE_SHARE * (free_memory() if free is None else free))
     need = num_cells * channels * CELL_BYTES
     most = min(MOST_CELLS, room // (channels * CELL_BYTES))
     if num_cells < 1:
-        raise InputError(f"num_cells is {num_cells}; ask for at least one cell")
+        raise InputError(f"{num_cells} cells are asked for; ask for at least one cell")
     if num_cells > most:
         raise InputError(
             f"{thousands(num_cells)} cells of {channels} channels need {need / 1e9:.1f} GB; "
             f"{room / 1e9:.1f} GB may be taken here and a page draws at most {thousands(MOST_CELLS)}: "
-            f"ask for num_cells={most} or fewer"
+            f"ask for {option}{most} or fewer"
         )
 
 

@@ -58,6 +58,7 @@ def explorer_values(
     neighbours: int = 8,  # of each point
     layout: str = "PCA",  # what the places are, for the page's text
     said: str = "pseudo-label",  # what the page calls the class that a network says
+    coarse: bool = False,  # whether places and densities are rounded, so that the page is smaller
     **settings: Any,  # of SETTINGS, and step_index
 ) -> dict[str, Any]:  # for front_page, or the widget's traits
     "The whole content of an explorer."
@@ -65,7 +66,7 @@ def explorer_values(
     wrong = set(settings) - set(valid)
     if wrong:
         raise InputError(f"an explorer has no setting '{min(wrong)}'; there are {', '.join(valid)}")
-    scene = make_scene(states, snapshots, neighbours, layout, said)
+    scene = make_scene(states, snapshots, neighbours, layout, said, coarse)
     index = settings.get("step_index", len(states) - 1)
     return dict(scene=scene) | SETTINGS | dict(step_index=index, rows_step=index) | settings
 

@@ -89,7 +89,7 @@ function addPointing(app) {
     app.showChosen();
     app.mark();
   };
-  app.rows = () => [...app.selected].sort((a, b) => a - b);
+  app.rows = () => Array.from(Uint32Array.from(app.selected).sort());
   app.choose = (rows, adds) => {
     app.selected = new Set(adds ? [...app.selected, ...rows] : rows);
     tell(app.model, "selected", app.rows());

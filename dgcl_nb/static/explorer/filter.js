@@ -19,7 +19,7 @@ export function fromRange(range, { low, high }) {
 // numbers, or null for all. NaN fails both comparisons: a point of unknown density is shown only where
 // there is no condition on density.
 export function filterPoints(points, density, confidence, classes) {
-  const { shown, kind, n } = points;
+  const { shown, kind, n, density: dense, confidence: sure } = points;
   const wanted = new Uint8Array(256).fill(classes ? 0 : 1);
   for (const c of classes || []) wanted[c] = 1;
   const [denseFrom, denseTo] = density || [];
@@ -28,8 +28,8 @@ export function filterPoints(points, density, confidence, classes) {
   let count = 0;
   let unknown = 0;
   for (let i = 0; i < n; i++) {
-    const d = points.density[i];
-    const c = points.confidence[i];
+    const d = dense[i];
+    const c = sure[i];
     const isDense = !density || (d >= denseFrom && d <= denseTo);
     const isSure = !confidence || (c >= sureFrom && c <= sureTo);
     const ok = wanted[kind[i]] && isDense && isSure ? 1 : 0;

@@ -29,9 +29,9 @@ export function makeIndex(app, points) {
   for (let q = 0; q < columns * rows; q++) start[q + 1] += start[q];
   const next = start.slice();
   const members = new Uint32Array(start[columns * rows]);
-  square.forEach((q, i) => {
-    if (q >= 0) members[next[q]++] = i;
-  });
+  for (let i = 0; i < points.n; i++) {
+    if (square[i] >= 0) members[next[square[i]]++] = i;
+  }
   return { columns, rows, start, members };
 }
 

@@ -33,9 +33,14 @@ export function limitsOf(points, name, range) {
 
 // From where to where the middle 96 % of the known values go: one odd point would take most of a scale.
 export function middleOf(steps, name) {
-  const known = steps.flatMap((points) => [...points[name]].filter((value) => !Number.isNaN(value)));
-  if (!known.length) return [...LIMITS[name]];
-  const sorted = Float32Array.from(known).sort();
+  const known = steps.map((points) => points[name].filter((value) => !Number.isNaN(value)));
+  const sorted = new Float32Array(known.reduce((sum, values) => sum + values.length, 0));
+  known.reduce((first, values) => {
+    sorted.set(values, first);
+    return first + values.length;
+  }, 0);
+  if (!sorted.length) return [...LIMITS[name]];
+  sorted.sort();
   const quantile = (share) => sorted[Math.round(share * (sorted.length - 1))];
   const [low, high] = [quantile(0.02), quantile(0.98)];
   return high > low ? [low, high] : [low, low + 0.01];

@@ -14,10 +14,12 @@ export function scaleOf(scene, points, by) {
 
 function paintValues(values, [low, high]) {
   const scale = 254 / (high - low);
-  return Uint8Array.from(values, (value) => {
-    if (Number.isNaN(value)) return UNKNOWN_PAINT;
-    return Math.min(Math.max((value - low) * scale, 0), 254);
-  });
+  const paint = new Uint8Array(values.length);
+  for (let i = 0; i < values.length; i++) {
+    const level = Math.min(Math.max((values[i] - low) * scale, 0), 254);
+    paint[i] = Number.isNaN(values[i]) ? UNKNOWN_PAINT : level;
+  }
+  return paint;
 }
 
 // The number of each point; made once for a step, a quantity and a scale.

@@ -1,13 +1,13 @@
 // An image on which one draws: the cells of the region light up among the points. And back: chosen,
 // clicked and hovered points are framed in it.
 import { choice, fillOptions } from "../front/choice.js";
-import { css } from "../front/colours.js";
 import { hiDpi } from "../front/draw.js";
 import { explain, make } from "../front/elements.js";
+import { fillCells } from "./cells.js";
 import { paintOf } from "./paint.js";
 import { pointsOfImage, pointsOfImages } from "./region.js";
 import { boxOfCursor, BRUSH, listenToSketch } from "./sketch.js";
-import { frame, pictureOf } from "./thumbs.js";
+import { frame, isFramed, pictureOf } from "./thumbs.js";
 
 const LONGEST = 248; // CSS pixels, of the longer side
 const TOOLS = [["box", "a box"], ["brush", "a brush"]];
@@ -21,23 +21,23 @@ function drawnImages(app) {
 }
 
 // Dots where there are points; the chosen ones fill their cells.
-function drawCells(app, pane, pen) {
+function drawCells(app, pane, ratio) {
   const points = app.points();
   const paint = paintOf(app.scene, points, app.by);
-  const { cellWidth, cellHeight } = pane;
-  const framed = [];
-  const dot = Math.max(1, Math.min(2, 0.3 * Math.min(cellWidth, cellHeight)));
-  for (const i of pointsOfImage(points, pane.image)) {
-    if (!points.shown[i]) continue;
-    const [x, y] = [points.col[i] * cellWidth, points.row[i] * cellHeight];
-    const isChosen = app.selected.has(i);
-    pen.fillStyle = css(app.table[paint[i]], isChosen ? 0.75 : 1);
-    if (isChosen) pen.fillRect(x, y, cellWidth, cellHeight);
-    else pen.fillRect(x + cellWidth / 2 - dot, y + cellHeight / 2 - dot, 2 * dot, 2 * dot);
-    if (isChosen) framed.push([x, y, 0.8]);
-    if (i === app.clicked || i === app.hovered) framed.push([x, y, 2]);
-  }
-  for (const [x, y, line] of framed) frame(pen, x, y, cellWidth, cellHeight, line);
+  const { cellWidth, cellHeight, pen } = pane;
+  const size = [cellWidth * ratio, cellHeight * ratio];
+  const dot = Math.max(1, Math.min(2, 0.3 * Math.min(cellWidth, cellHeight))) * ratio;
+  const colourOf = (i) => app.table[paint[i]];
+  const shown = pointsOfImage(points, pane.image).filter((i) => points.shown[i]);
+  const chosen = shown.filter((i) => app.selected.has(i));
+  const others = chosen.length ? shown.filter((i) => !app.selected.has(i)) : shown;
+  fillCells(pen, points, chosen, size, colourOf, 192);
+  fillCells(pen, points, others, size, colourOf, 256, dot);
+  const frameCell = (i, line) => {
+    frame(pen, points.col[i] * cellWidth, points.row[i] * cellHeight, cellWidth, cellHeight, line);
+  };
+  if (isFramed(cellWidth, cellHeight)) chosen.forEach((i) => frameCell(i, 0.8));
+  shown.filter((i) => i === app.clicked || i === app.hovered).forEach((i) => frameCell(i, 2));
 }
 
 // A box between two corners, in cells.
@@ -74,11 +74,11 @@ export function drawPane(app) {
   const ratio = hiDpi(pane.canvas, width * zoom, height * zoom);
   pane.cellWidth = (width * zoom) / app.scene.grid[1];
   pane.cellHeight = (height * zoom) / app.scene.grid[0];
-  const pen = pane.canvas.getContext("2d");
+  const { pen } = pane;
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.imageSmoothingEnabled = false;
   pen.drawImage(picture, 0, 0, width * zoom, height * zoom);
-  drawCells(app, pane, pen);
+  drawCells(app, pane, ratio);
   drawRegion(pane, pen);
 }
 
@@ -117,6 +117,7 @@ function refreshPane(app, pane) {
 
 export function pictureControl(app) {
   const pane = { image: -1, tool: "box", region: null, cursor: null, canvas: make("canvas", "dgcl-sketch") };
+  pane.pen = pane.canvas.getContext("2d", { willReadFrequently: true });
   pane.images = choice("Image", [], "", (m) => showImage(app, Number(m)));
   const tools = choice("Draw", TOOLS, pane.tool, (tool) => {
     pane.tool = tool;

@@ -1,20 +1,32 @@
 // All points in one picture.
 import { contrast } from "../front/colours.js";
+import { orderPoints } from "./order.js";
 import { paintOf } from "./paint.js";
-import { blend, makeStamp, packed } from "./stamp.js";
+import { drawRaster } from "./raster.js";
 
-const GREY_RIM = [128, 128, 128];
 const GREY_SPECK = [140, 140, 140];
+const STRENGTH = { hidden: 90, pale: 60, plain: 225, late: 225 }; // of 256
 
 // CSS pixels: smaller where there are many, a little larger when zoomed in.
 export function pointRadius(n, zoom) {
-  const sizes = [[1000, 4.2], [4000, 3.4], [12000, 2.6], [Infinity, 1.8]];
+  const sizes = [[1000, 4.2], [4000, 3.4], [12000, 2.6], [100000, 1.8], [Infinity, 1.2]];
   const radius = sizes.find(([most]) => n <= most)[1];
   return radius * Math.min(2, zoom ** 0.35);
 }
 
+// Whether points lie where they lay at the last drawing; app.placed is another object where not.
+function isPlaced(app, n) {
+  const { pos, view, width, height } = app;
+  const now = [pos, n, view.x, view.y, view.scale, width, height];
+  const isSame = now.every((value, j) => value === app.placed?.[j]);
+  if (!isSame) app.placed = now;
+  return isSame;
+}
+
 // Where each point lies in the picture (CSS pixels from the upper left): app.px, app.py.
 export function placePoints(app, points) {
+  app.index = null; // of find.js: holds no longer
+  if (isPlaced(app, points.n)) return;
   const { view, pos, width, height } = app;
   if (app.px.length !== points.n) {
     app.px = new Float32Array(points.n);
@@ -25,7 +37,6 @@ export function placePoints(app, points) {
     px[i] = (pos[2 * i] - view.x) * view.scale + width / 2;
     py[i] = height / 2 - (pos[2 * i + 1] - view.y) * view.scale;
   }
-  app.index = null; // of find.js: holds no longer
 }
 
 // The picture's memory; kept from one drawing to the next.
@@ -37,59 +48,21 @@ function imageOf(app) {
   return app.image;
 }
 
-// Calls draw(place in the buffer, row) for each wanted point whose stamp lies wholly in the picture.
-function eachPlace(app, n, edge, isWanted, draw) {
-  const { px, py, ratio } = app;
-  const { width, height } = app.canvas;
-  for (let i = 0; i < n; i++) {
-    if (!isWanted(i)) continue;
-    const x = Math.round(px[i] * ratio);
-    const y = Math.round(py[i] * ratio);
-    const fits = x >= edge && y >= edge && x < width - edge && y < height - edge;
-    if (fits) draw(y * width + x, i);
-  }
-}
-
-// What must not be hidden is drawn last: selected points and, where colours show it, wrong ones.
-function latePoints(app, points) {
-  const { dim } = app;
-  if (app.by === "change") return (i) => [1, 2].includes(points.change[i]) && !(dim && dim[i]);
-  if (app.by === "right") return (i) => points.right[i] === 0 && !(dim && dim[i]);
-  return dim ? (i) => !dim[i] : () => false;
-}
-
-// A point: a disc, and a rim where its colour is too near to the background's.
-function pointDrawer(app, points, buffer, radius) {
-  const { table, dim, fade, ratio, ground } = app;
-  const { width } = app.canvas;
-  const paint = paintOf(app.scene, points, app.by);
-  const disc = makeStamp(radius, width);
-  const rim = makeStamp(radius + 0.5 * ratio, width, ratio);
-  const needsRim = table.map((rgb) => contrast(rgb, ground) < 1.7);
-  return (place, i) => {
-    const full = dim && dim[i] ? 60 : 225;
-    const strength = Math.trunc(full * (fade ? fade[i] : 1));
-    blend(buffer, place, disc, table[paint[i]], strength);
-    if (needsRim[paint[i]]) blend(buffer, place, rim, GREY_RIM, strength);
-  };
+// How each group of points is drawn, in pixels of the picture.
+function styleOf(app, n) {
+  const radius = pointRadius(n, app.view.zoom) * app.ratio;
+  const plain = { radius, rim: app.ratio };
+  const style = Object.entries(STRENGTH).map(([name, strength]) => [name, { ...plain, strength }]);
+  const small = { radius: Math.max(1, radius * 0.45), rim: 0, speck: GREY_SPECK };
+  const found = Object.fromEntries(style);
+  return { ...found, hidden: { ...found.hidden, ...small } };
 }
 
 export function drawPoints(app, points) {
-  const { ratio } = app;
-  const { shown, n } = points;
+  const paint = paintOf(app.scene, points, app.by);
+  const { table, ground } = app;
+  const needsRim = table.map((rgb) => contrast(rgb, ground) < 1.7);
   const image = imageOf(app);
-  const buffer = new Uint32Array(image.data.buffer);
-  buffer.fill(packed(app.ground));
-  const radius = pointRadius(n, app.view.zoom) * ratio;
-  const edge = Math.ceil(radius + 0.5 * ratio);
-  if (app.ghosts) {
-    const speck = makeStamp(Math.max(1, radius * 0.45), image.width);
-    const drawSpeck = (place) => blend(buffer, place, speck, GREY_SPECK, 90);
-    eachPlace(app, n, edge, (i) => !shown[i], drawSpeck);
-  }
-  const isLate = latePoints(app, points);
-  const draw = pointDrawer(app, points, buffer, radius);
-  eachPlace(app, n, edge, (i) => shown[i] && !isLate(i), draw);
-  eachPlace(app, n, edge, (i) => shown[i] && isLate(i), draw);
+  drawRaster(app, image, orderPoints(app, points, paint), { paint, table, needsRim }, styleOf(app, points.n));
   app.pen.putImageData(image, 0, 0);
 }

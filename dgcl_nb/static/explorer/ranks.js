@@ -34,12 +34,23 @@ export function rangeOfRanks(sorted, from, to) {
   return [low, high];
 }
 
+// How many of the values come before the first that is large enough; they are sorted.
+function countBefore(sorted, isLarge) {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (isLarge(sorted[middle])) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
 // The percentiles of the cells that a range lets in: those below it, and those not above it, in per cent.
 export function ranksOf(sorted, range) {
   if (!sorted.length) return null;
   if (!range) return [0, 100];
-  const share = (isCounted) => Math.round((100 * sorted.filter(isCounted).length) / sorted.length);
-  return [share((value) => value < range[0]), share((value) => value <= range[1])];
+  const share = (isLarge) => Math.round((100 * countBefore(sorted, isLarge)) / sorted.length);
+  return [share((value) => value >= range[0]), share((value) => value > range[1])];
 }
 
 function keyOf(sorted, range) {

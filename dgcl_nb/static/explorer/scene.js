@@ -1,6 +1,9 @@
 // The scene as columns of each step.
 import { typed } from "../front/data.js";
 
+// With more points than these, of those in one pixel one is drawn, and a step changes at once.
+export const MANY = 20_000;
+
 const COLUMN_TYPES = {
   xy: Float32Array,
   label: Uint8Array,
@@ -16,6 +19,23 @@ const COLUMN_TYPES = {
 // What became of each cell from the first step to the second, where these are two runs.
 const COMPARED_TYPES = { change: Uint8Array, shift: Float32Array };
 
+const UNKNOWN_LEVEL = 65535;
+
+// Values that Python rounded to levels (pack_levels): the least one, and the step between two.
+export function fromLevels(levels, [low, step]) {
+  const values = new Float32Array(levels.length);
+  for (let i = 0; i < levels.length; i++) {
+    values[i] = levels[i] === UNKNOWN_LEVEL ? NaN : low + step * levels[i];
+  }
+  return values;
+}
+
+// A column of all steps, be it exact or in levels.
+function columnOf(scene, name, Type) {
+  const scale = scene.levels?.[name];
+  return scale ? fromLevels(typed(scene[name], Uint16Array), scale) : typed(scene[name], Type);
+}
+
 // The part of each column that belongs to `count` points from `first` on.
 function cutColumns(columns, first, count) {
   const cut = {};
@@ -30,10 +50,16 @@ function cutColumns(columns, first, count) {
 // and a number that names the cell, the same in every step (-1: of an image that was not kept).
 function addDerived(points, ignore) {
   const { label, pseudo, image, row, col } = points;
-  points.kind = label.map((c, i) => (c === ignore ? pseudo[i] : c));
-  const isJudged = (c, i) => c !== ignore && pseudo[i] !== ignore;
-  points.right = Int8Array.from(label, (c, i) => (isJudged(c, i) ? Number(c === pseudo[i]) : -1));
-  points.key = Float64Array.from(image, (m, i) => (m < 0 ? -1 : (m * 65536 + row[i]) * 65536 + col[i]));
+  const { n } = points;
+  points.kind = new Uint8Array(n);
+  points.right = new Int8Array(n);
+  points.key = new Float64Array(n);
+  for (let i = 0; i < n; i++) {
+    const isJudged = label[i] !== ignore && pseudo[i] !== ignore;
+    points.kind[i] = label[i] === ignore ? pseudo[i] : label[i];
+    points.right[i] = isJudged ? Number(label[i] === pseudo[i]) : -1;
+    points.key[i] = image[i] < 0 ? -1 : (image[i] * 65536 + row[i]) * 65536 + col[i];
+  }
 }
 
 // The smallest box around the points of all steps: left, right, bottom, top.
@@ -55,7 +81,7 @@ export function bounds(steps) {
 // `shown`, which the filter writes.
 export function unpack(scene) {
   const types = scene.compared ? { ...COLUMN_TYPES, ...COMPARED_TYPES } : COLUMN_TYPES;
-  const columns = Object.entries(types).map(([name, Type]) => [name, typed(scene[name], Type)]);
+  const columns = Object.entries(types).map(([name, Type]) => [name, columnOf(scene, name, Type)]);
   const near = typed(scene.near, Uint16Array);
   const cosines = typed(scene.cosines, Int16Array);
   let first = 0;

@@ -3,10 +3,10 @@
 // The numbers of ExplorerState.summary: means over what is known, NaN where nothing is; the class mix
 // as pairs of class and count, the most frequent first.
 export function summarise(points, rows) {
-  const mix = new Map();
+  const counts = new Uint32Array(256);
   let [density, known, confidence, sure, right, judged] = [0, 0, 0, 0, 0, 0];
   for (const i of rows) {
-    mix.set(points.kind[i], (mix.get(points.kind[i]) || 0) + 1);
+    counts[points.kind[i]]++;
     if (!Number.isNaN(points.confidence[i])) {
       confidence += points.confidence[i];
       sure++;
@@ -21,9 +21,10 @@ export function summarise(points, rows) {
     }
   }
   const mean = (sum, count) => (count ? sum / count : NaN);
+  const mix = [...counts].map((count, c) => [c, count]).filter(([, count]) => count);
   return {
     n: rows.length,
-    mix: [...mix].sort((a, b) => b[1] - a[1]),
+    mix: mix.sort((a, b) => b[1] - a[1]),
     density: mean(density, known),
     confidence: mean(confidence, sure),
     right: mean(right, judged)
@@ -44,5 +45,8 @@ export function shownRows(points) {
 export function dimmed(app, points) {
   const { selected, emphasis } = app;
   if (emphasis >= 0) return points.kind.map((c) => c !== emphasis);
-  return selected.size ? points.kind.map((c, i) => !selected.has(i)) : null;
+  if (!selected.size) return null;
+  const dim = new Uint8Array(points.n).fill(1);
+  for (const i of selected) dim[i] = 0;
+  return dim;
 }

@@ -1,4 +1,5 @@
 // Mouse, pen, finger and keys on the image: a region is drawn, and its cells are chosen.
+import { throttle } from "../front/draw.js";
 import { inBox, pointNear, pointsInside, underBrush } from "./region.js";
 
 export const BRUSH = 14; // CSS pixels, the radius
@@ -11,20 +12,29 @@ function cellPlace(pane, event) {
   return [(event.clientX - box.left) / pane.cellWidth, (event.clientY - box.top) / pane.cellHeight];
 }
 
-function isWantedBy({ tool, path, radius }) {
-  return tool === "box" ? inBox([path[0], path[path.length - 1]]) : underBrush(path, radius);
+// The rows in the region so far. What a brush has touched stays touched: only its last stretch is asked.
+function rowsOfRegion(app, pane) {
+  const { region, image } = pane;
+  const { tool, path, radius, touched } = region;
+  if (tool === "box") return pointsInside(app.points(), image, inBox([path[0], path[path.length - 1]]));
+  const stretch = path.slice(Math.max(0, region.asked - 1));
+  region.asked = path.length;
+  for (const i of pointsInside(app.points(), image, underBrush(stretch, radius))) touched.add(i);
+  return [...touched];
 }
 
 // The chosen points while a region is drawn: those in it, and those before where Shift is held.
 function previewRegion(app, pane) {
   const { region } = pane;
-  const found = pointsInside(app.points(), pane.image, isWantedBy(region));
+  if (!region || region.isClick) return; // it ended before the frame came
+  const found = rowsOfRegion(app, pane);
   app.selected = new Set(region.adds ? [...region.before, ...found] : found);
   app.draw();
 }
 
 function endRegion(app, pane, isGivenUp) {
   const { region } = pane;
+  const found = isGivenUp || region.isClick ? [] : rowsOfRegion(app, pane);
   pane.region = null;
   app.selected = new Set(region.before);
   if (isGivenUp) {
@@ -33,12 +43,13 @@ function endRegion(app, pane, isGivenUp) {
     app.click(pointNear(app.points(), pane.image, region.path[0]));
     app.draw();
   } else {
-    app.choose(pointsInside(app.points(), pane.image, isWantedBy(region)), region.adds);
+    app.choose(found, region.adds);
   }
 }
 
 function listenToHand(app, pane) {
   const { canvas } = pane;
+  const preview = throttle(() => previewRegion(app, pane));
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button > 0) return;
     canvas.setPointerCapture(event.pointerId);
@@ -47,7 +58,8 @@ function listenToHand(app, pane) {
     const from = [event.clientX, event.clientY];
     const own = { tool: pane.tool, radius: BRUSH / pane.cellWidth, adds: event.shiftKey };
     pane.cursor = null;
-    pane.region = { ...own, path, from, before: [...app.selected], isClick: true };
+    const brushed = { touched: new Set(), asked: 0 };
+    pane.region = { ...own, ...brushed, path, from, before: [...app.selected], isClick: true };
   });
   canvas.addEventListener("pointermove", (event) => {
     const { region } = pane;
@@ -58,7 +70,7 @@ function listenToHand(app, pane) {
     const [x, y] = region.from;
     if (Math.hypot(event.clientX - x, event.clientY - y) >= SKETCH_REACH) region.isClick = false;
     region.path.push(cellPlace(pane, event));
-    if (!region.isClick) previewRegion(app, pane);
+    if (!region.isClick) preview();
   });
   canvas.addEventListener("pointerup", () => {
     if (pane.region) endRegion(app, pane, false);

@@ -30,16 +30,17 @@ export function packed([red, green, blue]) {
   return 0xff000000 | (blue << 16) | (green << 8) | red;
 }
 
-// Blend a colour into a buffer of packed pixels; strength is 0 to 256.
+// Blend a colour into a buffer of packed pixels; strength is 0 to 256. Red and blue go together: in one
+// number neither can reach the other.
 export function blend(buffer, place, { offset, cover }, [red, green, blue], strength) {
+  const redBlue = (blue << 16) | red;
   for (let j = 0; j < offset.length; j++) {
     const at = place + offset[j];
     const share = (cover[j] * strength) >> 8;
     const rest = 256 - share;
     const under = buffer[at];
-    const r = (red * share + (under & 255) * rest) >> 8;
-    const g = (green * share + ((under >>> 8) & 255) * rest) >> 8;
-    const b = (blue * share + ((under >>> 16) & 255) * rest) >> 8;
-    buffer[at] = 0xff000000 | (b << 16) | (g << 8) | r;
+    const outer = (Math.imul(redBlue, share) + Math.imul(under & 0xff00ff, rest)) >>> 8;
+    const inner = green * share + ((under >>> 8) & 255) * rest;
+    buffer[at] = 0xff000000 | (outer & 0xff00ff) | (inner & 0xff00);
   }
 }

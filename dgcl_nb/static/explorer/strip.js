@@ -1,9 +1,9 @@
 // Selected pixels marked in their images.
-import { css } from "../front/colours.js";
 import { hiDpi } from "../front/draw.js";
 import { make } from "../front/elements.js";
+import { fillCells } from "./cells.js";
 import { paintOf } from "./paint.js";
-import { frame, pictureOf } from "./thumbs.js";
+import { frame, isFramed, pictureOf } from "./thumbs.js";
 
 const MOST_IMAGES = 16;
 const SIDE = 116; // CSS pixels, of the longer side
@@ -30,19 +30,20 @@ function markedImage(app, points, m, rows, picture) {
   const [cellHeight, cellWidth] = [height / scene.grid[0], width / scene.grid[1]];
   const canvas = make("canvas");
   const ratio = hiDpi(canvas, width, height);
-  const pen = canvas.getContext("2d");
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
   const paint = paintOf(scene, points, app.by);
-  const cells = rows.map((i) => [points.col[i] * cellWidth, points.row[i] * cellHeight, i]);
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `${scene.image_ids[m]} with ${rows.length} selected cells`);
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.imageSmoothingEnabled = false;
   pen.drawImage(picture, 0, 0, width, height);
-  for (const [x, y, i] of cells) {
-    pen.fillStyle = css(table[paint[i]], 0.75);
-    pen.fillRect(x, y, cellWidth, cellHeight);
+  const size = [cellWidth * ratio, cellHeight * ratio];
+  fillCells(pen, points, rows, size, (i) => table[paint[i]], 192);
+  if (!isFramed(cellWidth, cellHeight)) return canvas;
+  for (const i of rows) {
+    const [x, y] = [points.col[i] * cellWidth, points.row[i] * cellHeight];
+    frame(pen, x + 0.5, y + 0.5, cellWidth - 1, cellHeight - 1, 1);
   }
-  for (const [x, y] of cells) frame(pen, x + 0.5, y + 0.5, cellWidth - 1, cellHeight - 1, 1);
   return canvas;
 }
 

@@ -13,13 +13,18 @@ export function pictureOf(scene, m) {
   const pen = canvas.getContext("2d");
   const image = pen.createImageData(width, height);
   const first = m * size * 3;
+  image.data.fill(255);
   for (let p = 0; p < size; p++) {
-    const from = first + 3 * p;
-    image.data.set([scene.thumbs[from], scene.thumbs[from + 1], scene.thumbs[from + 2], 255], 4 * p);
+    for (let c = 0; c < 3; c++) image.data[4 * p + c] = scene.thumbs[first + 3 * p + c];
   }
   pen.putImageData(image, 0, 0);
   scene.pictures[m] = canvas;
   return canvas;
+}
+
+// Whether cells are large enough for a frame that leaves their colour to be seen (CSS pixels).
+export function isFramed(cellWidth, cellHeight) {
+  return Math.min(cellWidth, cellHeight) >= 4;
 }
 
 // A rectangle that is visible on any ground: a line with a dark line around it.

@@ -1,4 +1,5 @@
 // The same points in another step, and the way there.
+import { MANY } from "./scene.js";
 
 // Row of each cell of a step; made when first asked for.
 export function rowsByKey(points) {
@@ -13,7 +14,7 @@ export function rowsByKey(points) {
 
 // The rows of the same cells in another step; those that are not there are left out.
 export function carryOver(rows, before, after) {
-  if (before === after) return rows;
+  if (before === after || !rows.length) return rows;
   const map = rowsByKey(after);
   const carried = rows.map((i) => (before.key[i] >= 0 ? map.get(before.key[i]) : undefined));
   return carried.filter((row) => row !== undefined);
@@ -39,11 +40,12 @@ export function beginnings(before, after, positions) {
   return { from, isNew };
 }
 
-// Go from one step to another, be it in the middle of a move; no `before` or no time: at once.
+// Go from one step to another, be it in the middle of a move; no `before`, no time or too many
+// points: at once.
 export function startMove(app, before, after, milliseconds) {
   app.move = null;
   app.fade = null;
-  if (!before || !milliseconds || isStill()) {
+  if (!before || !milliseconds || after.n > MANY || isStill()) {
     app.pos = after.xy;
     return;
   }

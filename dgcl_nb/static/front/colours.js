@@ -45,12 +45,14 @@ export function rgbOf(text) {
   return [1, 3, 5].map((start) => parseInt(text.slice(start, start + 2), 16));
 }
 
+let colourProbe = null; // the context of a canvas that knows all names of colours; made once
+
 // A variable of the theme, e.g. themeColour(root, "--ground", "#ffffff"). The canvas knows all names
 // and notations of colours; one that it does not know leaves the value before.
 export function themeColour(el, name, otherwise) {
   const wanted = getComputedStyle(el).getPropertyValue(name).trim() || otherwise;
-  const context = document.createElement("canvas").getContext("2d");
-  context.fillStyle = otherwise;
-  context.fillStyle = wanted;
-  return rgbOf(context.fillStyle);
+  colourProbe = colourProbe || document.createElement("canvas").getContext("2d");
+  colourProbe.fillStyle = otherwise;
+  colourProbe.fillStyle = wanted;
+  return rgbOf(colourProbe.fillStyle);
 }
