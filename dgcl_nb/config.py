@@ -275,11 +275,14 @@ CONFIG_VERSION = 2
 NUMBERS_VERSION = 1
 "The version of what seeded runs compute, raised whenever the result of any of them changes."
 CONFIG = dict(
-    **dict.fromkeys(("config_version", "numbers_version"), COUNT), effective=OBJECT, history=list_of(OBJECT)
+    **dict.fromkeys(("config_version", "numbers_version"), COUNT),
+    effective=OBJECT,
+    images=OBJECT,
+    history=list_of(OBJECT),
 )
 "The kinds of what stands in config.json beside the settings."
-BESIDE_SETTINGS = ("config_version", "numbers_version", "effective", "history")
-"What stands in config.json beside the settings: versions, torch's flags, and what has happened since."
+BESIDE_SETTINGS = ("config_version", "numbers_version", "effective", "images", "history")
+"What stands in config.json beside the settings: versions, torch's flags, its lists, what has happened."
 
 
 def config_record(

@@ -34,7 +34,7 @@ from .core import InputError, peak_rss_mb
 from .run_folder import RunFolder, append_line, read_lines, write_whole
 from .typed_files import to_json
 from .data.segdata import SegData
-from .resuming import finished_result, note_divergence, write_config
+from .resuming import check_same_images, finished_result, images_of, note_divergence, write_config
 from .workers import StoppedWaiting, workers_explained
 from .finite import NonFiniteLoss, NonFiniteWeights, check_weights
 from .evaluation import EvalResult, evaluate
@@ -325,6 +325,7 @@ def begin_training(
     "Build everything, and go back to the last checkpoint if there is one; a start that fails leaves nothing."
     try:
         t = start_training(run, folder, control, callbacks)
+        check_same_images(folder, images_of(t.data))
         if path := first_decides(t.accelerator, lambda: go_back(folder)):
             load_together(t, path)
     except BaseException:
@@ -378,6 +379,7 @@ def fit(
         t.started = (started or t.started) - sum(r.get("seconds", 0) for r in spent)
         with catch_signals(t.control):
             if t.is_main:
-                write_config(folder, run, effective(run, t.accelerator.device), t.step)
+                how = effective(run, t.accelerator.device)
+                write_config(folder, run, how, images_of(t.data), t.step)
             t.tell("on_start")
             return train_to_end(t) | dict(folder=str(folder.path))

@@ -9,11 +9,14 @@ val, the same ones for both networks, are measured against banks made of the lab
 - *halves*: the share of wrong predictions in the sparser and the denser half at equal confidence and equal
   predicted class (dgcl_nb.looking.density_claim), with intervals over images, in all and by class;
 - *ranking*: how well wrong predictions are told from right ones by confidence, by density and by both, as
-  the area under the ROC curve; both: a logistic regression fitted on other images (5 folds of images);
+  the area under the ROC curve; density: its place among the cells of one predicted class, as classes lie
+  differently dense; both: a logistic regression fitted on other images (5 folds of images);
 - *deciles*: wrong predictions by density, a tenth of each predicted class at a time, beside what confidence
   alone expects there (the regression without density);
 - *moved*: wrong predictions before and after the contrast, of cells that were sparse before (the
-  sparsest fifth of their predicted class) and of all others, in all and by true class;
+  sparsest fifth of their predicted class) and of all others, in all and by true class; beside it the same
+  with the row *before* of the next seed in the place of *after*: a cell that is sparse or wrong in one run
+  is partly so by chance, so what another seed changes too is not the contrast's doing (two seeds or more);
 - *tight*: density of a cell in the bank of its true class, less that in the nearest other one.
 """
 
@@ -46,6 +49,9 @@ SPARSE = 0.2
 "The share of a predicted class's cells that counts as sparse."
 FOLDS = 5
 "Parts of val for the regression, each image in one."
+CELLS_CALLED = dict(sparse="sparse cells", others="other cells")
+ROWS_CALLED = dict(moved="after", control="before, next seed")
+"Headings of the table of changes."
 
 
 @dataclass
@@ -126,13 +132,6 @@ def expected(asked: Asked, *columns: np.ndarray) -> np.ndarray:  # (n,) float in
     return cross_val_predict(model, np.stack(columns, axis=1), asked.wrong, **how)[:, 1]
 
 
-def ranking_of(asked: Asked) -> dict:
-    "Areas under the ROC curve of wrong against right predictions."
-    sure = sureness(asked)
-    scores = dict(confidence=-sure, density=-asked.own, both=expected(asked, sure, asked.own))
-    return {name: float(roc_auc_score(asked.wrong, score)) for name, score in scores.items()}
-
-
 def rank_in_class(asked: Asked) -> np.ndarray:  # (n,) float in [0, 1)
     "The place of each cell's density among those of its predicted class, the sparsest at 0."
     rank = np.zeros(len(asked.truth))
@@ -140,6 +139,13 @@ def rank_in_class(asked: Asked) -> np.ndarray:  # (n,) float in [0, 1)
         rows = np.flatnonzero(asked.prediction == c)
         rank[rows[np.argsort(asked.own[rows], kind="stable")]] = np.arange(len(rows)) / len(rows)
     return rank
+
+
+def ranking_of(asked: Asked) -> dict:
+    "Areas under the ROC curve of wrong against right predictions."
+    sure, rank = sureness(asked), rank_in_class(asked)
+    scores = dict(confidence=-sure, density=-rank, both=expected(asked, sure, rank))
+    return {name: float(roc_auc_score(asked.wrong, score)) for name, score in scores.items()}
 
 
 def deciles_of(asked: Asked) -> dict:
@@ -161,20 +167,20 @@ def moved(before: Asked, after: Asked, rows: np.ndarray) -> dict:
     return found
 
 
-def compare(folders: tuple[Path, Path], data: SegData) -> dict:
-    "All that one pair of runs says."
-    before, after = (ask(folder, data) for folder in folders)
-    same = (before.image == after.image).all() and (before.truth == after.truth).all()
-    if not same:
-        raise SystemExit(f"{folders[0]} and {folders[1]} saw different cells; are they of one preset?")
+def compare(before: Asked, after: Asked, control: Asked | None, names: list[str]) -> dict:
+    "All that one pair of runs says; `control` is another run of the row before."
+    others = dict(moved=after) if control is None else dict(moved=after, control=control)
+    for other in others.values():
+        if not np.array_equal(before.image, other.image) or not np.array_equal(before.truth, other.truth):
+            raise SystemExit("the runs saw different cells; are they of one preset?")
     every = np.ones(len(before.truth), bool)
     by_class = {}
-    for c, name in enumerate(data.class_names):
+    for c, name in enumerate(names):
         said, true = before.prediction == c, before.truth == c
         by_class[name] = dict(
             share=100 * float(true.mean()),
             halves=halves_of(before, np.flatnonzero(said)) if said.any() else None,
-            moved=moved(before, after, true),
+            **{key: moved(before, other, true) for key, other in others.items()},
         )
     networks = {}
     for name, asked in (("before", before), ("after", after)):
@@ -186,7 +192,8 @@ def compare(folders: tuple[Path, Path], data: SegData) -> dict:
             margin=float(np.nanmean(asked.margin)),
             beside_another=100 * float(np.mean(asked.margin < 0)),
         )
-    return dict(cells=len(before.truth), **networks, moved=moved(before, after, every), classes=by_class)
+    in_all = {key: moved(before, other, every) for key, other in others.items()}
+    return dict(cells=len(before.truth), **networks, **in_all, classes=by_class)
 
 
 def spread(values: list[float], digits: int = 1, sign: bool = False) -> str:
@@ -224,7 +231,7 @@ def page(preset: str, rows: tuple[str, str], pairs: list[dict]) -> str:
         ("wrong in the sparser half, %", lambda n: n["halves"]["sparse"], 1),
         ("wrong in the denser half, at equal confidence, %", lambda n: n["halves"]["dense"], 1),
         ("ROC area of wrong predictions by confidence", lambda n: n["ranking"]["confidence"], 3),
-        ("by density", lambda n: n["ranking"]["density"], 3),
+        ("by density, within each predicted class", lambda n: n["ranking"]["density"], 3),
         ("by both", lambda n: n["ranking"]["both"], 3),
         ("density in the true class less the nearest other", lambda n: n["margin"], 3),
         ("cells nearer to another class than to their own, %", lambda n: n["beside_another"], 1),
@@ -234,15 +241,24 @@ def page(preset: str, rows: tuple[str, str], pairs: list[dict]) -> str:
         lines.append(f"| {name} | {' | '.join(both)} |")
     verdicts = ", ".join(p["before"]["halves"]["verdict"] for p in pairs)
     lines += ["", f"Sparse cells are more often wrong at equal confidence, by seed: {verdicts}.", ""]
-    lines += ["| true class | share of pixels, % | wrong, sparse cells: change | wrong, others: change |"]
-    lines += ["|---|---:|---:|---:|"]
-    named = [("all", [p["moved"] for p in pairs], 100.0)]
+    compared = [key for key in ("moved", "control") if key in pairs[0]]
+    columns = [(kind, key) for kind in ("sparse", "others") for key in compared]
+    titles = [f"{CELLS_CALLED[kind]}, {ROWS_CALLED[key]}" for kind, key in columns]
+    lines += ["Change of wrong predictions, points:", ""]
+    lines += [f"| true class | share of pixels, % | {' | '.join(titles)} |"]
+    lines += ["|---|---:" + "|---:" * len(columns) + "|"]
+    named = [("all", pairs, 100.0)]
     for name, first in pairs[0]["classes"].items():
-        named.append((name, [p["classes"][name]["moved"] for p in pairs], first["share"]))
+        named.append((name, [p["classes"][name] for p in pairs], first["share"]))
     for name, found, share in named:
-        changes = [change([f[kind] for f in found]) for kind in ("sparse", "others")]
-        lines.append(f"| {name} | {share:.1f} | {changes[0]} | {changes[1]} |")
+        changes = [change([f[key][kind] for f in found]) for kind, key in columns]
+        lines.append(f"| {name} | {share:.1f} | {' | '.join(changes)} |")
     return "\n".join(lines) + "\n"
+
+
+def folder_of(asked: argparse.Namespace, row: str, seed: int) -> Path:
+    "The run folder that a bench made for one row and seed."
+    return Path(asked.runs) / f"{asked.preset}-{row}-s{seed}"
 
 
 def main() -> None:
@@ -254,12 +270,14 @@ def main() -> None:
     parser.add_argument("--after", default="dgcl", help="row with it")
     parser.add_argument("--out", default="", help="folder; by default results/DATA")
     asked = parser.parse_args()
-    rows, pairs, data = (asked.before, asked.after), [], None
-    for seed in range(asked.seeds):
-        folders = tuple(Path(asked.runs) / f"{asked.preset}-{row}-s{seed}" for row in rows)
-        run = open_trained(folders[0], "last").run
-        data = data or build_data(run)  # one split for all seeds
-        pairs.append(compare(folders, data))
+    rows, seeds = (asked.before, asked.after), range(asked.seeds)
+    run = open_trained(folder_of(asked, rows[0], 0), "last").run
+    data = build_data(run)  # one split for all seeds
+    before, after = ([ask(folder_of(asked, row, seed), data) for seed in seeds] for row in rows)
+    pairs = []
+    for seed in seeds:
+        control = before[(seed + 1) % len(before)] if len(before) > 1 else None
+        pairs.append(compare(before[seed], after[seed], control, data.class_names))
         print(f"seed {seed}: {json.dumps(pairs[-1]['moved'])}", flush=True)
     out = Path(asked.out) if asked.out else ROOT / "results" / run.data.name
     out.mkdir(parents=True, exist_ok=True)

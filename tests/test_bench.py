@@ -379,6 +379,7 @@ def test_search__tries_and_chosen(tmp_path, capsys):
         ("real-labels", "camvid-tune", 8),
         ("real-contrast", "neu-tune", 8),
         ("real-contrast", "camvid-tune", 8),
+        ("real-start", "camvid-tune", 6),
         ("real-others", "neu-tune", 2),
     ],
 )

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -256,6 +257,18 @@ def test_fit__finished_run_takes_no_more_steps(out):
     with pytest.raises(InputError, match="is finished with 8 steps, and 12 are asked for.*--init_from"):
         train(out, resume=True, steps=12)
     assert json.loads((out / "config.json").read_text())["steps"] == state_of(out)["step"] == 8
+
+
+def test_fit__resume_on_other_images_is_refused(out, monkeypatch):
+    with pytest.raises(Stopped):
+        train(out, "toy", StopAfter(4))
+    files = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    monkeypatch.setattr(engine, "build_data", partial(few_images, num_val=11))
+    with pytest.raises(InputError, match="begun with other images .now: 11 val; .* put back the lists"):
+        train(out, resume=True)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == files
+    monkeypatch.setattr(engine, "build_data", few_images)
+    assert train(out, resume=True)["steps"] == 8
 
 
 def test_fit__resume_without_a_checkpoint_starts(out):
