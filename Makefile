@@ -19,7 +19,7 @@ NB_FLAGS :=
 MARKS := not slow and not bench
 ARGS :=
 
-.PHONY: train test test-all lint-js lab export bench gpu-check docs docs-tools setup
+.PHONY: train test test-all lint-js lab export bench gpu-check docs docs-tools setup install
 .DEFAULT_GOAL := test
 
 train: $(STAMP)
@@ -65,13 +65,17 @@ docs-tools: $(DOCS_STAMP)
 
 setup: $(STAMP)
 
+# The stamps are copies of pyproject.toml: nbdev_export writes it anew as it is, so its content decides and not its time.
 $(DOCS_STAMP): $(STAMP)
-	$(PY) -m pip install --disable-pip-version-check -e '.[docs]'
-	@touch $@
+	@cmp -s pyproject.toml $@ || $(PY) -m pip install --disable-pip-version-check -e '.[docs]'
+	@cp pyproject.toml $@
 
 $(STAMP): pyproject.toml
+	@cmp -s $< $@ || $(MAKE) --no-print-directory install
+	@cp $< $@
+
+install:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and f"Python 3.10 or newer is needed, {v[0]}.{v[1]} was found: make PYTHON=python3.12")'
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --disable-pip-version-check -e '.[dev]'
 	@bash tests/install_hooks.sh || echo "the git hooks for notebooks were not installed (training and tests don't need them)"
-	@touch $@

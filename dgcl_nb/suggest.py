@@ -295,9 +295,8 @@ def write_choice(
     try:
         write_atomic(out / "suggest.csv", csv_of(found, names))
         files = save_images(images, [s.id for s in found], out / IMAGES)
-        page = suggest_page(
-            f"What to annotate next: {Path(facts['run']).name}", found, names, facts, choice.failed
-        )
+        title = f"What to annotate next: {Path(facts['run']).name}"
+        page = suggest_page(title, found, names, trained.palette, facts, choice.failed)
         write_atomic(out / "suggest.html", page)
         write_lists(lists, out / "lists")
         write_tasks(found, files, names, trained.palette, facts["network"], out)

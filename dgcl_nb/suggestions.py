@@ -13,11 +13,11 @@ Reference: label-studio's tasks (labelstud.io/guide/task_format) and pre-annotat
 # %% auto #0
 __all__ = ['LONGEST', 'RAMP', 'OUTLINE', 'UNKNOWN', 'FORMULA', 'COLUMNS', 'WHAT', 'LISTS', 'IMAGES', 'BOX', 'IMAGE', 'WRITTEN',
            'Suggestion', 'in_colours', 'fitted', 'outlined', 'pictures_of', 'as_text_cell', 'csv_of', 'image_html',
-           'suggest_page', 'list_ids', 'write_lists', 'next_words', 'source_of', 'save_images', 'label_studio_config',
-           'label_studio_task', 'cvat_labels', 'cvat_manifest', 'write_tasks', 'clear_folder']
+           'score_texts', 'suggest_page', 'list_ids', 'write_lists', 'next_words', 'source_of', 'save_images',
+           'label_studio_config', 'label_studio_task', 'cvat_labels', 'cvat_manifest', 'write_tasks', 'clear_folder']
 
 # %% ../nbs/commands/32_suggestions.ipynb #_sug0003
-import csv, io, json, os, shutil
+import csv, io, json, math, os, shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,15 @@ from .acquisition import SCORES, Measured, Region
 from .core import InputError
 from .data.segdata import ImageSet, SegData
 from .data.splits import image_id, write_list
-from .page import facts_html, page_html, picture_html, row_html, table_html, text_html
+from dgcl_nb.page import (
+    facts_html,
+    legend_html,
+    page_html,
+    picture_html,
+    row_html,
+    table_html,
+    text_html,
+)
 from .reference import ImageCells
 from .run_folder import write_atomic
 
@@ -179,27 +187,40 @@ WHAT = dict(
 def image_html(
     suggestion: Suggestion,  # with its pictures
     class_names: Sequence[str],  # K names
+    palette: np.ndarray,  # (K, 3) uint8
 ) -> list[str]:  # HTML
     "What the page says of one image."
     pictures = [picture_html(p, WHAT[name]) for name, p in suggestion.pictures.items()]
-    order = sorted(zip(suggestion.measured.shares, class_names), key=lambda pair: -pair[0])
-    shares = ", ".join(f"{name} {share:.0%}" for share, name in order if share >= 0.005)
-    return [row_html(pictures), facts_html(dict(why=suggestion.why, predicted=shares))]
+    triples = zip(suggestion.measured.shares, class_names, np.asarray(palette).tolist())
+    order = sorted(triples, key=lambda triple: -triple[0])
+    predicted = [(f"{name}: {share:.0%}", colour) for share, name, colour in order if share >= 0.005]
+    return [row_html(pictures), legend_html(predicted), facts_html(dict(why=suggestion.why))]
+
+
+def score_texts(
+    scores: Sequence[float],  # the highest first
+) -> list[str]:
+    "Scores with as many digits after the point as the smallest one needs for three of its own."
+    smallest = min((abs(score) for score in scores if score), default=1.0)
+    digits = max(2, 2 - math.floor(math.log10(smallest)))
+    return [f"{score:.{digits}f}" for score in scores]
 
 
 def suggest_page(
     title: str,  # of the page
     suggestions: Sequence[Suggestion],  # the best first
     class_names: Sequence[str],  # K names
+    palette: np.ndarray,  # (K, 3) uint8
     facts: Mapping[str, str],  # what was asked, and of whom
     failed: Mapping[str, str],  # image -> why it could not be ranked
 ) -> str:  # a whole document
     "The suggestions as one file of HTML that asks the network for nothing."
-    lines = [[str(s.rank), s.id, f"{s.score:.4g}"] for s in suggestions]
+    texts = score_texts([s.score for s in suggestions])
+    lines = [[str(s.rank), s.id, text] for s, text in zip(suggestions, texts)]
     sections = {"What was asked": [facts_html(facts)]}
     sections["In order"] = [table_html(["rank", "image", "score"], lines)]
     for s in suggestions:
-        sections[f"{s.rank} · {s.id}"] = image_html(s, class_names)
+        sections[f"{s.rank} · {s.id}"] = image_html(s, class_names, palette)
     if failed:
         sections["Not ranked"] = [text_html("Images that could not be done."), facts_html(failed)]
     return page_html(title, sections)

@@ -98,6 +98,8 @@ def typed(value):
 def row(left, text, column=LEFT):
     "A name and what it means, in two columns."
     hanging = " " * (column + 2)
+    # a list of choices that is longer than a line is parted at its commas, not within a word
+    text = " ".join(w.replace(",", ", ") if len(w) > WIDTH - column - 2 else w for w in text.split(" "))
     options = dict(initial_indent=hanging, subsequent_indent=hanging, break_on_hyphens=False)
     lines = textwrap.wrap(text, WIDTH, **options)
     if len(left) >= column:

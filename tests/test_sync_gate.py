@@ -1,6 +1,7 @@
 "The sync gate on a small project: it must see each way in which notebooks and modules part company."
 
 import json
+import os
 import shutil
 import subprocess
 
@@ -166,3 +167,20 @@ def test_notebooks__keep_no_live_view(path):
     # its kernel is gone, so who opens the notebook would see an error; and each run would change the file
     kept = "application/vnd.jupyter.widget-view+json" in path.read_text(encoding="utf-8")
     assert not kept, f"{path.name} keeps the output of a live view: clear that output before you commit"
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_make__sets_up_anew_when_pyproject_says_something_else(tmp_path, changed):
+    "nbdev_export writes pyproject.toml as it is: no reason to install everything once more."
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    pyproject, stamp = tmp_path / "pyproject.toml", tmp_path / ".venv" / "installed"
+    stamp.parent.mkdir()
+    for file in (stamp, pyproject):
+        file.write_text("[project]\n")
+    os.utime(stamp, (1, 1))  # older than what it is a copy of
+    if changed:
+        pyproject.write_text("[project]\nname = 'other'\n")
+    command = ["make", "--no-print-directory", "PYTHON=true", "PY=echo would run", "setup"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ("would run -m pip install" in done.stdout) == changed
+    assert stamp.read_text() == pyproject.read_text()

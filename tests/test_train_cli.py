@@ -122,6 +122,11 @@ COMMANDS = [
 ]
 
 
+def test_help__parts_no_word_between_lines():
+    text = (ROOT / "dgcl_nb" / "help.txt").read_text()
+    assert not re.findall(r"\{\w+\n.*", text), "a choice that goes on in the next line"
+
+
 @pytest.mark.parametrize("words", COMMANDS)
 def test_help__comes_before_the_imports(words):
     "Within a second: neither torch nor anything else that takes seconds is imported."

@@ -88,8 +88,10 @@ class Section:
 
 def navigation(
     sections: Sequence[Section],  # in order
-) -> Html:
+) -> Html:  # empty where one section is the whole page
     "The links to all sections."
+    if len(sections) < 2:
+        return Html()
     links = [tag("li", tag("a", s.title, href=f"#{s.key}")) for s in sections]
     return tag("nav", tag("ul", *links), aria_label="Sections")
 

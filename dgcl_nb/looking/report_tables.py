@@ -131,16 +131,18 @@ def difference(
     b: float | None,  # of the second
     digits: int = 1,  # after the point
     better: int = 1,  # +1: more is better; -1: less is
+    unit: str = "",  # that stands behind it; empty: none
 ) -> Html:
     "The first value minus the second, with an arrow that says whether the first is better."
     if a is None or b is None:
         return html_of("–")
-    shown, gain = number(a - b, digits, "+"), round(a - b, digits) * better
-    if not gain:  # after rounding: what is not seen is no difference
-        return html_of(shown)
+    gain = round(a - b, digits) * better
+    if not gain:  # after rounding: what is not seen is no difference, and has no sign
+        return html_of(f"{number(0.0, digits)} {unit}".strip())
     word, sign = ("better", "▲") if gain > 0 else ("worse", "▼")
     said = f"the first is {word}"
     arrow = tag("span", sign, title=said, role="img", aria_label=said)
+    shown = f"{number(a - b, digits, '+')} {unit}".strip()
     return tag("span", shown, " ", arrow, class_=word)
 
 # %% ../../nbs/looking/32_report_tables.ipynb #dd1e889c
@@ -152,9 +154,10 @@ def compared_scores(
     left, right, lines = scores_of(a), scores_of(b), []
     for key, m in measures_of(a, b).items():
         mine, theirs = left.get(key), right.get(key)
-        gain = difference(mine, theirs, m.digits, m.better)
+        unit = "" if m.unit == "%" else m.unit  # of per cent the difference is points
+        gain = difference(mine, theirs, m.digits, m.better, unit)
         lines.append([m.name, score_text(m, mine), score_text(m, theirs), gain])
-    caption = f"Scores; the difference is {a.name} minus {b.name}"
+    caption = f"Scores; the difference is {a.name} minus {b.name}, before rounding"
     return table(["", a.name, b.name, "difference"], lines, caption, "compared")
 
 # %% ../../nbs/looking/32_report_tables.ipynb #f60f81f9

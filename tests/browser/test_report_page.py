@@ -187,6 +187,23 @@ def test_print__cuts_nothing(page, pages, paper):
     assert "loop.sup_only_fraction0.25" in text and "Everythingisinthisfile;itneedsnonetwork." in text
 
 
+LEADS = {
+    "Eachloss,whatbecomesof": "lossonlabelledimages",
+    "Imagesofvalwitheverymap": "leftlayer",
+    "Eachpointisthefeature": "Trainingstep",
+}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_print__what_is_seen_stands_below_its_lead(page, pages, number):
+    page.set_viewport_size(dict(width=1366, height=900))
+    show(page, pages[number])
+    printed = pdf_pages(page.pdf(format="A4"))
+    for lead, seen in LEADS.items():
+        [sheet] = [text for text in printed if lead in text]
+        assert seen in sheet, f"{lead} stands on a sheet without it"
+
+
 def test_print__nothing_is_wider_than_paper_and_bars_have_ink(page, pages):
     page.set_viewport_size(dict(width=1366, height=900))
     show(page, pages[1])
@@ -236,3 +253,31 @@ def test_narrow_screen__nothing_sticks_out(page, pages):
     show(page, pages[1])
     root = "document.documentElement"
     assert page.evaluate(f"{root}.scrollWidth - {root}.clientWidth") <= 1
+
+
+CUT = """[...document.querySelectorAll(".plot .canvas, .wide > table")].filter((part) => {
+    const place = part.closest(".plot, .wide").getBoundingClientRect();
+    return part.getBoundingClientRect().right > place.right + 1;
+}).map((part) => part.closest("figure")?.dataset.name ?? part.innerText.slice(0, 80))"""
+
+
+def test_narrow_screen__figures_and_tables_are_whole(page, pages):
+    page.set_viewport_size(dict(width=800, height=900))
+    show(page, pages[0])
+    page.evaluate("document.querySelectorAll('details').forEach((part) => (part.open = true))")
+    assert page.evaluate(CUT) == []
+
+
+def test_narrow_screen__the_pointer_reads_what_is_below_it(page, pages):
+    page.set_viewport_size(dict(width=800, height=900))
+    show(page, pages[0])
+    figure = page.locator("figure.plot[data-name=curves]")
+    point = figure.locator(".scatterlayer .point").first  # of the scores
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - 10, y)
+    page.mouse.move(x, y, steps=3)
+    label = figure.locator(".hovertext").first
+    label.wait_for()
+    assert "(40, " in label.text_content()  # the step of the first scores

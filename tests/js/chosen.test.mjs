@@ -6,6 +6,7 @@ import { neighboursOf } from "../../dgcl_nb/static/explorer/near.js";
 import { dimmed, shownRows, summarise } from "../../dgcl_nb/static/explorer/selection.js";
 import { rowsByImage } from "../../dgcl_nb/static/explorer/strip.js";
 import { beginnings, carryOver, eased } from "../../dgcl_nb/static/explorer/time.js";
+import { stepText } from "../../dgcl_nb/static/explorer/play.js";
 import { className, fixed, percent, thousands, valuesOf } from "../../dgcl_nb/static/explorer/words.js";
 import { IGNORE, makePoints } from "./helpers.mjs";
 
@@ -102,4 +103,11 @@ test("time: a point begins where it is drawn now, a new one at its own place", (
   const { from, isNew } = beginnings(before, after, [8, 9]);
   assert.deepEqual([[...from], [...isNew]], [[1, 1, 8, 9], [1, 0]]);
   assert.deepEqual([eased(0), eased(0.5), eased(1)], [0, 0.5, 1]);
+});
+
+test("stepText: a step is a name, not an amount, and is written as the other views write it", () => {
+  const steps = [{ step: 500 }, { step: 1000 }, { step: 0, name: "runs/B" }];
+  assert.equal(stepText(steps, 1), "1000 (2 of 3)");
+  assert.equal(stepText(steps, 2), "runs/B (3 of 3)");
+  assert.equal(stepText(steps, 3), "");
 });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { gzipSync } from "node:zlib";
 import { drawFigures, fitted, sayWhyNot } from "../../dgcl_nb/static/report/figures.js";
+import { fitToScreen, narrowScale } from "../../dgcl_nb/static/report/narrow.js";
 import { fitToPaper, paperScale } from "../../dgcl_nb/static/report/paper.js";
 import { unpack } from "../../dgcl_nb/static/report/unpack.js";
 
@@ -62,4 +63,18 @@ test("fitToPaper: what is too wide gets the scale at which it fits", () => {
   fitToPaper([1400, 500].map((width) => ({ scrollWidth: width, offsetWidth: 300, style })));
   assert.deepEqual(scales, [["--paper-scale", 0.5], ["--paper-scale", 1]]);
   assert.equal(paperScale(700), 1);
+});
+
+test("narrowScale: a figure is made as small as its place, and no smaller than can be read", () => {
+  assert.deepEqual([narrowScale(1100, 900), narrowScale(750, 1000), narrowScale(300, 1000)], [1, 0.75, 0.6]);
+});
+
+test("fitToScreen: a smaller figure says how much of its height is left over", () => {
+  const set = new Map();
+  const style = { setProperty: (name, value) => set.set(name, value) };
+  const canvas = { style, offsetWidth: 1000, offsetHeight: 400 };
+  fitToScreen([{ style, clientWidth: 750, querySelector: () => canvas }]);
+  assert.deepEqual([...set.values()], ["clip", 0.75, "100px"]);
+  fitToScreen([{ style, clientWidth: 300, querySelector: () => canvas }]);
+  assert.deepEqual([...set.values()], ["auto", 0.6, "160px"]);
 });

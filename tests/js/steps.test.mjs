@@ -44,3 +44,8 @@ test("line: one in each panel, beside the figure's own shapes", () => {
   assert.deepEqual([first.xref, first.yref, first.x0], ["x", "y domain", 25]);
   assert.deepEqual([second.xref, second.yref, second.x1], ["x2", "y2 domain", 25]);
 });
+
+test("line: none in a place that has no panel", () => {
+  const layout = { xaxis: { anchor: "y" }, xaxis2: { anchor: "y2", visible: false } };
+  assert.deepEqual(withStepLine(layout, 25, "#888").map((line) => line.xref), ["x"]);
+});

@@ -2,7 +2,6 @@
 import { button, make } from "../front/elements.js";
 import { slider } from "../front/slider.js";
 import { tell } from "./tell.js";
-import { thousands } from "./words.js";
 
 const INTERVAL = 1000; // milliseconds a step
 
@@ -35,17 +34,19 @@ function playButton(app) {
   return play;
 }
 
+// A step as the other views write it, or the name of a run; and which of how many it is.
+export function stepText(steps, index) {
+  if (!steps[index]) return "";
+  const { step, name } = steps[index];
+  return `${name || step} (${index + 1} of ${steps.length})`;
+}
+
 export function timeBar(app) {
   const { model } = app;
   const bar = make("div", "dgcl-time");
   const play = playButton(app);
   const last = () => app.scene.steps.length - 1;
-  const format = (index) => {
-    const { steps } = app.scene;
-    if (!steps[index]) return "";
-    const { step, name } = steps[index];
-    return `${name || thousands(step)} (${index + 1} of ${steps.length})`;
-  };
+  const format = (index) => stepText(app.scene.steps, index);
   const choose = (index) => {
     play.stop();
     tell(model, "step_index", index);

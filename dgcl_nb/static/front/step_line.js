@@ -2,9 +2,10 @@
 
 const AXIS = /^xaxis(\d*)$/;
 
-// The shapes of a plotly layout, and the line in each of its panels.
+// The shapes of a plotly layout, and the line in each of its panels; a place that is left empty gets none.
 export function withStepLine(layout, step, colour) {
-  const lines = Object.keys(layout).filter((name) => AXIS.test(name)).map((name) => ({
+  const axes = Object.keys(layout).filter((name) => AXIS.test(name) && layout[name].visible !== false);
+  const lines = axes.map((name) => ({
     type: "line",
     xref: name.replace("axis", ""),
     yref: `${layout[name].anchor || "y"} domain`,

@@ -41,6 +41,6 @@ export function controlsOf(state) {
   explain(kinds, "By which value pixels are hidden, in both panels");
   explain(threshold, "Pixels whose value is not between the two are not painted; their image shows");
   const above = make("div", "dgcl-ov-bar", node, film.node);
-  const below = make("div", "dgcl-ov-bar", alpha, kinds, threshold);
+  const below = make("div", "dgcl-ov-bar dgcl-ov-below", alpha, kinds, threshold);
   return { images, alpha, kinds, threshold, film, above, below };
 }

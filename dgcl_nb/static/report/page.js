@@ -1,5 +1,6 @@
 // What a report does by itself: it unpacks plotly, draws, follows the system's theme, and unfolds for paper.
 import { drawFigures, sayWhyNot } from "./figures.js";
+import { fitToScreen } from "./narrow.js";
 import { fitToPaper } from "./paper.js";
 import { stepBar } from "./steps.js";
 import { unpack } from "./unpack.js";
@@ -19,9 +20,11 @@ async function showFigures(figures, { themes, tools }, dark, markStep) {
   const drawOnScreen = async () => {
     await draw(dark.matches ? "dark" : "light");
     markStep();
+    fitToScreen(figures);
   };
   await drawOnScreen();
   dark.addEventListener("change", drawOnScreen);
+  window.addEventListener("resize", () => fitToScreen(figures));
   window.addEventListener("beforeprint", () => draw("light"));
   window.addEventListener("afterprint", drawOnScreen);
 }
