@@ -57,6 +57,7 @@ def per_class(found: dict[str, dict[str, list[float]]], shares: dict[str, float]
     upper.legend(fontsize=8)
     lower.bar(names, [shares[name] for name in names], 0.8, color="#888888")
     lower.set_yscale("log")
+    lower.yaxis.set_major_formatter(lambda share, _: f"{share:g}")
     lower.set_ylabel("share of\npixels, %")
     lower.tick_params(axis="x", rotation=35)
     return svg_of(fig)
