@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from .core import InputError, as_text
+from .core import InputError, as_text, shortened
 
 log = logging.getLogger("dgcl_nb.typed_files")
 
@@ -185,7 +185,7 @@ def read_limited(
 
 
 def _refuse(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"{shortened(word)} is no number of JSON")
 
 
 def is_deeper(

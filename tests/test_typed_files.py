@@ -30,7 +30,7 @@ from dgcl_nb.resuming import read_record, resumed_run
 from dgcl_nb.run_folder import RunFolder, append_line, cut_lines_after, read_torch, seal_of, write_torch
 from dgcl_nb.snapshots import list_snapshots, load_snapshot
 from dgcl_nb.trained import open_trained
-from dgcl_nb.typed_files import MAX_LINE, read_lines, to_json
+from dgcl_nb.typed_files import MAX_LINE, read_json, read_lines, to_json
 
 
 @pytest.fixture(autouse=True)
@@ -446,3 +446,11 @@ def test_fuzz__sixty_mutations():
     counts, faults = fuzz(60)
     assert not faults, faults[0]
     assert counts["InputErrors"] > 10
+
+
+def test_read_json__a_number_of_thousands_of_digits_is_no_endless_sentence(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"lr": ' + 5000 * "9" + ".5}")
+    with pytest.raises(InputError, match="99… is no number of JSON") as error:
+        read_json(path)
+    assert len(str(error.value)) < 500
