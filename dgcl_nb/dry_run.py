@@ -214,7 +214,8 @@ def try_evaluation(
 ) -> int:  # bytes, the largest memory
     "Evaluate two batches of val as the end of a run does."
     tried = min(len(t.data.val), BATCHES_TRIED * num * t.accelerator.num_processes)
-    few: Any = Subset(t.data.val, range(tried))
+    val: Any = t.data.val
+    few: Any = Subset(val, range(tried))
     run = replace(t.run, eval=replace(t.run.eval, batch_size=num))
     predictor = next(iter(t.method.scored().values()))
     with Peak(t.accelerator.device) as peak:

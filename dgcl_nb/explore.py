@@ -352,8 +352,9 @@ def main(
     given = sys.argv[1:] if args is None else list(args)
     asked = tyro.cli(Explore, args=given, prog="python -m dgcl_nb.explore")
     try:
-        settings = dict(out=asked.out, layout=asked.layout, cells=asked.cells, part=asked.part)
-        path = write_explorer(*asked.sources, **settings)
+        path = write_explorer(
+            *asked.sources, out=asked.out, layout=asked.layout, cells=asked.cells, part=asked.part
+        )
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(2)

@@ -197,7 +197,8 @@ def write_behind(
     most: int,  # items that may wait to be written
 ) -> Iterator[Item]:  # each when it is written; an error of `write` is raised in its place
     "Write some items while the next ones are made."
-    writer, waiting = ThreadPoolExecutor(1, "write behind"), deque()
+    writer = ThreadPoolExecutor(1, "write behind")
+    waiting: deque = deque()
     is_over = threading.Event()  # after an error nothing further is begun
 
     def work(item):
