@@ -144,9 +144,11 @@ def stage(source):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-    shown = (path for path in ROOT.glob("results/*") if path.suffix in SHOWN)
+    shown = (path for path in ROOT.glob("results/**/*") if path.suffix in SHOWN)
     for path in (*shown, ROOT / "CITATION.cff"):
-        shutil.copy2(path, source / path.relative_to(ROOT))
+        place = source / path.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, place)
     # where a language model looks for it
     shutil.copy2(ROOT / "llms-ctx.txt", source / "extra")
 
