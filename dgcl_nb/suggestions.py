@@ -32,13 +32,12 @@ from .acquisition import SCORES, Measured, Region
 from .core import InputError
 from .data.segdata import ImageSet, SegData
 from .data.splits import image_id, write_list
+from .looking.html import Html, definitions, table
 from dgcl_nb.page import (
-    facts_html,
     legend_html,
     page_html,
     picture_html,
     row_html,
-    table_html,
     text_html,
 )
 from .reference import ImageCells
@@ -179,13 +178,13 @@ def image_html(
     suggestion: Suggestion,  # with its pictures
     class_names: Sequence[str],  # K names
     palette: np.ndarray,  # (K, 3) uint8
-) -> list[str]:  # HTML
+) -> list[Html]:
     "What the page says of one image."
     pictures = [picture_html(p, WHAT[name]) for name, p in suggestion.pictures.items()]
     triples = zip(suggestion.measured.shares, class_names, np.asarray(palette).tolist())
     order = sorted(triples, key=lambda triple: -triple[0])
     predicted = [(f"{name}: {share:.0%}", colour) for share, name, colour in order if share >= 0.005]
-    return [row_html(pictures), legend_html(predicted), facts_html(dict(why=suggestion.why))]
+    return [row_html(pictures), legend_html(predicted), definitions(dict(why=suggestion.why))]
 
 # %% ../nbs/commands/32_suggestions.ipynb #_sug014b
 def score_texts(
@@ -208,12 +207,12 @@ def suggest_page(
     "The suggestions as one file of HTML that asks the network for nothing."
     texts = score_texts([s.score for s in suggestions])
     lines = [[str(s.rank), s.id, text] for s, text in zip(suggestions, texts)]
-    sections = {"What was asked": [facts_html(facts)]}
-    sections["In order"] = [table_html(["rank", "image", "score"], lines)]
+    sections = {"What was asked": [definitions(facts)]}
+    sections["In order"] = [table(["rank", "image", "score"], lines)]
     for s in suggestions:
         sections[f"{s.rank} · {s.id}"] = image_html(s, class_names, palette)
     if failed:
-        sections["Not ranked"] = [text_html("Images that could not be done."), facts_html(failed)]
+        sections["Not ranked"] = [text_html("Images that could not be done."), definitions(failed)]
     return page_html(title, sections)
 
 # %% ../nbs/commands/32_suggestions.ipynb #_sug0017
