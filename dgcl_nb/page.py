@@ -108,7 +108,7 @@ def page_html(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
         tag("title", title),
         tag("style", Html(STYLE)),
     )
