@@ -35,7 +35,8 @@ from .forwards import count_forwards
 from .run_folder import write_atomic
 from .streams import steady_streams
 from .jobs import Job, alone_in, check_folder, child_command, jobs_at_start, run_jobs
-from .page import facts_html, figure_html, page_html, table_html, text_html
+from .looking.html import definitions, table
+from .page import figure_html, page_html, text_html
 from .plots import Way, cluster_figure, compute_figure, miou_figure, svg_of, way_of
 from .plan import Bench, check_different, parse_rows, plan_jobs, threads_of
 from .rows import PROPOSED
@@ -310,16 +311,16 @@ def write_page(
     }
     svg = {name: svg_of(figure) for name, figure in figures.items()}
     images = {name: figure_html(text, name) for name, text in svg.items()}
-    scores = [table_html(*main_lines(c.rows, c.crowded)), images["miou"]]
+    scores = [table(*main_lines(c.rows, c.crowded)), images["miou"]]
     scores += map(text_html, legends_of(c.rows, c.crowded))
-    sections = {"Conditions": [facts_html(c.facts)], "Scores": scores}
-    sections["Scores against compute"] = [images["compute"], table_html(*way_lines(c.ways))]
+    sections = {"Conditions": [definitions(c.facts)], "Scores": scores}
+    sections["Scores against compute"] = [images["compute"], table(*way_lines(c.ways))]
     sections["Clusters of the predictor's features"] = [images["clusters"]]
     if c.base and len(c.rows) > 1:
-        pairs = table_html(*difference_lines(c.rows, c.base))
+        pairs = table(*difference_lines(c.rows, c.base))
         sections["Paired differences"] = [pairs, text_html(LEGEND_DIFFERENCES)]
     if c.orders:
-        sections["Order of the methods"] = [table_html(*order_lines(c.orders)), text_html(LEGEND_ORDERS)]
+        sections["Order of the methods"] = [table(*order_lines(c.orders)), text_html(LEGEND_ORDERS)]
     if c.missing:
         sections["Missing"] = [text_html(", ".join(c.missing))]
     files = {Path(f"{path}-{name}.svg"): text for name, text in svg.items()}

@@ -55,7 +55,7 @@ def best_to_go_on_with(
 
 def set_best_aside(
     folder: RunFolder,  # of a run
-    why: str,  # as check_best says; empty: nothing is done
+    why: str,  # as `best_to_go_on_with` says; empty: nothing is done
 ) -> None:
     "Rename a best.pt that cannot be used, and say so."
     if not why:

@@ -308,7 +308,7 @@ def kind_of(
 
     return Kind(f"a list of {length or 'any'} values, each {of_each.words}", fits)
 
-
+# %% ../nbs/06_settings.ipynb #setrb001
 def check_types(
     default: Any,  # a dataclass, whose settings they are
     values: Any,  # as `dataclasses.asdict` makes it, from a file
@@ -341,7 +341,7 @@ def rebuild(
         return dataclasses.replace(default, **changed)
     return tuple(values) if isinstance(values, list) else values
 
-
+# %% ../nbs/06_settings.ipynb #setrb003
 def unknown_settings(
     cls: type,  # a dataclass
     values: Mapping,  # as `dataclasses.asdict` makes it

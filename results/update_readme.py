@@ -5,8 +5,9 @@ python results/update_readme.py --check  # exit 1 if README.md would change
 
 A place named after a table (`results/NAME.md`) gets the table as it is; one named after the data of a
 comparison (`results/NAME.json`) gets a short table: the predictor's mIoU and silhouette of each method. Once
-there is the whole comparison beside it (`results/NAME-all.json`), the place shows all of its rows. A place that
-says ` in words` (`<!-- results/NAME.json in words -->`) gets one sentence instead: what DGCL gains there.
+there is the whole comparison beside it (`results/NAME-all.json`), the place shows all of its rows. A place
+that says ` in words` (`<!-- results/NAME.json in words -->`) gets one sentence instead: what DGCL gains
+there.
 """
 
 import json

@@ -53,7 +53,7 @@ def test_readme__says_in_words_what_dgcl_gains_and_in_how_many_seeds(tmp_path):
     rows = [dict(label="self_training", miou=spread(67.7)), dict(label="dgcl", miou=spread(69.6))]
     (tmp_path / "b.json").write_text(json.dumps(dict(data="d", labelled="7", rows=rows, differences=[gain])))
     assert in_words(tmp_path / "b.json") == (
-        "d, 7 labelled, 3 seeds: mIoU of self_training 67.7 ± 0.5, dgcl 69.6 ± 0.5 %. dgcl minus self_training, "
-        "paired: mIoU +1.9 ± 1.2 (the same sign in 2 of 3 seeds), "
+        "d, 7 labelled, 3 seeds: mIoU of self_training 67.7 ± 0.5, dgcl 69.6 ± 0.5 %. "
+        "dgcl minus self_training, paired: mIoU +1.9 ± 1.2 (the same sign in 2 of 3 seeds), "
         "silhouette -0.020 ± 0.011 (the same sign in 3 of 3 seeds)."
     )

@@ -290,6 +290,26 @@ def test_command__is_the_same_again_and_never_mixes(written, place, command):
     assert status == 2 and "may be another program's" in complained and (strange / "lists").is_dir()
 
 
+def test_command__older_suggestions_stay_until_there_are_others(
+    written, place, command, tmp_path, monkeypatch
+):
+    folder = tmp_path / "kept"
+    shutil.copytree(written[0], folder)
+    before = {p.name: p.read_bytes() for p in folder.rglob("*.*")}
+    words = [place / "run", "--device", "cpu", "--out", folder, "--existing", "overwrite"]
+
+    def interrupted(*args, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suggest, "rank_images", interrupted)
+    status, _, complained = command(*words)
+    assert status == 130 and "nothing that was there is lost" in complained
+    nothing = suggest.Ranking([], None, {"a": "cannot be read"})
+    monkeypatch.setattr(suggest, "rank_images", lambda *args, **settings: nothing)
+    assert command(*words)[0] == 1
+    assert {p.name: p.read_bytes() for p in folder.rglob("*.*")} == before
+
+
 def test_command__a_folder_with_broken_files(place, scenes, command, tmp_path):
     "What is broken is named, what the run knows is left out, the rest is ranked."
     photos = tmp_path / "new"
@@ -302,7 +322,8 @@ def test_command__a_folder_with_broken_files(place, scenes, command, tmp_path):
     (photos / "text.jpg").write_text("no picture")
     words = (place / "run", photos, "--device", "cpu", "--out", tmp_path / "out")
     status, said, complained = command(*words)
-    assert status == 1 and "2 of 4 images are suggested by density, as there are no more than 2" in said
+    assert status == 1 and "2 of 4 images are suggested by density, as there are no more" in said
+    assert "and 2 could not be ranked" in said
     assert complained.count("error: ") == 2 and "empty.png" in complained and "text.jpg" in complained
     page = (tmp_path / "out" / "suggest.html").read_text()
     assert "text.jpg" in page and EVIL not in page
