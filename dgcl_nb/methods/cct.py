@@ -25,13 +25,13 @@ from ..consistency import DISTANCES, mean_over, sigmoid_ramp
 from ..core import InputError, graph_zero
 from ..losses import annealed_loss, annealed_threshold, logits_at
 from dgcl_nb.methods.protocol import (
-    Labels,
     Losses,
     MakeNetwork,
     Method,
     Progress,
     SupConfig,
     joint_pass,
+    labels_of_probs,
     note_labels,
     param_groups,
     supervised,
@@ -50,7 +50,7 @@ from dgcl_nb.perturbations import (
     find_regions,
     keep_where,
 )
-from ..pseudo_labels import PseudoLabels, drop_labels, keep_confident, most_probable
+from ..pseudo_labels import PseudoLabels, keep_confident
 from ..ranges import FewOrNone, LessThanAll, MoreThanNone, Ranged, Share, Weight, one_of, shown
 from ..views import Views
 
@@ -143,11 +143,10 @@ class CCT(Method):
             return losses
         (out_u,) = outs_u
         probs = logits_at(out_u.logits.detach(), batch.valid_u.shape[-2:]).softmax(1)
-        pseudo = most_probable(probs)
-        counts = keep_confident(pseudo.confidence, batch.valid_u, cct.conf_thresh)
+        labels = labels_of_probs(out_u, probs, batch.valid_u, cct.conf_thresh)
         gaps: dict[str, list[Tensor]] = {}
         for kind, decoder, feats in self.disturbed(out_u, progress):
-            gap = mean_over(DISTANCES[cct.distance](decoder(feats), probs), counts)
+            gap = mean_over(DISTANCES[cct.distance](decoder(feats), probs), labels.kept)
             gaps.setdefault(kind, []).append(gap)
         every = [gap for found in gaps.values() for gap in found]
         loss = torch.stack(every).mean() if every else graph_zero(out_u.feats)
@@ -155,9 +154,8 @@ class CCT(Method):
         for kind in OF_THINGS:
             if self.cfg.background is None and cct.counts()[kind]:
                 losses.skip(f"gap_{kind}", "no class of this data set is background")
-        losses.skip("loss_unsup", "no pixel of the target counts", when=~counts.any())
+        losses.skip("loss_unsup", "no pixel of the target counts", when=~labels.kept.any())
         losses.note(**{f"gap_{kind}": torch.stack(found).mean().detach() for kind, found in gaps.items()})
-        labels = Labels(out_u, pseudo, counts, drop_labels(pseudo.labels, counts))
         note_labels(losses, labels, batch, self.cfg.background)
         return losses
 
