@@ -35,6 +35,7 @@ Modules:
 - `dgcl_nb.data.sets`: One setting names the data set; everything behind it is the same for all.
 - `dgcl_nb.data.splits`: Which images are labelled, which are not, and on which we score: lists that are read, drawn, kept apart and found by name.
 - `dgcl_nb.data.voc`: The fine masks of VOC and the coarse ones of SBD, merged to the 10 582 training images that the field uses, and checked to be those.
+- `dgcl_nb.data_flow`: Boxes and arrows: what flows where in a step, what learns, and where gradients end.
 - `dgcl_nb.deep_cells`: As many cells as one wants of a finished run: its network is asked again, and its explorer gets hundreds of thousands.
 - `dgcl_nb.density`: How crowded is the place in feature space where a pixel lies? Exact multi-scale nearest-neighbour density, at little more than the price of one matrix product.
 - `dgcl_nb.device`: What crosses between the processor that gives orders and the device that computes, without either waiting for the other.
