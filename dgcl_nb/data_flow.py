@@ -51,9 +51,9 @@ def draw_flow(
         ends = dict(patchA=frames[start], patchB=frames[end], shrinkA=2, shrinkB=2)
         style = dict(arrowstyle="->", ls=line, color=LINES[line])
         ax.annotate("", boxes[end][:2], boxes[start][:2], arrowprops=ends | style)
-        middle = [(a + b) / 2 for a, b in zip(boxes[start][:2], boxes[end][:2])]
-        place = dict(ha="center", va="center", bbox=dict(fc="white", ec="none", pad=0.5))
-        ax.text(*middle, words, fontsize=7, color=LINES[line], **place)
+        x, y = ((a + b) / 2 for a, b in zip(boxes[start][:2], boxes[end][:2]))
+        label = ax.text(x, y, words, fontsize=7, ha="center", va="center", color=LINES[line])
+        label.set_bbox(dict(fc="white", ec="none", pad=0.5))
     xs, ys = zip(*(box[:2] for box in boxes.values()))
     ax.set(xlim=(min(xs) - 0.7, max(xs) + 0.7), ylim=(min(ys) - 0.5, max(ys) + 0.5))
     ax.axis("off")
