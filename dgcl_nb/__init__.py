@@ -35,6 +35,7 @@ Modules:
 - `dgcl_nb.data.sets`: One setting names the data set; everything behind it is the same for all.
 - `dgcl_nb.data.splits`: Which images are labelled, which are not, and on which we score: lists that are read, drawn, kept apart and found by name.
 - `dgcl_nb.data.voc`: The fine masks of VOC and the coarse ones of SBD, merged to the 10 582 training images that the field uses, and checked to be those.
+- `dgcl_nb.data_flow`: Boxes and arrows: what flows where in a step, what learns, and where gradients end.
 - `dgcl_nb.deep_cells`: As many cells as one wants of a finished run: its network is asked again, and its explorer gets hundreds of thousands.
 - `dgcl_nb.density`: How crowded is the place in feature space where a pixel lies? Exact multi-scale nearest-neighbour density, at little more than the price of one matrix product.
 - `dgcl_nb.device`: What crosses between the processor that gives orders and the device that computes, without either waiting for the other.
@@ -79,15 +80,15 @@ Modules:
 - `dgcl_nb.looking.watcher`: All of the monitor but its widgets: each look at a run folder reads what is new and says what is to be shown.
 - `dgcl_nb.losses`: Two terms: learn from labels, and learn from pseudo-labels.
 - `dgcl_nb.machine`: How much memory and how many cores this process may use.
-- `dgcl_nb.methods.cct`: Cross-consistency training: many small decoders see disturbed features and must say what the undisturbed ones say.
+- `dgcl_nb.methods.cct`: Cross-consistency training: small auxiliary decoders see disturbed features and must say what the main decoder says of the undisturbed ones.
 - `dgcl_nb.methods.cps`: Two networks that begin apart, and each learns what the other says.
 - `dgcl_nb.methods.cutmix`: Where a pixel's surroundings give its class away, take them away: a box of one image in another, and the teacher's soft answers cut along the same lines.
 - `dgcl_nb.methods.dgcl`: Density-guided contrastive learning: features that are confident but lie in sparse regions of their class are pulled to where the class is dense.
-- `dgcl_nb.methods.fixmatch`: A network's certain labels on weak views, learnt on strong views of the same images: no teacher, one threshold.
+- `dgcl_nb.methods.fixmatch`: What a network is certain of on a weak view it must find again on a strong view of the same image: no teacher, one threshold.
 - `dgcl_nb.methods.gct`: Two networks and a detector of flaws: each network learns from the other where the detector finds the other better, and both mend what it finds bad in both.
 - `dgcl_nb.methods.gta_seg`: An assistant learns from pseudo-labels, wrong ones among them; the student takes over its weights slowly, and learns from the truth only.
 - `dgcl_nb.methods.mean_teacher`: Say of a disturbed image what an average over your past says of the image itself: agreement of soft predictions, without a label and without a threshold.
-- `dgcl_nb.methods.pcr`: Two classifiers on the same features, one trained and one seen: each pixel shall be found by the linear head and by its class's prototypes.
+- `dgcl_nb.methods.pcr`: Two classifiers read the same features, a trained linear head and prototypes that are averages of what was seen: both shall find each pixel's class.
 - `dgcl_nb.methods.protocol`: What the loop asks of a method, and the plain functions that every method's step is made of: supervised, label, joint_pass, unsupervised, note_labels.
 - `dgcl_nb.methods.ps_mt`: Two teachers that began differently and move in turn label; the student learns from them with its features pushed to where they are weakest.
 - `dgcl_nb.methods.self_training`: A teacher's filtered labels on mixed images, and nothing else: the step to read first, and the baseline inside DGCL.

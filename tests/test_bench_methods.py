@@ -9,7 +9,7 @@ from sync_gate import ROOT
 from toys import Pair, Toy
 
 from dgcl_nb.config import METHODS, build_method, parse_run
-from dgcl_nb.forwards import NUM_CLASSES, SMALL, counting, noise_batch, passes_of
+from dgcl_nb.forwards import NUM_CLASSES, SIDE, SMALL, counting, noise_batch, passes_of
 from dgcl_nb.methods.protocol import Progress
 
 
@@ -67,14 +67,30 @@ def test_bare__weights_that_get_no_gradient_cost_none(bench, name, idle):
     assert first.learning
 
 
-def test_seconds__both_find_a_batch_just_made_and_take_turns(bench):
+@pytest.mark.parametrize("name, num, learning", [("cct", 9, 8), ("self_training", 3, 2)])
+def test_bare__enlarging_class_scores_counts_if_asked(bench, name, num, learning):
+    method, one_phase = small(name)
+    (phase,) = bench.recorded(method, one_phase)
+    assert {e.size for e in phase.enlarged} == {(SIDE, SIDE)} and len(phase.enlarged) == num
+    assert sum(e.logits.requires_grad for e in phase.enlarged) == learning
+    modules = dict(method.named_modules())
+    bench.bare_step(method, modules, [phase])
+    assert not any(e.logits.grad is not None for e in phase.enlarged)
+    bench.bare_step(method, modules, [phase], with_enlarging=True)
+    for (
+        logits,
+        size,
+    ) in phase.enlarged:  # each pixel of the image is a mean of cells, with shares that add to 1
+        if logits.requires_grad:
+            assert logits.grad.sum().item() == pytest.approx(logits[:, :, 0, 0].numel() * size[0] * size[1])
+
+
+def test_seconds__all_find_a_batch_just_made_and_take_turns(bench):
     row, done = object.__new__(bench.Row), []
-    for name in ("prepare", "own", "bare", "whole"):
+    for name in ("prepare", "own", "bare", "enlarging", "whole"):
         setattr(row, name, lambda name=name: done.append(name))
-    assert (
-        set(row.seconds(is_bare_first=False))
-        == set(row.seconds(is_bare_first=True))
-        == {"step", "bare", "whole"}
-    )
-    assert done[:5] == ["prepare", "own", "prepare", "bare", "whole"]
-    assert done[5:] == ["prepare", "bare", "prepare", "own", "whole"]
+    keys = [set(row.seconds(is_bare_first=first)) for first in (False, True)]
+    assert keys == 2 * [{"step", "bare", "enlarging", "whole"}]
+    turn = ["own", "bare", "enlarging"]
+    first, second = ([word for name in names for word in ("prepare", name)] for names in (turn, turn[::-1]))
+    assert done == [*first, "whole", *second, "whole"]

@@ -1,7 +1,7 @@
-r"""Cross-consistency training: many small decoders see disturbed features and must say what the undisturbed ones say.
+r"""Cross-consistency training: small auxiliary decoders see disturbed features and must say what the main decoder says of the undisturbed ones.
 
-What may a prediction depend on? CCT (Ouali, Hudelot and Tami, CVPR 2020) has one encoder, one main decoder $g$ that learns from labels, and $K$ auxiliary decoders $g_a^k$ that see the encoder's features $z$ of unlabelled images only after a perturbation $p_k$ (`48_perturbations`). They shall agree with the main one, and what the encoder has to learn for that is features that survive being disturbed.
-In: labelled images, weak views of unlabelled ones. Out: $\mathcal{L} = \mathcal{L}_{sup} + \omega_t\,\frac1K \sum_k d\big(g_a^k(p_k(z)),\ g(z)\big)$ (sections 3.2 and 3.3) with $d$ the squared distance of probabilities, `distance`, and $\omega_t$ growing to `weight` over the first tenth. The target $g(z)$ gets no gradient. No teacher, no CutMix, no strong view, no threshold: one network, which is the predictor.
+What may a prediction depend on? CCT (Ouali, Hudelot and Tami, CVPR 2020) has one encoder, one main decoder $g$ that learns from labels, and $K$ auxiliary decoders $g_a^k$ that see the encoder's features $z$ of unlabelled images only after a perturbation $p_k$ (`48_perturbations`). They shall agree with the main one; for that the encoder has to learn features that survive being disturbed.
+In: labelled images, weak views of unlabelled ones. Out: $\mathcal{L} = \mathcal{L}_{sup} + \omega_u\,\frac1K \sum_k d\big(g_a^k(p_k(z)),\ g(z)\big)$ (sections 3.2 and 3.3) with $d$ the squared distance of probabilities, `distance`, and $\omega_u$ growing to `weight` over the first tenth. The target $g(z)$ gets no gradient. No teacher, no CutMix, no strong view, no threshold: one network, which is the predictor.
 **What is the encoder here?** In the paper it ends behind the pyramid pooling, and a decoder is a 1x1 convolution and an enlargement. So it is here: $z$ are the features of stride 4 in front of the classifier (`feats`), the main decoder is that classifier, and an auxiliary one is such a convolution again, as in TorchSemiSeg. Auxiliary decoders on the encoder's deepest map would
 see a 64-pixel image as 4 x 4 cells, and could not draw what they are asked for.
 We differ from the released code: the adversarial perturbation works ($\xi = 1$), padding takes no part in the mean, there is one decoder of each kind instead of 30 in all, and logits may be negative. `--variant released` brings back what is a setting; the table at the end lists all."""
@@ -25,13 +25,13 @@ from ..consistency import DISTANCES, mean_over, sigmoid_ramp
 from ..core import InputError, graph_zero
 from ..losses import annealed_loss, annealed_threshold, logits_at
 from dgcl_nb.methods.protocol import (
-    Labels,
     Losses,
     MakeNetwork,
     Method,
     Progress,
     SupConfig,
     joint_pass,
+    labels_of_probs,
     note_labels,
     param_groups,
     supervised,
@@ -50,7 +50,7 @@ from dgcl_nb.perturbations import (
     find_regions,
     keep_where,
 )
-from ..pseudo_labels import PseudoLabels, drop_labels, keep_confident, most_probable
+from ..pseudo_labels import PseudoLabels, keep_confident
 from ..ranges import FewOrNone, LessThanAll, MoreThanNone, Ranged, Share, Weight, one_of, shown
 from ..views import Views
 
@@ -143,11 +143,10 @@ class CCT(Method):
             return losses
         (out_u,) = outs_u
         probs = logits_at(out_u.logits.detach(), batch.valid_u.shape[-2:]).softmax(1)
-        pseudo = most_probable(probs)
-        counts = keep_confident(pseudo.confidence, batch.valid_u, cct.conf_thresh)
+        labels = labels_of_probs(out_u, probs, batch.valid_u, cct.conf_thresh)
         gaps: dict[str, list[Tensor]] = {}
         for kind, decoder, feats in self.disturbed(out_u, progress):
-            gap = mean_over(DISTANCES[cct.distance](decoder(feats), probs), counts)
+            gap = mean_over(DISTANCES[cct.distance](decoder(feats), probs), labels.kept)
             gaps.setdefault(kind, []).append(gap)
         every = [gap for found in gaps.values() for gap in found]
         loss = torch.stack(every).mean() if every else graph_zero(out_u.feats)
@@ -155,9 +154,8 @@ class CCT(Method):
         for kind in OF_THINGS:
             if self.cfg.background is None and cct.counts()[kind]:
                 losses.skip(f"gap_{kind}", "no class of this data set is background")
-        losses.skip("loss_unsup", "no pixel of the target counts", when=~counts.any())
+        losses.skip("loss_unsup", "no pixel of the target counts", when=~labels.kept.any())
         losses.note(**{f"gap_{kind}": torch.stack(found).mean().detach() for kind, found in gaps.items()})
-        labels = Labels(out_u, pseudo, counts, drop_labels(pseudo.labels, counts))
         note_labels(losses, labels, batch, self.cfg.background)
         return losses
 

@@ -1,4 +1,4 @@
-r"""A network's certain labels on weak views, learnt on strong views of the same images: no teacher, one threshold.
+r"""What a network is certain of on a weak view it must find again on a strong view of the same image: no teacher, one threshold.
 
 Can a network teach itself without a second one that averages its past? FixMatch (Sohn et al., NeurIPS 2020; for segmentation the baseline of UniMatch, Yang et al., CVPR 2023, section 3.1) says: yes, if it asks only where it is *certain*, and never on the picture on which it was certain.
 The student labels the weak view; where its confidence reaches $\tau$ the label must be found again on the strong view, whose colours are others and in which boxes of another image were pasted. In: labelled images; weak and strong views with boxes. Out: $\mathcal{L} = \mathcal{L}_{sup} + \lambda\,\mathcal{L}_u$ with

@@ -1,4 +1,4 @@
-r"""Two classifiers on the same features, one trained and one seen: each pixel shall be found by the linear head and by its class's prototypes.
+r"""Two classifiers read the same features, a trained linear head and prototypes that are averages of what was seen: both shall find each pixel's class.
 
 What does a second classifier add that reads the same features? A linear head may separate classes by a hair; prototypes ask that a pixel lies *near* what its class looks like. Prototype-based consistency regularization (PCR; Xu et al., "Semi-supervised Semantic Segmentation with Prototype-based Consistency Regularization", NeurIPS 2022) trains both with the same labels, so that features of a class come together around a few points.
 In: labelled images; weak and strong views of unlabelled ones with boxes. A teacher's linear head labels the weak views; where its confidence reaches $\tau$ the label counts. Out: $\mathcal{L} = \mathrm{CE}(z, y) + \lambda_p\mathrm{CE}(z^p, y) + \lambda_u\big(\ell(z_u) + \lambda_p\ell(z^p_u)\big)$ with

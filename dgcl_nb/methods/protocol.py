@@ -11,8 +11,8 @@ BatchNorm statistics instead of train mode with dropout, and its running mean st
 
 # %% auto #0
 __all__ = ['MakeNetwork', 'Progress', 'Note', 'Losses', 'Method', 'param_groups', 'SupConfig', 'supervised', 'SemiConfig',
-           'Labels', 'label', 'confident_labels', 'joint_pass', 'unsupervised', 'note_labels', 'make_teacher_of',
-           'follow']
+           'Labels', 'label', 'confident_labels', 'labels_of_probs', 'joint_pass', 'split_output', 'unsupervised',
+           'note_labels', 'make_teacher_of', 'follow']
 
 # %% ../../nbs/methods/00_protocol.ipynb #1a06e326
 from collections.abc import Callable, Iterable
@@ -329,6 +329,16 @@ def confident_labels(
 ) -> Labels:
     "The labels of the valid pixels of which an answer is sure."
     probs = resize_logits(out.logits.detach(), valid.shape[-2:]).softmax(1)
+    return labels_of_probs(out, probs, valid, conf_thresh)
+
+
+def labels_of_probs(
+    out: SegOutput,  # of whoever labels, on the weak views
+    probs: Tensor,  # (B, K, H, W) its probabilities at the images' size, without a graph
+    valid: Tensor,  # (B, H, W) bool, True inside the image
+    conf_thresh: float,  # confidence from which on a pixel counts, [0, 1]
+) -> Labels:
+    "The same where the probabilities are at hand, as something else is compared with them too."
     pseudo = most_probable(probs)
     kept = keep_confident(pseudo.confidence, valid, conf_thresh)
     return Labels(out, pseudo, kept, drop_labels(pseudo.labels, kept))
@@ -342,7 +352,14 @@ def joint_pass(
     "One forward pass over several groups of images, split again afterwards."
     with section("student forward"):
         out = network(torch.cat(groups), with_proj=with_proj)
-    sizes = [len(g) for g in groups]
+    return split_output(out, [len(images) for images in groups])
+
+
+def split_output(
+    out: SegOutput,  # of several groups of images
+    sizes: list[int],  # images of each
+) -> list[SegOutput]:  # one a group
+    "One output for each group of images."
     columns = [[None] * len(sizes) if column is None else column.split(sizes) for column in out]
     return [SegOutput(*parts) for parts in zip(*columns)]
 
