@@ -5,7 +5,8 @@ python results/update_readme.py --check  # exit 1 if README.md would change
 
 A place named after a table (`results/NAME.md`) gets the table as it is; one named after the data of a
 comparison (`results/NAME.json`) gets a short table: the predictor's mIoU and silhouette of each method. Once
-there is the whole comparison beside it (`results/NAME-all.json`), the place shows all of its rows.
+there is the whole comparison beside it (`results/NAME-all.json`), the place shows all of its rows. A place that
+says ` in words` (`<!-- results/NAME.json in words -->`) gets one sentence instead: what DGCL gains there.
 """
 
 import json
@@ -14,7 +15,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PLACE = re.compile(r"(<!-- (results/[\w.-]+\.(?:md|json)) -->\n).*?(<!-- end -->)", re.S)
+PLACE = re.compile(r"(<!-- (results/[\w./-]+\.(?:md|json))( in words)? -->\n).*?(<!-- end -->)", re.S)
 
 
 def whole_table(path: Path) -> str:
@@ -74,13 +75,33 @@ def all_lines(found: dict) -> list[str]:
     return lines
 
 
+def in_words(path: Path, method: str = "dgcl") -> str:
+    "One sentence: each row's mIoU, and what a method gains over the baseline in the same seeds."
+    found = json.loads(path.read_text(encoding="utf-8"))
+    gain = next(gain for gain in found["differences"] if gain["label"] == method)
+    rows = ", ".join(f"{row['label']} {spread(row['miou'], 1)}" for row in found["rows"])
+    num_seeds = gain["miou"]["n"]
+
+    def paired(score: str, digits: int) -> str:
+        column = gain[score]
+        return f"{spread(column, digits, '+')} (the same sign in {column['agree']} of {num_seeds} seeds)"
+
+    return (
+        f"{found['data']}, {found['labelled']} labelled, {num_seeds} seeds: mIoU of {rows} %. "
+        f"{method} minus {gain['baseline']}, paired: mIoU {paired('miou', 1)}, "
+        f"silhouette {paired('silhouette', 3)}."
+    )
+
+
 def filled(text: str) -> str:
     "README.md with every place filled from its file."
 
-    def table(name: str) -> str:
+    def content(name: str, words: str | None) -> str:
+        if words:
+            return in_words(ROOT / name)
         return short_table(ROOT / name) if name.endswith(".json") else whole_table(ROOT / name)
 
-    return PLACE.sub(lambda m: f"{m[1]}{table(m[2])}\n{m[3]}", text)
+    return PLACE.sub(lambda m: f"{m[1]}{content(m[2], m[3])}\n{m[4]}", text)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "results"))
 
-from update_readme import short_table  # noqa: E402
+from update_readme import in_words, short_table  # noqa: E402
 
 
 def test_readme__its_tables_are_those_of_results():
@@ -44,4 +44,16 @@ def test_readme__shows_the_whole_comparison_once_it_is_there(tmp_path):
     (tmp_path / "b-all.json").unlink()
     assert "| digits, 250 labelled, 3 seeds | mIoU, last, % | silhouette |" in short_table(
         tmp_path / "b.json"
+    )
+
+
+def test_readme__says_in_words_what_dgcl_gains_and_in_how_many_seeds(tmp_path):
+    gain = dict(label="dgcl", baseline="self_training", miou=spread(1.9, 1.2) | dict(agree=2))
+    gain["silhouette"] = spread(-0.02, 0.011) | dict(agree=3)
+    rows = [dict(label="self_training", miou=spread(67.7)), dict(label="dgcl", miou=spread(69.6))]
+    (tmp_path / "b.json").write_text(json.dumps(dict(data="d", labelled="7", rows=rows, differences=[gain])))
+    assert in_words(tmp_path / "b.json") == (
+        "d, 7 labelled, 3 seeds: mIoU of self_training 67.7 ± 0.5, dgcl 69.6 ± 0.5 %. dgcl minus self_training, "
+        "paired: mIoU +1.9 ± 1.2 (the same sign in 2 of 3 seeds), "
+        "silhouette -0.020 ± 0.011 (the same sign in 3 of 3 seeds)."
     )
