@@ -37,7 +37,6 @@ def _limited(x):
     "Cut to whole numbers of 0 to 255, in place."
     return x.clamp_(0, LARGEST).floor_()
 
-
 # %% ../nbs/20_colours.ipynb #c20blend
 SHARES = (0.2989, 0.587, 0.114)
 "Of red, green and blue in grey (ITU-R BT.601, as torchvision has it)."
@@ -65,7 +64,6 @@ def _change_contrast(x, factor):
 def _saturate(x, factor):
     grey = grey_of(x)
     return _limited(x.mul_(factor).add_(grey, alpha=1 - factor))
-
 
 # %% ../nbs/20_colours.ipynb #c20hue02
 SIXTHS = 6
@@ -95,10 +93,9 @@ def hue_angle(
     slope = chroma.clamp(min=1).reciprocal_()
     return beside.mul_(slope).add_(place)
 
-
 # %% ../nbs/20_colours.ipynb #c20hue04
 def _turn_hue(x, part):
-    channels = red, green, blue = x.unbind(-3)
+    red, green, blue = x.unbind(-3)
     highest = torch.maximum(red, green).maximum(blue)
     lowest = torch.minimum(red, green).minimum(blue)
     chroma = highest - lowest
@@ -106,11 +103,14 @@ def _turn_hue(x, part):
     # back onto the circle: the remainder, but in vectors
     angle.sub_((angle / SIXTHS).floor_(), alpha=SIXTHS)
     # what each channel lacks to the brightest one, as a share of the chroma
-    red_lacks = (angle - OPPOSITE_OF_RED).abs_().neg_().add_(2)
-    green_lacks = (angle - GREEN).abs_().sub_(1)
-    blue_lacks = angle.sub_(BLUE).abs_().sub_(1)
-    for channel, lack in zip(channels, (red_lacks, green_lacks, blue_lacks)):
-        channel.copy_(highest).sub_(lack.clamp_(0, 1).mul_(chroma))
+    x.copy_(angle.unsqueeze(-3))
+    for channel, place in zip((red, green, blue), (OPPOSITE_OF_RED, GREEN, BLUE)):
+        channel.sub_(place)
+    x.abs_()
+    red.neg_().add_(2)
+    x.narrow(-3, 1, 2).sub_(1)  # green and blue
+    lacks = x.clamp_(0, 1).mul_(chroma.unsqueeze(-3))
+    lacks.neg_().add_(highest.unsqueeze(-3))
     return x.mul_(FULL).floor_()
 
 
@@ -120,7 +120,6 @@ def turn_hue(
 ) -> Tensor:  # (..., 3, H, W) uint8
     "Turn the colours of a (..., 3, H, W) image along the circle of hues; brightest and darkest value stay."
     return to_bytes(_turn_hue(image.float(), part))
-
 
 # %% ../nbs/20_colours.ipynb #d1b7df4e
 BLUR_REACH = 3
@@ -161,7 +160,6 @@ def blur_by(
 ) -> Tensor:  # (C, H, W) uint8
     "A (C, H, W) image blurred by a Gaussian, along rows and then along columns; its border is mirrored."
     return to_bytes(_blurred(image.float(), sigma))
-
 
 # %% ../nbs/20_colours.ipynb #c20cold2
 CHANGES = dict(
@@ -204,4 +202,3 @@ def recolour(
     if colours.sigma:
         x = _blurred(x, colours.sigma)
     return to_bytes(x).expand(image.shape)
-

@@ -181,7 +181,6 @@ def _copy_channels(shown, view):
     for i, channel in enumerate(view):
         channel.copy_(shown[0] >> BYTE * i if i else shown[0])
 
-
 # %% ../nbs/21_views.ipynb #2b539df8
 def read_crop(
     x: Tensor,  # (C, H, W) uint8
@@ -214,7 +213,6 @@ def read_crop(
         view.copy_(torch.tensor(fill, dtype=x.dtype).view(-1, 1, 1))
     _copy_channels(shown, view[:, rows, columns])
     return view
-
 
 # %% ../nbs/21_views.ipynb #b7a1d3fb
 def inside_image(
