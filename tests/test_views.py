@@ -40,6 +40,30 @@ def random_image(height=64, width=64, seed=0):
     return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator(seed))
 
 
+def spaced(image):
+    "The same pixels as a file's image has them: four bytes apart, the last of them anything."
+    spare = torch.randint(0, 256, (1, *image.shape[1:]), dtype=torch.uint8, generator=generator(9))
+    return torch.cat([image, spare]).permute(1, 2, 0).contiguous().permute(2, 0, 1)[:3]
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_read_crop__is_the_same_however_the_pixels_lie(seed):
+    torch.manual_seed(seed)
+    height, width = (1, 7) if seed == 0 else torch.randint(1, 60, (2,)).tolist()
+    image, cfg = random_image(height, width, seed), ViewConfig(crop=40, scale=(0.3, 2.5), flip=True)
+    crop = draw_crop(height, width, cfg) if seed % 4 else Crop(height, width, 0, 0, seed % 8 == 0)
+    rows, columns = crop.place(40)
+    size, top, left = (crop.height, crop.width), crop.top + rows.start, crop.left + columns.start
+    shown = VF.resize_image(image, list(size))
+    shown = shown[:, top : top + rows.stop - rows.start, left : left + columns.stop - columns.start]
+    expected = torch.tensor([1, 2, 3], dtype=torch.uint8)[:, None, None].repeat(1, 40, 40)
+    expected[:, rows, columns] = shown
+    expected = expected.flip(-1) if crop.flip else expected
+    last = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    for lying in (image, last, spaced(image)):
+        assert torch.equal(read_crop(lying, crop, 40, fill=[1, 2, 3]), expected)
+
+
 def slow_crop(x, crop, side, fill):
     "The nearest-exact view of (H, W) numbers, pixel by pixel."
     out, (H, W) = torch.full((side, side), fill), x.shape

@@ -68,7 +68,7 @@ def _open(path: str | Path, kind: str) -> Image.Image:
 # %% ../../nbs/data/04_images.ipynb #4a08af3b
 def read_image(
     path: str | Path,  # a file of one of the usual formats
-) -> np.ndarray:  # (H, W, 3) uint8, upright
+) -> np.ndarray:  # (H, W, 3) uint8, upright, four bytes apart
     "A photograph as RGB (H, W, 3), turned upright by its EXIF tag."
     image = _open(path, "image")
     # I is 16 or 32 bits of grey, F is float: Pillow would cut them to 8 bits without a word
@@ -156,7 +156,10 @@ def check_labels(
     path: str | Path,  # for the message
 ) -> None:
     "Raise InputError unless every value of the mask (H, W) is a class number or IGNORE_INDEX."
-    # one pass in vectors: the wrong values are looked up only if there are any
+    # bytes: IGNORE_INDEX is 255 and one more is 0, so that a single comparison tells
+    if mask.dtype == np.uint8 and not (mask + np.uint8(1) > num_classes).any():
+        return
+    # the wrong values are looked up only if there are any
     wrong = ((mask < 0) | (mask >= num_classes)) & (mask != IGNORE_INDEX)
     if not wrong.any():
         return
