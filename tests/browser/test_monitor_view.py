@@ -89,6 +89,15 @@ def check_slider_while_training(page, before, drawn):
     assert kernel_says(page, "fitting.is_running()")
 
 
+def check_narrow_window(page):
+    "All columns of the curves are in sight at 800 pixels, and nothing lies over what follows."
+    page.set_viewport_size(dict(width=800, height=900))
+    place, plot = page.locator(".dgcl-mon-figure"), page.locator(".js-plotly-plot").first
+    wait_until(lambda: plot.bounding_box()["width"] < 700, 10, "smaller curves")
+    assert place.evaluate("e => e.scrollWidth - e.clientWidth") <= 1
+    assert abs(plot.bounding_box()["height"] - place.bounding_box()["height"]) < 2
+
+
 def test_notebook__live_training_is_watched_and_stopped(page, lab):
     open_monitor(page, lab)
     assert gap_above_image(page) > 4  # the styles of ipywidgets, in which the views lie, leave theirs alone
@@ -104,6 +113,7 @@ def test_notebook__live_training_is_watched_and_stopped(page, lab):
     wait_until(lambda: "stopped after step" in state.inner_text(), 30, "stopping")
     assert not kernel_says(page, "fitting.is_running()") and kernel_says(page, "fitting.error.step") < 5000
     assert kernel_says(page, "m.explorer.density_range") is not None  # what was set is still set
+    check_narrow_window(page)
 
 
 def check_head_stays(page):

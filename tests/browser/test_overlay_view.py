@@ -250,6 +250,19 @@ def test_every_control__has_a_name(page, tmp_path):
         assert control(page, "slider", name).count() == 1
 
 
+@pytest.mark.parametrize("width", [616, 800])
+def test_narrow_place__both_panels_side_by_side_and_values_below(page, tmp_path, width):
+    page.set_viewport_size(dict(width=width, height=900))
+    left, right = show(page, tmp_path, [snap()], left="image", right="density", alpha=1)
+    a, b = left.bounding_box(), right.bounding_box()
+    assert a["y"] == b["y"] and b["x"] + b["width"] <= width
+    assert abs(a["width"] - a["height"]) < 1  # the shape of its image
+    right.hover(position=dict(x=b["width"] * 62.5 / 64, y=b["height"] * 62.5 / 64))
+    assert "row 62, column 62" in readout(page)
+    values = page.locator(".dgcl-ov-readout").bounding_box()
+    assert values["y"] >= b["y"] + b["height"] and values["width"] > 0.8 * (b["x"] + b["width"] - a["x"])
+
+
 IMPORTS = """import time
 from test_snapshots import make
 from dgcl_nb.widgets.overlay import overlay"""

@@ -187,6 +187,16 @@ def test_print__cuts_nothing(page, pages, paper):
     assert "loop.sup_only_fraction0.25" in text and "Everythingisinthisfile;itneedsnonetwork." in text
 
 
+@pytest.mark.parametrize("number, most", [(0, 7), (1, 13)])
+def test_print__sheets_are_filled(page, pages, number, most):
+    page.set_viewport_size(dict(width=1366, height=900))
+    show(page, pages[number])
+    printed = pdf_pages(page.pdf(format="Letter"))
+    assert len(printed) <= most
+    [results] = [text for text in printed if "peakmemory" in text]
+    assert "background" in results and "Davies-Bouldin" in results  # both tables, side by side
+
+
 LEADS = {
     "Eachloss,whatbecomesof": "lossonlabelledimages",
     "Imagesofvalwitheverymap": "leftlayer",
@@ -253,6 +263,36 @@ def test_narrow_screen__nothing_sticks_out(page, pages):
     show(page, pages[1])
     root = "document.documentElement"
     assert page.evaluate(f"{root}.scrollWidth - {root}.clientWidth") <= 1
+
+
+NAMES_OF_CLASSES = """[...document.querySelectorAll(".plot[data-name=clusters] .textpoint text")]
+    .map((name) => name.getBoundingClientRect().toJSON())"""
+
+
+def test_clusters__names_of_classes_lie_apart(page, pages):
+    page.set_viewport_size(dict(width=1366, height=900))
+    show(page, pages[1])
+    boxes = page.evaluate(NAMES_OF_CLASSES)
+    assert len(boxes) > 8
+    for a, b in combinations(boxes, 2):
+        across = min(a["right"], b["right"]) - max(a["x"], b["x"])
+        down = min(a["bottom"], b["bottom"]) - max(a["y"], b["y"])
+        assert min(across, down) <= 1, "two names of classes lie over each other"
+
+
+EDGES = """[...document.querySelectorAll(".plot .barlayer path")].map((bar) => {
+    const {stroke, strokeWidth} = getComputedStyle(bar);
+    return [stroke, parseFloat(strokeWidth)];
+})"""
+
+
+def test_bars__of_dark_classes_are_seen_in_a_dark_theme(page, pages):
+    page.emulate_media(color_scheme="dark")
+    show(page, pages[0])
+    edges = [(colour, width) for colour, width in page.evaluate(EDGES) if width]
+    assert len(edges) > 10 and min(width for _, width in edges) >= 1
+    ground_light = luminance(ground(page))
+    assert all((luminance(colour) + 0.05) / (ground_light + 0.05) >= 3 for colour, _ in edges)
 
 
 CUT = """[...document.querySelectorAll(".plot .canvas, .wide > table")].filter((part) => {

@@ -9,9 +9,10 @@ const NEXT = JSON.stringify({ data: [{ y: [3, 2, 1] }, { y: [5] }], layout: { he
 // A browser of which no more is there than the front asks for.
 function fakePage(width) {
   const drawn = [];
+  const made = [];
   const observers = [];
   globalThis.document = {
-    createElement: () => ({ clientWidth: width, append() {} })
+    createElement: () => made[made.push({ clientWidth: width, style: {}, append() {} }) - 1]
   };
   globalThis.ResizeObserver = class {
     constructor(call) {
@@ -26,7 +27,7 @@ function fakePage(width) {
     disconnect() {}
   };
   globalThis.Plotly = { react: (place, data, layout) => drawn.push({ data, layout }), purge() {} };
-  return { drawn, observers };
+  return { drawn, made, observers };
 }
 
 function fakeModel(figure) {
@@ -57,6 +58,14 @@ test("curves: each change is drawn as a whole, with the traces and the layout th
   end();
   model.set(FIGURE);
   assert.equal(drawn.length, 2);
+});
+
+test("curves: in a narrow place the figure is smaller as a whole, and leaves no gap below it", () => {
+  const { made } = fakePage(645);
+  render({ model: fakeModel(FIGURE), el: { append() {} } });
+  const [place, root] = made;
+  assert.deepEqual(place.style, { width: "860px", transform: "scale(0.75)" });
+  assert.equal(root.style.height, "225px");
 });
 
 test("curves: a page that is opened late draws what one that was there from the start shows", () => {

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { gzipSync } from "node:zlib";
 import { drawFigures, fitted, sayWhyNot } from "../../dgcl_nb/static/report/figures.js";
-import { fitToScreen, narrowScale } from "../../dgcl_nb/static/report/narrow.js";
+import { narrowScale } from "../../dgcl_nb/static/front/narrow.js";
+import { fitToScreen } from "../../dgcl_nb/static/report/narrow.js";
 import { fitToPaper, paperScale } from "../../dgcl_nb/static/report/paper.js";
 import { unpack } from "../../dgcl_nb/static/report/unpack.js";
 
@@ -57,11 +58,15 @@ test("sayWhyNot: a sentence in place of each figure", () => {
   }
 });
 
-test("fitToPaper: what is too wide gets the scale at which it fits", () => {
+test("fitToPaper: what is too wide, or too high and no table, gets the scale at which it fits", () => {
   const scales = [];
   const style = { setProperty: (name, value) => scales.push([name, value]) };
-  fitToPaper([1400, 500].map((width) => ({ scrollWidth: width, offsetWidth: 300, style })));
-  assert.deepEqual(scales, [["--paper-scale", 0.5], ["--paper-scale", 1]]);
+  const boxes = [[1400, 90], [500, 90], [500, 1600]];
+  for (const [width, height] of boxes) {
+    fitToPaper([{ scrollWidth: width, offsetWidth: 300, offsetHeight: height, tagName: "DIV", style }]);
+  }
+  fitToPaper([{ scrollWidth: 500, offsetWidth: 300, offsetHeight: 1600, tagName: "TABLE", style }]);
+  assert.deepEqual(scales.map(([, scale]) => scale), [0.5, 1, 0.5, 1]);
   assert.equal(paperScale(700), 1);
 });
 

@@ -2,6 +2,7 @@
 // anew, so that a page which was loaded again, or opened late, shows what every other page shows.
 /* global Plotly */
 import { make } from "../front/elements.js";
+import { narrowScale } from "../front/narrow.js";
 import { withStepLine } from "../front/step_line.js";
 
 const LEAST_WIDTH = 860; // CSS pixels that the words above three panels side by side need
@@ -16,6 +17,14 @@ export function drawing(text, width, step = -1) {
   return { data, layout: { ...layout, ...lines, width: Math.max(width, LEAST_WIDTH), autosize: false } };
 }
 
+// A figure that is wider than its place is shown smaller as a whole, so that no column of it is cut.
+function fit(root, place, { width, height }) {
+  const scale = narrowScale(root.clientWidth, width);
+  place.style.width = `${width}px`;
+  place.style.transform = `scale(${scale})`;
+  root.style.height = `${Math.ceil(scale * height)}px`;
+}
+
 export function render({ model, el }) {
   const place = make("div");
   const root = make("div", "dgcl-mon-figure", place);
@@ -26,6 +35,7 @@ export function render({ model, el }) {
     if (!text || !root.clientWidth) return;
     const { data, layout } = drawing(text, root.clientWidth, model.get("step"));
     Plotly.react(place, data, layout, CONFIG);
+    fit(root, place, layout);
   };
   const watcher = new ResizeObserver(draw);
   watcher.observe(root);

@@ -24,6 +24,7 @@ function followModel(state, { refresh, reload, limitsChanged }) {
 
 function build(state, el) {
   const root = frontRoot(el, "Images with maps over them");
+  root.classList.add("dgcl-overlay");
   const controls = controlsOf(state);
   const panels = ["left", "right"].map((side) => panelOf(state, side));
   const pane = make("div", "dgcl-ov-readout");

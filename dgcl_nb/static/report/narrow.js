@@ -1,12 +1,5 @@
-// A figure that is wider than the page is made smaller as a whole, so that nothing of it is out of sight.
-
-// Below this its words could not be read: from here on it scrolls instead.
-const SMALLEST = 0.6;
-
-// By what a figure of this width is to be multiplied where there is so much place.
-export function narrowScale(place, width) {
-  return Math.max(SMALLEST, Math.min(1, place / width));
-}
+// A figure that is wider than the page is made smaller as a whole, and leaves no gap below it.
+import { narrowScale } from "../front/narrow.js";
 
 // The style sheets take these on screens only; a figure that is smaller leaves a part of its height.
 export function fitToScreen(figures) {
