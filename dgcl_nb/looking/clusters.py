@@ -136,7 +136,8 @@ def name_trace(
     pixel: float = 0.0,  # how long a pixel is in units of the axes; 0: names may overlap
 ) -> go.Scatter:  # text only
     "The name of each known class in its midst; one that would lie over another is left to the legend."
-    placed, taken = [], []
+    placed: list[str] = []
+    taken: list[tuple[np.ndarray, np.ndarray]] = []
     for t in traces:
         if t.marker.symbol != "circle":
             continue
