@@ -68,15 +68,19 @@ def density(pairs: list[dict]) -> str:
     fig, panels = new_figure(3.0, ncols=2, sharey=True)
     tenths = np.arange(1, 11)
     for panel, which in zip(panels, ("before", "after")):
-        for key, look in (("wrong", dict(color="#cc3311")), ("expected", dict(color="#4477aa", ls="--"))):
+        looks = dict(
+            wrong=dict(color="#cc3311", label="observed"),
+            expected=dict(color="#4477aa", ls="--", label="expected from confidence"),
+        )
+        for key, look in looks.items():
             lines = np.array([pair[which]["deciles"][key] for pair in pairs])
-            panel.plot(tenths, lines.mean(0), marker="o", ms=3, label=key, **look)
+            panel.plot(tenths, lines.mean(0), marker="o", ms=3, **look)
             panel.fill_between(tenths, lines.min(0), lines.max(0), color=look["color"], alpha=0.15, lw=0)
         panel.set_title(f"{which} the contrast", fontsize=9)
         panel.set_xlabel("tenth of its class by density, 1 = sparsest")
         panel.grid(lw=0.3)
     panels[0].set_ylabel("wrong predictions, %")
-    panels[0].legend(["observed", "expected from confidence"], fontsize=8)
+    panels[0].legend(fontsize=8)
     return svg_of(fig)
 
 
