@@ -37,7 +37,7 @@ from .data.splits import IMAGE_SUFFIXES
 from .evaluation import BATCH_PIXELS, equal_sized_batches, images_at_once, to_network
 from .trained import Trained
 from .workers import Loader, read_ahead
-from .windows import RESIZE_BUDGET, EvalConfig, mean_of_passes
+from .windows import RESIZE_BUDGET, EvalConfig, score_parts
 
 # %% ../nbs/commands/11_prediction.ipynb #67060a1a
 KINDS: Final = ("index", "colour", "overlay", "confidence")
@@ -245,8 +245,9 @@ def predict_batch(
     views, channels_last = trained.run.views, trained.run.model.channels_last
     with trained.autocast():
         images = to_network(samples, trained.device, views.mean, views.std, channels_last)
-        scores = mean_of_passes(trained.network, images, cfg)
-    labels, confidence = labels_and_confidence(scores, cfg.add)
+        parts = score_parts(trained.network, images, cfg)
+        said = [labels_and_confidence(scores, cfg.add) for scores in parts]
+    labels, confidence = map(torch.cat, zip(*said))
     on_host = labels.byte().cpu().numpy(), confidence.float().cpu().numpy()
     found = []
     for s, y, c in zip(samples, *on_host):
