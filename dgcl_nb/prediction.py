@@ -249,10 +249,9 @@ def predict_batch(
         said = [labels_and_confidence(scores, cfg.add) for scores in parts]
     labels, confidence = map(torch.cat, zip(*said))
     on_host = labels.byte().cpu().numpy(), confidence.float().cpu().numpy()
-    found = []
+    found, look = [], (trained.class_names, trained.palette, trained.background)
     for s, y, c in zip(samples, *on_host):
         image = s["image"].permute(1, 2, 0).numpy()
-        look = trained.class_names, trained.palette, trained.background
         found.append(Prediction(s["id"], image, y, c, *look))
     return found
 
