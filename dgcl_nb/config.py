@@ -94,8 +94,8 @@ class LoopConfig(Ranged, group="loop"):
     snapshots: CountOrNone = 4  # snapshots over the run, the last at its end; another before step 1
     num_probes: Count = 8  # val images that snapshots show
     checkpoints: CountOrNone = 4  # checkpoints over the run, the last one at its end
-    # whether networks are compiled by torch.compile: minutes at the start, then faster steps on a GPU;
-    # needs a C++ compiler
+    # whether networks are compiled by torch.compile: minutes at the start, and no faster steps on a CPU
+    # (tests/bench/bench_compile.py); on a GPU not measured; needs a C++ compiler
     compile: bool = False
     # autocast: no (float32), bf16, or fp16 (GPU only)
     precision: Annotated[str, one_of("no", "bf16", "fp16")] = "no"

@@ -126,11 +126,15 @@ def to_network(
     channels_last: bool = False,  # the network's memory format
 ) -> Tensor:  # (B, 3, H, W) float32
     "Stacked and normalised images, (B, 3, H, W)."
-    images = torch.stack([s["image"].as_subclass(Tensor) for s in samples]).to(device)
-    if channels_last:
-        images = images.contiguous(memory_format=torch.channels_last)  # while they are bytes
-    images = images.float().div_(255)
-    return images.sub_(images.new_tensor(mean)[:, None, None]).div_(images.new_tensor(std)[:, None, None])
+    images = [s["image"].as_subclass(Tensor) for s in samples]
+    if not channels_last:
+        pixels = torch.stack(images).to(device).float().div_(255)
+        return pixels.sub_(pixels.new_tensor(mean)[:, None, None]).div_(pixels.new_tensor(std)[:, None, None])
+    pixels = torch.stack([image.permute(1, 2, 0) for image in images]).to(device).float().div_(255)
+    # whole rows at a time: three numbers again and again would be many short sums
+    width, rows = pixels.shape[2], pixels.flatten(2)
+    rows = rows.sub_(rows.new_tensor(mean).repeat(width)).div_(rows.new_tensor(std).repeat(width))
+    return rows.unflatten(2, (width, -1)).permute(0, 3, 1, 2)
 
 # %% ../nbs/61_evaluation.ipynb #b4c2b7ae
 @contextmanager

@@ -37,7 +37,7 @@ from .data.splits import IMAGE_SUFFIXES
 from .evaluation import BATCH_PIXELS, equal_sized_batches, images_at_once, to_network
 from .trained import Trained
 from .workers import Loader, read_ahead
-from .windows import RESIZE_BUDGET, EvalConfig, mean_of_passes
+from .windows import RESIZE_BUDGET, EvalConfig, score_parts
 
 # %% ../nbs/commands/11_prediction.ipynb #67060a1a
 KINDS: Final = ("index", "colour", "overlay", "confidence")
@@ -245,13 +245,13 @@ def predict_batch(
     views, channels_last = trained.run.views, trained.run.model.channels_last
     with trained.autocast():
         images = to_network(samples, trained.device, views.mean, views.std, channels_last)
-        scores = mean_of_passes(trained.network, images, cfg)
-    labels, confidence = labels_and_confidence(scores, cfg.add)
+        parts = score_parts(trained.network, images, cfg)
+        said = [labels_and_confidence(scores, cfg.add) for scores in parts]
+    labels, confidence = map(torch.cat, zip(*said))
     on_host = labels.byte().cpu().numpy(), confidence.float().cpu().numpy()
-    found = []
+    found, look = [], (trained.class_names, trained.palette, trained.background)
     for s, y, c in zip(samples, *on_host):
         image = s["image"].permute(1, 2, 0).numpy()
-        look = trained.class_names, trained.palette, trained.background
         found.append(Prediction(s["id"], image, y, c, *look))
     return found
 

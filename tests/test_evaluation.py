@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.evaluation import BATCH_PIXELS, describe_protocol, equal_sized_batches, evaluate, sizes_vary
 from dgcl_nb.metrics import SegScore, cluster_scores, pixels_per_class
-from dgcl_nb.windows import EvalConfig, mean_of_passes, predict_labels, window_starts, windows_of
+from dgcl_nb.windows import (
+    EvalConfig,
+    labels_of,
+    mean_of_passes,
+    predict_labels,
+    upsample,
+    window_starts,
+    windows_of,
+)
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
@@ -144,6 +152,20 @@ def test_slide__equals_slow_reference(size, crop, stride, add):
     got = predict_labels(network, images, EvalConfig(mode="slide", crop=crop, stride=stride, add=add))
     for labels, image in zip(got, images):
         assert (labels.numpy() == slow_slide(network, image, crop, stride, add)).all()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (37, 50), (180, 240), (700, 900)], ids=str)
+def test_whole__parts_change_no_label(size):
+    "Not of equal logits, where the first class counts, and not of those that are no numbers."
+    generator = torch.Generator().manual_seed(3)
+    small = [-(-n // 4) for n in size]
+    smooth = torch.randn(5, 11, *small, generator=generator)
+    equal = torch.randint(3, smooth.shape, generator=generator).float()
+    broken = smooth.clone()
+    broken[1, 4, 2:5] = torch.nan
+    broken[2, 7, 3, 4] = torch.inf
+    for logits in (smooth, equal, broken, smooth.half()):
+        assert torch.equal(labels_of(logits, size), upsample(logits, size).argmax(1))
 
 
 @pytest.mark.parametrize("crop, stride", [(1, 1.0), (7, 0.1), (16, 2 / 3), (64, 1.0)])

@@ -26,9 +26,9 @@ from dgcl_nb.engine import fit
 from dgcl_nb.evaluation import to_network
 from dgcl_nb.onnx_export import Framed, OnnxFailed, export_onnx, run_onnx
 from dgcl_nb.predict import main, name_pictures, predict, predict_files
-from dgcl_nb.prediction import KINDS, images_below, predictions_of
+from dgcl_nb.prediction import KINDS, images_below, predict_batch, predictions_of
 from dgcl_nb.trained import open_trained
-from dgcl_nb.windows import RESIZE_BUDGET, EvalConfig, mean_of_passes, predict_labels
+from dgcl_nb.windows import RESIZE_BUDGET, EvalConfig, mean_of_passes, predict_labels, score_parts
 
 NO_ONNX = ", ".join(p for p in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(p) is None)
 needs_onnx = pytest.mark.skipif(
@@ -412,9 +412,9 @@ def test_files__gpu_memory_that_does_not_suffice(trained, tmp_path, monkeypatch)
     def full(network, images, cfg):
         if images.shape[-1] == 90:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return mean_of_passes(network, images, cfg)
+        return score_parts(network, images, cfg)
 
-    monkeypatch.setattr(prediction, "mean_of_passes", full)
+    monkeypatch.setattr(prediction, "score_parts", full)
     written = predict_files(trained, tmp_path / "in", tmp_path / "out", ("index",))
     assert written.done == 1 and "--eval.mode slide" in written.failed["a.png"]
     with pytest.raises(InputError, match="a.png: it does not fit"):
@@ -430,6 +430,26 @@ def test_files__facts_beside_the_pictures(trained, tmp_path):
     assert str(tmp_path) not in json.dumps(facts)
     assert facts["classes"][0] == dict(name="background", colour=trained.palette[0].tolist())
     assert len(facts["classes"]) == 11
+
+
+@pytest.mark.parametrize("add", ["logits", "probs"])
+@pytest.mark.parametrize("size", [(64, 64), (33, 45), (600, 500)])
+@torch.no_grad()
+def test_batch__parts_change_no_bit(trained, size, add):
+    generator = torch.Generator().manual_seed(2)
+    pictures = torch.randint(256, (3, 3, *size), generator=generator, dtype=torch.uint8)
+    samples = [dict(id=str(i), image=image, target=None) for i, image in enumerate(pictures)]
+    views, cfg = trained.run.views, EvalConfig(add=add)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (views.mean, views.std))
+    logits = trained.network((pictures.float() / 255 - mean) / std).logits.contiguous(
+        memory_format=torch.channels_last
+    )
+    scores = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    scores = (scores.softmax(1) if add == "probs" else scores).contiguous()
+    top = scores.max(1).values
+    confidence = top if add == "probs" else (top - scores.logsumexp(1)).exp()
+    for p, labels, sure in zip(predict_batch(trained, samples, cfg), scores.argmax(1), confidence):
+        assert (p.labels == labels.numpy()).all() and (p.confidence == sure.numpy()).all()
 
 
 # Errors

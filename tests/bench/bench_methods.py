@@ -353,7 +353,8 @@ def main():
     rows = measure(args)
     text = report(rows) + f"\n\nPreset {args.preset}, {args.repeats} rounds, one thread."
     data = dict(machine=here, preset=args.preset, device="cpu", repeats=args.repeats, rows=rows)
-    save("bench_methods", args.out, "A method's own part of a step", text, data)
+    name = "bench_methods" if args.preset == "digits" else f"bench_methods-{args.preset}"
+    save(name, args.out, "A method's own part of a step", text, data)
 
 
 if __name__ == "__main__":
