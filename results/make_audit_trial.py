@@ -22,6 +22,7 @@ where the network has learnt from wrong masks.
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -79,6 +80,15 @@ class Some:
         return self.images[self.places[i]]
 
 
+def damage_once(preset, kind, share, seed, place):
+    "The damaged set, if it is not there; the part of one that was interrupted goes: truth.csv comes last."
+    if (place / "truth.csv").is_file():
+        return
+    if place.exists():
+        shutil.rmtree(place)
+    damage_preset(preset, kind, share, seed, place)
+
+
 def train(preset, place, run, seed, more):
     "self_training on damaged masks; a run that is finished is left alone, one that was stopped goes on."
     if (run / "result.json").is_file():
@@ -132,8 +142,7 @@ def trial(name, kind, seed, place, more):
     "One set, one kind, one seed: rows of a table."
     preset, share, _ = TRIALS[name]
     masks, run = place / f"{name}-{kind}-s{seed}", place / f"run-{name}-{kind}-s{seed}"
-    if not (masks / "truth.csv").is_file():
-        damage_preset(preset, kind, share, seed, masks)
+    damage_once(preset, kind, share, seed, masks)
     train(preset, masks, run, seed, more)
     trained = open_trained(run)
     data = open_data(trained.run.data)
@@ -271,11 +280,12 @@ def table_of(name, rows):
     "All trials of a set, means over seeds."
     preset, share, _ = TRIALS[name]
     seeds = sorted({r["seed"] for r in rows})
+    planned = f" ({len(SEEDS)} are planned)" if len(seeds) < len(SEEDS) else ""
     text = [
         f"# {name}: are wrong masks found?\n",
-        f"`python results/make_audit_trial.py --only {name}`:",
+        f"`python results/make_audit_trial.py --only {name} --seeds {' '.join(map(str, seeds))}`:",
         f"{share:.0%} of the masks of preset {preset} damaged by `damage_masks.py`, self_training on them,",
-        f"seeds {', '.join(map(str, seeds))}. AP: average",
+        f"seeds {', '.join(map(str, seeds))}{planned}. AP: average",
         "precision in per cent, mean (one value a seed).",
         "*Chance*: the share of images with a damaged cell.\n",
         "| masks | kind | chance | score | AP images | AP regions |",

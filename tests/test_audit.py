@@ -384,3 +384,42 @@ def test_trial__a_run_that_is_not_finished(unseen):
     with pytest.raises(SystemExit, match="neu-77-self_training-s2 is no finished run"):
         trial.run_unseen(["neu_seg"], place / "runs", [2], place / "out")
     assert not asked and not (place / "out" / "neu_seg" / "audit_unseen.json").exists()
+
+
+def test_trial__goes_on_where_it_was_stopped(unseen, monkeypatch):
+    trial, _, place = unseen
+    asked = []
+
+    def one(name, kind, seed, where, more):
+        asked.append((kind, seed))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        about = dict(masks="labelled", images=40, damaged=4, score="density")
+        return [dict(kind=kind, seed=seed, **about, image_ap=0.5, region_ap=0.25)]
+
+    monkeypatch.setattr(trial, "trial", one)
+    monkeypatch.setattr(trial, "ROOT", place)
+    with pytest.raises(KeyboardInterrupt):
+        trial.run_trials(["neu_seg"], [0, 1], place, [], False)
+    table = place / "results" / "neu_seg" / "audit.md"
+    assert "--seeds 0`" in table.read_text() and "(2 are planned)" in table.read_text()
+    trial.run_trials(["neu_seg"], [0, 1], place, [], False)
+    assert asked == [(MIXTURE, 0), (MIXTURE, 1), (MIXTURE, 1)]
+    assert "--seeds 0 1`" in table.read_text() and "are planned" not in table.read_text()
+
+
+def test_trial__masks_that_were_half_written_are_written_anew(unseen, monkeypatch):
+    trial, _, place = unseen
+    half, made = place / "half", []
+
+    def write(*about):
+        assert not half.exists(), "write_damaged wants a new folder"
+        made.append(about)
+        half.mkdir()
+        (half / "truth.csv").touch()
+
+    monkeypatch.setattr(trial, "damage_preset", write)
+    (half / "images").mkdir(parents=True)
+    for _ in range(2):
+        trial.damage_once("neu-308", MIXTURE, 0.1, 0, half)
+    assert made == [("neu-308", MIXTURE, 0.1, 0, half)]
