@@ -2,6 +2,7 @@
 
     python results/make_audit_trial.py                 all sets, 2 seeds; writes results/DATA/audit.md
     python results/make_audit_trial.py --only digits   one set
+    python results/make_audit_trial.py --unseen        trains nothing, see below; writes DATA/audit_unseen.md
     python results/make_audit_trial.py --measure       time and memory; writes results/bench_audit.md
     python results/make_audit_trial.py --try           whether it goes: one kind, 20 steps; writes to --place
 
@@ -10,27 +11,37 @@ trained on them, and two lists are audited: the labelled images, whose masks it 
 others as many, whose masks are damaged alike and were not trained on. Reported is the average precision of
 images and of regions (room `suspects`). A run that is finished, and a trial that stands in audit.json, is not
 done again. With cleanlab installed (pip install 'dgcl_nb[audit]') its scores stand beside ours.
+
+--unseen asks finished runs of self_training (--runs: where they are, PRESET-self_training-sSEED as
+`dgcl_nb.bench` names them) about masks of val. Only the masks that are asked about are damaged: the network,
+its last weights, was trained on clean ones and has seen no mask of val, and the banks are of its own, clean,
+labelled images. That is the case of somebody who trusts a part of the masks, and an easier one than above,
+where the network has learnt from wrong masks.
 """
 
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from damage_masks import damage_preset
 
 from dgcl_nb.audited import Part, audit_images, judge, masks_in
 from dgcl_nb.core import InputError, mix_seed, peak_rss_mb
+from dgcl_nb.data.damage import KINDS, MIXTURE, damage_some, pieces_of
 from dgcl_nb.data.images import read_mask
 from dgcl_nb.data.sets import open_data
 from dgcl_nb.density import unit_rows
-from dgcl_nb.disagreement import entry_weights
-from dgcl_nb.reference import ImageCells, build_banks
+from dgcl_nb.disagreement import SCORES, entry_weights
+from dgcl_nb.reference import ImageCells, build_banks, cells_of
 from dgcl_nb.run_folder import write_atomic
 from dgcl_nb.suspects import Finding, cleanlab_findings, image_precision, need_cleanlab, region_precision
 from dgcl_nb.trained import open_trained
@@ -44,6 +55,8 @@ TRIALS = dict(
     neu_seg=("neu-308", 0.1, ("mixture",)),
     camvid=("camvid-92", 0.1, ("mixture",)),
 )
+# data set -> (preset of finished runs, share of val, kinds of damage)
+UNSEEN = dict(neu_seg=("neu-77", 0.1, (*KINDS, MIXTURE)))
 SEEN = dict(labelled="trained on", masks="not trained on")
 FOR_TRYING = (
     "--steps 20 --loop.evaluations 1 --loop.snapshots 1 --loop.num_probes 2 --loop.report False".split()
@@ -65,6 +78,15 @@ class Some:
 
     def __getitem__(self, i):
         return self.images[self.places[i]]
+
+
+def damage_once(preset, kind, share, seed, place):
+    "The damaged set, if it is not there; the part of one that was interrupted goes: truth.csv comes last."
+    if (place / "truth.csv").is_file():
+        return
+    if place.exists():
+        shutil.rmtree(place)
+    damage_preset(preset, kind, share, seed, place)
 
 
 def train(preset, place, run, seed, more):
@@ -95,54 +117,175 @@ def wrong_cells(place, part, grids):
     return {name: cells for name, cells in found.items() if cells.any()}
 
 
-def scores_of(result, damaged):
-    "Score -> average precision of images and of regions."
+def scores_of(found_by, soft, damaged):
+    "Score -> average precision of images and of regions; `soft` is cleanlab's score of each image."
     found = {}
-    for name, findings in result.findings.items():
+    for name, findings in found_by.items():
         order = findings
         if name == "cleanlab":  # its own score ranks images
-            order = [Finding(f.image, [], f.judged, result.cleanlab[f.image]) for f in findings]
+            order = [Finding(f.image, [], f.judged, soft[f.image]) for f in findings]
         found[name] = (image_precision(order, list(damaged)), region_precision(findings, damaged))
     return found
+
+
+def has_cleanlab():
+    "Whether cleanlab is there; says so where it is not."
+    try:
+        need_cleanlab()
+    except InputError as e:
+        print(e)
+        return False
+    return True
 
 
 def trial(name, kind, seed, place, more):
     "One set, one kind, one seed: rows of a table."
     preset, share, _ = TRIALS[name]
     masks, run = place / f"{name}-{kind}-s{seed}", place / f"run-{name}-{kind}-s{seed}"
-    if not (masks / "truth.csv").is_file():
-        damage_preset(preset, kind, share, seed, masks)
+    damage_once(preset, kind, share, seed, masks)
     train(preset, masks, run, seed, more)
     trained = open_trained(run)
     data = open_data(trained.run.data)
     labelled = Part("labelled", data.labelled, frozenset(data.labelled.ids))
     [others] = masks_in(masks / "more_masks", data)
     others = others._replace(images=Some(others.images, len(data.labelled), seed))
-    has_cleanlab = True
-    try:
-        need_cleanlab()
-    except InputError as e:
-        print(e)
-        has_cleanlab = False
-    rows = []
+    rows, with_cleanlab = [], has_cleanlab()
     for part in (labelled, others):
-        result = audit_images(trained, data, [part], num=1, with_cleanlab=has_cleanlab)
+        result = audit_images(trained, data, [part], num=1, with_cleanlab=with_cleanlab)
         damaged = wrong_cells(masks, part, result.grids)
         about = dict(kind=kind, seed=seed, masks=part.name, images=len(part.images), damaged=len(damaged))
-        for score, (images, regions) in scores_of(result, damaged).items():
+        for score, (images, regions) in scores_of(result.findings, result.cleanlab, damaged).items():
             rows.append(about | dict(score=score, image_ap=images, region_ap=regions))
     return rows
+
+
+class Heard:
+    "What the witnesses say of some masks, one kind of damage."
+
+    def __init__(self):
+        self.findings = {name: [] for name in SCORES}
+        self.said = []  # id, labels (h, w) and probabilities (h, w, K), for cleanlab
+        self.damaged = {}  # id -> (h, w) bool, the cells whose label is wrong
+
+    def add(self, cells, judged, is_wrong):
+        "Take in an image: its cells, what `judge` says of them, and which of them are wrong (N,)."
+        findings, classes = judged
+        for name, finding in findings.items():
+            self.findings[name].append(finding)
+        self.said.append((cells.id, cells.labels.view(cells.grid).numpy(), classes["self_confidence"]))
+        if is_wrong.any():
+            self.damaged[cells.id] = is_wrong.view(cells.grid).numpy()
+
+    def scores(self, with_cleanlab):
+        "Score -> average precision of images and of regions."
+        if not with_cleanlab:
+            return scores_of(self.findings, {}, self.damaged)
+        soft, findings = cleanlab_findings(*zip(*self.said))
+        return scores_of(self.findings | dict(cleanlab=findings), soft, self.damaged)
+
+
+def with_damage(cells, damage):
+    "The same cells with the labels of a damaged mask, and which of them are wrong (N,)."
+    clean, given = (at_pixels(torch.from_numpy(y).long(), cells.grid).flatten() for y in damage[1:])
+    return replace(cells, labels=given), clean != given
+
+
+def hear_unseen(trained, data, share, kinds, seed):
+    "Kind of damage -> Heard, of val; a clean mask is judged once, as it is the same for every kind."
+    banks = build_banks(cells_of(trained, data.labelled), data.num_classes)
+    weights = entry_weights(banks)
+    samples = (data.val[i] for i in range(len(data.val)))
+    truth = {s["id"]: np.asarray(s["target"]).astype(np.uint8) for s in samples}
+    about = data.num_classes, data.background, seed
+    damages = {kind: damage_some(data.val.ids, truth.get, share, kind, *about) for kind in kinds}
+    heard = {kind: Heard() for kind in kinds}
+    for cells in cells_of(trained, data.val, with_probs=True):
+        clean = judge(cells, banks, weights)
+        for kind, done in damages.items():
+            if cells.id not in done:
+                heard[kind].add(cells, clean, torch.zeros(len(cells), dtype=torch.bool))
+                continue
+            given, is_wrong = with_damage(cells, done[cells.id])
+            heard[kind].add(given, judge(given, banks, weights), is_wrong)
+    return heard
+
+
+def unseen_trial(run, share, kinds, seed):
+    "One finished run on val, every kind of damage: rows of a table."
+    if not (run / "result.json").is_file():
+        sys.exit(f"{run} is no finished run; make it with dgcl_nb.bench, or name its folder with --runs")
+    trained = open_trained(run, "last", "cpu")
+    data, rows, with_cleanlab = open_data(trained.run.data), [], has_cleanlab()
+    for kind, heard in hear_unseen(trained, data, share, kinds, seed).items():
+        about = dict(kind=kind, seed=seed, images=len(data.val), damaged=len(heard.damaged), run=run.name)
+        about |= dict(
+            step=trained.step, pieces=sum(len(pieces_of(wrong)) for wrong in heard.damaged.values())
+        )
+        for score, (images, regions) in heard.scores(with_cleanlab).items():
+            rows.append(about | dict(score=score, image_ap=images, region_ap=regions))
+    return rows
+
+
+def cells_of_table(rows):
+    "Mean, and the value of each seed, of images and of regions."
+    for key in ("image_ap", "region_ap"):
+        values = [100 * r[key] for r in sorted(rows, key=lambda r: r["seed"])]
+        yield f"{statistics.mean(values):.0f} ({', '.join(f'{v:.0f}' for v in values)})"
+
+
+def unseen_table(name, rows):
+    "All runs of a set that were asked, means over them."
+    preset, share, _ = UNSEEN[name]
+    seeds = sorted({r["seed"] for r in rows})
+    text = [
+        f"# {name}: are wrong masks found by a network that has not seen them?\n",
+        f"`python results/make_audit_trial.py --unseen --only {name} --seeds {' '.join(map(str, seeds))}`:",
+        f"{share:.0%} of the {rows[0]['images']} masks of val damaged, each kind for itself and all four in",
+        "turn (*mixture*), in another way for each seed; asked are finished runs of self_training of preset",
+        f"{preset}, their last weights, trained on clean masks and on none of val; banks of their own",
+        "labelled images, clean too. Nothing was trained for this, so it does not say what an audit",
+        "finds among masks that a network has learnt from: `make_audit_trial.py` without `--unseen`.\n",
+        "AP: average precision in per cent, mean (one value a seed). *Chance*: the share of images with a",
+        "damaged cell, about the AP of images in any order; *regions*: connected pieces of damaged cells.\n",
+        "| kind | chance | regions | score | AP images | AP regions |",
+        "|---|---:|---:|---|---:|---:|",
+    ]
+    for kind, score in dict.fromkeys((r["kind"], r["score"]) for r in rows):
+        own = [r for r in rows if (r["kind"], r["score"]) == (kind, score)]
+        chance = statistics.mean(r["damaged"] / r["images"] for r in own)
+        pieces = statistics.mean(r["pieces"] for r in own)
+        images, regions = cells_of_table(own)
+        text.append(f"| {kind} | {chance:.0%} | {pieces:.0f} | {score} | {images} | {regions} |")
+    return "\n".join(text) + "\n"
+
+
+def run_unseen(names, runs, seeds, out):
+    "All runs that have not been asked; the table is written after each."
+    for name in names:
+        preset, share, kinds = UNSEEN[name]
+        folder = out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "audit_unseen.json"
+        rows = json.loads(file.read_text()) if file.is_file() else []
+        for seed in seeds:
+            if any(r["seed"] == seed for r in rows):
+                continue
+            rows += unseen_trial(runs / f"{preset}-self_training-s{seed}", share, kinds, seed)
+            write_atomic(file, json.dumps(rows, indent=1) + "\n")
+            write_atomic(folder / "audit_unseen.md", unseen_table(name, rows))
+        print((folder / "audit_unseen.md").read_text())
 
 
 def table_of(name, rows):
     "All trials of a set, means over seeds."
     preset, share, _ = TRIALS[name]
     seeds = sorted({r["seed"] for r in rows})
+    planned = f" ({len(SEEDS)} are planned)" if len(seeds) < len(SEEDS) else ""
     text = [
         f"# {name}: are wrong masks found?\n",
-        f"`python results/make_audit_trial.py --only {name}`:",
+        f"`python results/make_audit_trial.py --only {name} --seeds {' '.join(map(str, seeds))}`:",
         f"{share:.0%} of the masks of preset {preset} damaged by `damage_masks.py`, self_training on them,",
-        f"seeds {', '.join(map(str, seeds))}. AP: average",
+        f"seeds {', '.join(map(str, seeds))}{planned}. AP: average",
         "precision in per cent, mean (one value a seed).",
         "*Chance*: the share of images with a damaged cell.\n",
         "| masks | kind | chance | score | AP images | AP regions |",
@@ -152,16 +295,12 @@ def table_of(name, rows):
     for masks, kind, score in keys:
         own = [r for r in rows if (r["masks"], r["kind"], r["score"]) == (masks, kind, score)]
         chance = statistics.mean(r["damaged"] / r["images"] for r in own)
-        cells = []
-        for key in ("image_ap", "region_ap"):
-            values = [100 * r[key] for r in sorted(own, key=lambda r: r["seed"])]
-            each = ", ".join(f"{v:.0f}" for v in values)
-            cells.append(f"{statistics.mean(values):.0f} ({each})")
-        text.append(f"| {SEEN[masks]} | {kind} | {chance:.0%} | {score} | {cells[0]} | {cells[1]} |")
+        images, regions = cells_of_table(own)
+        text.append(f"| {SEEN[masks]} | {kind} | {chance:.0%} | {score} | {images} | {regions} |")
     return "\n".join(text) + "\n"
 
 
-def run_trials(names, place, more, is_try):
+def run_trials(names, seeds, place, more, is_try):
     "All trials that are missing; the table is written after each."
     for name in names:
         folder = place if is_try else ROOT / "results" / name
@@ -170,7 +309,7 @@ def run_trials(names, place, more, is_try):
         rows = json.loads(file.read_text()) if file.is_file() else []
         kinds = TRIALS[name][2][:1] if is_try else TRIALS[name][2]
         for kind in kinds:
-            for seed in SEEDS[:1] if is_try else SEEDS:
+            for seed in seeds[:1] if is_try else seeds:
                 if any((r["kind"], r["seed"]) == (kind, seed) for r in rows):
                     continue
                 rows += trial(name, kind, seed, place, more)
@@ -237,6 +376,11 @@ def main():
     parser.add_argument("--only", nargs="+", choices=TRIALS, default=list(TRIALS))
     parser.add_argument("--place", type=Path, default=ROOT / "runs" / "audit", help="damaged sets and runs")
     parser.add_argument("--try", dest="is_try", action="store_true", help="whether it goes")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), help="which (default: 0 1)")
+    parser.add_argument("--unseen", action="store_true", help="finished runs on masks of val; trains nothing")
+    parser.add_argument(
+        "--runs", type=Path, default=ROOT / "runs" / "bench", help="finished runs, for --unseen"
+    )
     parser.add_argument("--measure", action="store_true", help="time and memory")
     parser.add_argument("--images", type=int, default=100, help="of --measure")
     asked, more = parser.parse_known_args()
@@ -244,9 +388,12 @@ def main():
         text = measure(asked.images)
         write_atomic(ROOT / "results" / "bench_audit.md", text)
         return print(text)
+    if asked.unseen:
+        names = [name for name in asked.only if name in UNSEEN]
+        return run_unseen(names, asked.runs, asked.seeds, ROOT / "results")
     asked.place.mkdir(parents=True, exist_ok=True)
     names = ["digits"] if asked.is_try else asked.only
-    run_trials(names, asked.place, [*(FOR_TRYING if asked.is_try else []), *more], asked.is_try)
+    run_trials(names, asked.seeds, asked.place, [*(FOR_TRYING if asked.is_try else []), *more], asked.is_try)
 
 
 if __name__ == "__main__":

@@ -167,8 +167,10 @@ def lines_of(found: dict) -> tuple[list[str], list[list[str]]]:
 def table_of(plan: Plan, found: dict) -> str:
     "The page of one data set."
     seeds = len(next(iter(found[BASELINE].values())))
+    planned = f" of {plan.seeds} that are planned" if seeds < plan.seeds else ""
     about = (
-        f"`python results/make_suggest_trial.py`: {METHOD}, `{' '.join(plan.words)}`, {seeds} seed(s). "
+        f"`python results/make_suggest_trial.py --sets {plan.data} --seeds {seeds}`: {METHOD}, "
+        f"`{' '.join(plan.words)}`, {seeds} seed(s){planned}. "
         "mIoU of the predictor at the last step, on val; differences are paired over seeds. The first round "
         "is shared: its labels are drawn by chance."
     )

@@ -2,9 +2,11 @@
 
 import csv
 import dataclasses
+import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
@@ -322,3 +324,102 @@ def test_cleanlab__is_the_soft_minimum_of_self_confidence():
         weights = np.exp((1 - own) / 0.1)
         assert scores[name] == pytest.approx(1 - (own * weights).sum() / weights.sum())
     assert scores["e"] == 0 and not findings[4].regions and findings[0].regions
+
+
+# The trial
+
+
+@pytest.fixture
+def unseen(monkeypatch, tmp_path):
+    "The trial, with forty clean scenes as val and as labelled images, and two runs that are finished."
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "results"))
+    import make_audit_trial as trial
+
+    truth = {f"scene-{i}": scene(i) for i in range(40)}
+    images, names = Scenes(truth), tuple("abcd")
+    data = SegData(
+        "easy", images, Scenes({}), images, CLASSES, names, distinct_palette(CLASSES), background=0
+    )
+
+    def made_up(trained, some, *_, **__):
+        return (cells_of_scene(name, truth[name], truth[name]) for name in some.ids)
+
+    asked = []
+
+    def opened(run, *weights):
+        asked.append((run.name, *weights))
+        return SimpleNamespace(run=SimpleNamespace(data=None), step=7)
+
+    for name, value in dict(cells_of=made_up, open_trained=opened, open_data=lambda _: data).items():
+        monkeypatch.setattr(trial, name, value)
+    monkeypatch.setattr(trial, "has_cleanlab", lambda: False)
+    some = ("swap", "shift", "drop", MIXTURE)  # a square is its own polygon
+    monkeypatch.setitem(trial.UNSEEN, "neu_seg", ("neu-77", 0.1, some))
+    for seed in (0, 1):
+        run = tmp_path / "runs" / f"neu-77-self_training-s{seed}"
+        run.mkdir(parents=True)
+        (run / "result.json").write_text("{}")
+    return trial, asked, tmp_path
+
+
+def test_trial__masks_that_no_run_has_seen(unseen):
+    trial, asked, place = unseen
+    trial.run_unseen(["neu_seg"], place / "runs", [0], place / "out")
+    trial.run_unseen(["neu_seg"], place / "runs", [0, 1], place / "out")
+    assert asked == [(f"neu-77-self_training-s{seed}", "last", "cpu") for seed in (0, 1)], (
+        "none is asked twice"
+    )
+    rows = json.loads((place / "out" / "neu_seg" / "audit_unseen.json").read_text())
+    assert {(r["kind"], r["seed"], r["score"]) for r in rows} == {
+        (kind, seed, score) for kind in trial.UNSEEN["neu_seg"][2] for seed in (0, 1) for score in SCORES
+    }
+    assert all(r["damaged"] == 4 and r["images"] == 40 and r["pieces"] >= 4 for r in rows)
+    assert all(r["image_ap"] == 1.0 for r in rows), "these cells show the truth whatever the mask says"
+    table = (place / "out" / "neu_seg" / "audit_unseen.md").read_text()
+    assert "| mixture | 10% |" in table and "--seeds 0 1" in table and "Nothing was trained" in table
+
+
+def test_trial__a_run_that_is_not_finished(unseen):
+    trial, asked, place = unseen
+    with pytest.raises(SystemExit, match="neu-77-self_training-s2 is no finished run"):
+        trial.run_unseen(["neu_seg"], place / "runs", [2], place / "out")
+    assert not asked and not (place / "out" / "neu_seg" / "audit_unseen.json").exists()
+
+
+def test_trial__goes_on_where_it_was_stopped(unseen, monkeypatch):
+    trial, _, place = unseen
+    asked = []
+
+    def one(name, kind, seed, where, more):
+        asked.append((kind, seed))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        about = dict(masks="labelled", images=40, damaged=4, score="density")
+        return [dict(kind=kind, seed=seed, **about, image_ap=0.5, region_ap=0.25)]
+
+    monkeypatch.setattr(trial, "trial", one)
+    monkeypatch.setattr(trial, "ROOT", place)
+    with pytest.raises(KeyboardInterrupt):
+        trial.run_trials(["neu_seg"], [0, 1], place, [], False)
+    table = place / "results" / "neu_seg" / "audit.md"
+    assert "--seeds 0`" in table.read_text() and "(2 are planned)" in table.read_text()
+    trial.run_trials(["neu_seg"], [0, 1], place, [], False)
+    assert asked == [(MIXTURE, 0), (MIXTURE, 1), (MIXTURE, 1)]
+    assert "--seeds 0 1`" in table.read_text() and "are planned" not in table.read_text()
+
+
+def test_trial__masks_that_were_half_written_are_written_anew(unseen, monkeypatch):
+    trial, _, place = unseen
+    half, made = place / "half", []
+
+    def write(*about):
+        assert not half.exists(), "write_damaged wants a new folder"
+        made.append(about)
+        half.mkdir()
+        (half / "truth.csv").touch()
+
+    monkeypatch.setattr(trial, "damage_preset", write)
+    (half / "images").mkdir(parents=True)
+    for _ in range(2):
+        trial.damage_once("neu-308", MIXTURE, 0.1, 0, half)
+    assert made == [("neu-308", MIXTURE, 0.1, 0, half)]

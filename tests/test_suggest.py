@@ -407,6 +407,8 @@ def test_trial__the_loop_once_and_nothing_twice(place, scenes, tmp_path, monkeyp
     trial.write_results(plan, found, tmp_path / "results")
     table = (tmp_path / "results" / "suggest.md").read_text()
     assert "| density |" in table and "12, to random" in table
+    assert "--sets made_up --seeds 1`" in table and "are planned" not in table
+    assert "1 seed(s) of 3 that are planned" in trial.table_of(replace(plan, seeds=3), found)
     assert (tmp_path / "results" / "suggest.svg").read_text().startswith("<?xml")
 
 
