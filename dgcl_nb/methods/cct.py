@@ -142,7 +142,7 @@ class CCT(Method):
             losses.skip("loss_unsup", f"supervised start until step {progress.sup_only_steps}")
             return losses
         (out_u,) = outs_u
-        probs = enlarged(out_u.logits.float(), batch.valid_u.shape[-2:]).softmax(1)
+        probs = enlarged(out_u.logits.detach().float(), batch.valid_u.shape[-2:]).softmax(1)
         labels = labels_of_probs(out_u, probs, batch.valid_u, cct.conf_thresh)
         gaps: dict[str, list[Tensor]] = {}
         for kind, decoder, feats in self.disturbed(out_u, progress):
