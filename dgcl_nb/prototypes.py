@@ -119,10 +119,10 @@ def corners_of(
 ) -> Corners:
     "Where pixels lie on a coarser grid or on this one (align_corners=False)."
     sides, parts = [], []
-    for axis, (cells, length) in enumerate(zip(grid, size)):
-        place = ((pixels[:, axis] + 0.5) * (cells / length) - 0.5).clamp(0, cells - 1)
+    for axis, (here, length) in enumerate(zip(grid, size)):
+        place = ((pixels[:, axis] + 0.5) * (here / length) - 0.5).clamp(0, here - 1)
         low = place.long()
-        sides.append(torch.stack([low, (low + 1).clamp(max=cells - 1)], 1))
+        sides.append(torch.stack([low, (low + 1).clamp(max=here - 1)], 1))
         part = place - low
         parts.append(torch.stack([1 - part, part], 1))
     rows, columns = sides
