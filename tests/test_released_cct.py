@@ -10,7 +10,7 @@ import pytest
 import torch
 from released import assert_gradient, assert_loss, case, cases, needs_reference, states
 
-from dgcl_nb.consistency import DISTANCES, mean_over, sigmoid_ramp
+from dgcl_nb.consistency import DISTANCES, mean_gap, mean_over, sigmoid_ramp
 from dgcl_nb.losses import annealed_loss, annealed_threshold
 from dgcl_nb.methods.cct import CCTConfig
 from dgcl_nb.perturbations import (
@@ -133,16 +133,22 @@ def test_vat__released_step_in_float32_is_noise_of_the_same_size():
 def test_consistency__loss_and_gradient(name):
     c = case("cct", name)
     distance = {"softmax_mse_loss": "mse", "softmax_kl_loss": "kl", "softmax_js_loss": "js"}
-    gap = DISTANCES[distance[c.get("loss_fn", "softmax_mse_loss")]]
+    kind = distance[c.get("loss_fn", "softmax_mse_loss")]
     main = c["logits_main"]
     inside = torch.ones_like(main[:, 0], dtype=torch.bool)
     thresh = c["conf_thresh"] if c.get("conf_masking") else CCTConfig().conf_thresh
     counts = keep_confident(pseudo_label(main).confidence, inside, thresh)
     auxiliary = c["logits_aux"].clone().requires_grad_()
-    loss = torch.stack([mean_over(gap(logits, main.softmax(1)), counts) for logits in auxiliary]).mean()
-    assert_loss(loss.detach(), c["loss"])
-    loss.backward()
-    assert_gradient(auxiliary.grad, c["grad_logits_aux"])
+
+    def step_by_step(logits, probs, counts, kind):
+        return mean_over(DISTANCES[kind](logits, probs), counts)
+
+    for mean in (mean_gap, step_by_step):
+        auxiliary.grad = None
+        loss = torch.stack([mean(logits, main.softmax(1), counts, kind) for logits in auxiliary]).mean()
+        assert_loss(loss.detach(), c["loss"])
+        loss.backward()
+        assert_gradient(auxiliary.grad, c["grad_logits_aux"])
 
 
 def test_ramp__every_value():

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from ..batches import Batch
-from ..consistency import DISTANCES, mean_over, sigmoid_ramp
+from ..consistency import DISTANCES, mean_gap, sigmoid_ramp
 from ..core import InputError, graph_zero
-from ..losses import annealed_loss, annealed_threshold, logits_at
+from ..losses import annealed_loss, annealed_threshold, enlarged
 from dgcl_nb.methods.protocol import (
     Losses,
     MakeNetwork,
@@ -137,16 +137,16 @@ class CCT(Method):
         groups = [batch.images_l] if progress.is_sup_only else [batch.images_l, batch.images_u_w]
         out_l, *outs_u = joint_pass(self.student, groups)
         annealed = self.annealed(out_l, batch.targets_l, progress)
-        supervised(losses, out_l, batch.targets_l, self.cfg.sup, loss=annealed)
+        supervised(losses, out_l, batch.targets_l, self.cfg.sup, loss=annealed, fused=True)
         if progress.is_sup_only:
             losses.skip("loss_unsup", f"supervised start until step {progress.sup_only_steps}")
             return losses
         (out_u,) = outs_u
-        probs = logits_at(out_u.logits.detach(), batch.valid_u.shape[-2:]).softmax(1)
+        probs = enlarged(out_u.logits.detach().float(), batch.valid_u.shape[-2:]).softmax(1)
         labels = labels_of_probs(out_u, probs, batch.valid_u, cct.conf_thresh)
         gaps: dict[str, list[Tensor]] = {}
         for kind, decoder, feats in self.disturbed(out_u, progress):
-            gap = mean_over(DISTANCES[cct.distance](decoder(feats), probs), labels.kept)
+            gap = mean_gap(decoder(feats), probs, labels.kept, cct.distance)
             gaps.setdefault(kind, []).append(gap)
         every = [gap for found in gaps.values() for gap in found]
         loss = torch.stack(every).mean() if every else graph_zero(out_u.feats)

@@ -89,7 +89,7 @@ class PCR(Method):
         losses, semi, pcr = Losses(), self.cfg.semi, self.cfg.pcr
         if progress.is_sup_only:
             (out_l,) = joint_pass(self.student, [batch.images_l])
-            supervised(losses, out_l, batch.targets_l, self.cfg.sup)
+            supervised(losses, out_l, batch.targets_l, self.cfg.sup, fused=True)
             self.collect(out_l, batch.targets_l, progress)
             for name in ("loss_unsup", "loss_proto", "loss_proto_unsup"):
                 losses.skip(name, f"supervised start until step {progress.sup_only_steps}")
@@ -98,13 +98,13 @@ class PCR(Method):
         mix = batch.mixes[0]
         out_l, out_u = joint_pass(self.student, [batch.images_l, mix.mix(batch.images_u_s[0])])
         targets, kept = mix.mix(drop_labels(labels.pseudo.labels, batch.valid_u)), mix.mix(labels.kept)
-        certain: dict[str, Any] = dict(rescale=False, weight=kept.float())
-        supervised(losses, out_l, batch.targets_l, self.cfg.sup)
+        certain: dict[str, Any] = dict(rescale=False, weight=kept.float(), fused=True)
+        supervised(losses, out_l, batch.targets_l, self.cfg.sup, fused=True)
         losses.add("loss_unsup", unsupervised_loss(out_u.logits, targets, **certain), semi.unsup_weight)
         with section("prototypes"):
             scores_l, scores_u = (self.scores(out.feats).logits for out in (out_l, out_u))
             known_l, known_u = (self.prototypes.known(t) for t in (batch.targets_l, targets))
-            losses.add("loss_proto", supervised_loss(scores_l, known_l), pcr.weight)
+            losses.add("loss_proto", supervised_loss(scores_l, known_l, fused=True), pcr.weight)
             proto_u = unsupervised_loss(scores_u, known_u, **certain)
             losses.add("loss_proto_unsup", proto_u, pcr.weight * semi.unsup_weight)
             right_l, known = self.collect(out_l, batch.targets_l, progress)

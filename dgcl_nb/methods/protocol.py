@@ -256,13 +256,14 @@ def supervised(
     cfg: SupConfig,  # which loss
     suffix: str = "",  # of the names, where a method trains several networks: "_2" makes `loss_sup_2`
     loss: Tensor | None = None,  # () of the main logits, where a method has one of its own; None: as cfg says
+    fused: bool = False,  # whether plain cross-entropy may be rounded otherwise, for speed
 ) -> None:
     "Add the supervised terms of one network to the losses."
 
     def loss_of(logits):
         if cfg.ohem:
             return ohem_loss(logits, targets, cfg.ohem_thresh, cfg.ohem_min_kept)
-        return supervised_loss(logits, targets, cfg.over_all)
+        return supervised_loss(logits, targets, cfg.over_all, fused)
 
     losses.add(f"loss_sup{suffix}", loss_of(out.logits) if loss is None else loss)
     if out.aux is not None:

@@ -45,17 +45,20 @@ import torch.nn.functional as F
 from bench_density import command_line, machine, save, table
 from torch import Tensor
 
+from dgcl_nb import consistency, losses
 from dgcl_nb.batches import make_batch, make_loader
 from dgcl_nb.config import environment, parse_run
 from dgcl_nb.core import seed_everything
 from dgcl_nb.engine import start_training
 from dgcl_nb.forwards import count_forwards, parts_of
 from dgcl_nb.losses import logits_at
+from dgcl_nb.methods import cct
 from dgcl_nb.processes import Control
 from dgcl_nb.rows import all_rows
 from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.training import training_step
 
+ROOMS_THAT_ENLARGE = losses, consistency, cct
 GOALS, GOAL = dict(dgcl=25.0, u2pl=25.0), 15.0
 
 
@@ -103,7 +106,7 @@ class Recorder:
     @contextmanager
     def interpolating(self, num_classes):
         "Note the enlargements of maps of that many channels."
-        torchs = F.interpolate
+        torchs, ours = F.interpolate, losses.enlarged
 
         def interpolate(x, size=None, *others, **settings):
             if not self.depth and settings.get("mode") == "bilinear" and x.shape[1] == num_classes:
@@ -111,11 +114,24 @@ class Recorder:
                 self.enlarged.append(Enlargement(logits, tuple(size)))
             return torchs(x, size, *others, **settings)
 
+        def enlarged(maps, size):
+            logits = maps.detach().clone().requires_grad_(maps.requires_grad)
+            self.enlarged.append(Enlargement(logits, tuple(size)))
+            self.depth += 1  # noted once, whichever way it is done
+            try:
+                return ours(maps, size)
+            finally:
+                self.depth -= 1
+
         F.interpolate = interpolate
+        for room in ROOMS_THAT_ENLARGE:
+            room.enlarged = enlarged
         try:
             yield
         finally:
             F.interpolate = torchs
+            for room in ROOMS_THAT_ENLARGE:
+                room.enlarged = ours
 
 
 def change(value, how: Callable[[Tensor], Tensor]):
