@@ -277,7 +277,7 @@ def main(
     limit = asked.fail_above
     above = [f for f in result.ranked() if limit is not None and f.score > limit]
     if above:
-        print(f"{len(above)} images score above {limit}", file=sys.stderr)
+        print(f"{len(above)} of {len(result.parts)} masks score above {limit}: exit status 1", file=sys.stderr)
         sys.exit(1)
 
 # %% ../nbs/commands/44_audit.ipynb #aud0018
