@@ -38,7 +38,6 @@ NUMBER_SIZE, NUMBER_MARGIN = 16, (3, 2)
 "A region's number: its height, and the margin of its box to the sides and above (pixels)."
 
 
-
 def outlined_regions(
     finding: Finding,  # of an image
 ) -> list[Region]:
@@ -65,7 +64,7 @@ def write_number(
     row: int,  # where the region begins, in pixels
     column: int,
 ) -> None:
-    "A region's number in a box beside its first pixel, or as near to it as the whole box is inside the picture."
+    "A region's number in a box beside its first pixel, moved as far as the box must be to lie inside."
     draw = ImageDraw.Draw(picture)
     left, top, right, bottom = draw.textbbox((0, 0), str(number), font_size=NUMBER_SIZE)
     across, down = NUMBER_MARGIN
