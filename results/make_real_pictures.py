@@ -5,7 +5,8 @@
 Into results/DATA/: per_class.svg, IoU of each class by method (from the records in that folder) above the
 class's share of pixels; density.svg, wrong predictions by tenths of density beside what confidence expects
 (from density_guides.json, see make_density_guides.py); and, where the run folders of seed 0 are there,
-clusters.png, the features of both networks side by side (from their last snapshots).
+clusters.png, the features of both networks side by side: the same cells of val in both, from every image
+a few of each class, as many of each class in all, in one UMAP layout, coloured by true class.
 """
 
 import argparse
@@ -14,19 +15,31 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import torch
+from plotly.graph_objects import Figure
 
-from dgcl_nb.config import parse_run
+from dgcl_nb.config import build_data, parse_run
+from dgcl_nb.core import generator_for
+from dgcl_nb.data.segdata import SegData
+from dgcl_nb.looking.clusters import clusters_side_by_side
 from dgcl_nb.looking.figures import save_figure
-from dgcl_nb.looking.report_figures import cluster_figure
+from dgcl_nb.looking.layout_time import joint_layout
+from dgcl_nb.looking.report_figures import cluster_scores_of
 from dgcl_nb.plots import new_figure, svg_of
+from dgcl_nb.reference import cells_of
 from dgcl_nb.report import open_runs
 from dgcl_nb.run_folder import write_atomic
 from dgcl_nb.store import Store
+from dgcl_nb.trained import open_trained
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 SHOWN = ("supervised", "self_training", "dgcl")
 MAX_SEEDS = 10
+CELLS = 5
+"Cells of one class that an image may give: neighbours in an image resemble each other."
+CELLS_IN_ALL = 400
+"Cells of one class in the picture: with their true shares it would show background alone."
 COLOURS = dict(zip(SHOWN, ("#b9c0c8", "#4477aa", "#cc3311")))
 
 
@@ -84,6 +97,51 @@ def density(pairs: list[dict]) -> str:
     return svg_of(fig)
 
 
+def some_of_each_class(
+    places: dict[int, list[tuple[int, int]]],  # class -> (image, cell) of all candidates
+) -> list[tuple[int, int]]:
+    "CELLS_IN_ALL candidates of every class, drawn at random."
+    chosen = []
+    for c, found in sorted(places.items()):
+        order = torch.randperm(len(found), generator=generator_for(0, "clusters", str(c)))
+        chosen += [found[i] for i in order[:CELLS_IN_ALL].tolist()]
+    return chosen
+
+
+def features_at(folder: Path, data: SegData, chosen: list[tuple[int, int]]) -> np.ndarray:  # (n, D) float32
+    "Features of a run's last network at some cells of val."
+    by_image = defaultdict(list)
+    for row, (image, cell) in enumerate(chosen):
+        by_image[image].append((row, cell))
+    feats = {}
+    for image, cells in enumerate(cells_of(open_trained(folder, "last"), data.val)):
+        for row, cell in by_image[image]:
+            feats[row] = cells.feats[cell].cpu().numpy()
+    return np.stack([feats[row] for row in range(len(chosen))])
+
+
+def candidates(folder: Path, data: SegData) -> dict[int, list[tuple[int, int]]]:
+    "class -> (image, cell) of up to CELLS random cells of that class in each image of val."
+    places = defaultdict(list)
+    for image, cells in enumerate(cells_of(open_trained(folder, "last"), data.val)):
+        order = torch.randperm(len(cells), generator=generator_for(0, "cells", cells.id))
+        labels = cells.labels.cpu()[order]
+        for c in range(data.num_classes):
+            places[c] += [(image, cell) for cell in order[labels == c][:CELLS].tolist()]
+    return places
+
+
+def clusters(folders: list[Path], rows: tuple[str, str]) -> Figure:
+    "Both networks' features of the same cells of val, side by side, with the scores of their tables."
+    data = build_data(open_trained(folders[0], "last").run)
+    places = candidates(folders[0], data)
+    chosen = some_of_each_class(places)
+    labels = np.repeat(sorted(places), [min(len(places[c]), CELLS_IN_ALL) for c in sorted(places)])
+    xys = joint_layout([features_at(folder, data, chosen) for folder in folders], kind="umap")
+    scores = [cluster_scores_of(run) for run in open_runs(folders)]
+    return clusters_side_by_side(xys, [labels, labels], rows, scores, data.palette, data.class_names)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="neu-77")
@@ -101,8 +159,7 @@ def main() -> None:
     write_atomic(place / "density.svg", density(guides["pairs"]))
     folders = [Path(asked.runs) / f"{asked.preset}-{row}-s0" for row in (asked.before, asked.after)]
     if all(folder.is_dir() for folder in folders):
-        figure = cluster_figure(*open_runs(folders), layout="umap")
-        save_figure(figure.drawing, place / "clusters.png")
+        save_figure(clusters(folders, (asked.before, asked.after)), place / "clusters.png")
 
 
 if __name__ == "__main__":

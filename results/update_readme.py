@@ -90,8 +90,19 @@ def in_words(path: Path, method: str = "dgcl") -> str:
     return (
         f"{found['data']}, {found['labelled']} labelled, {num_seeds} seeds: mIoU of {rows} %. "
         f"{method} minus {gain['baseline']}, paired: mIoU {paired('miou', 1)}, "
-        f"silhouette {paired('silhouette', 3)}."
+        f"silhouette {paired('silhouette', 3)}.{longer(path)}"
     )
+
+
+def longer(path: Path) -> str:
+    "One more sentence where the baseline was trained for longer, too (`NAME-longer.json` beside the table)."
+    beside = path.with_name(f"{path.stem}-longer.json")
+    if not beside.exists():
+        return ""
+    found = json.loads(beside.read_text(encoding="utf-8"))
+    row, num_seeds = found["rows"][0], len(found["seeds"].split(","))
+    scores = f"mIoU {spread(row['miou'], 1)} %, silhouette {spread(row['silhouette'], 3)}"
+    return f" {row['label']} for {found['steps']} steps ({num_seeds} seeds): {scores}."
 
 
 def filled(text: str) -> str:
