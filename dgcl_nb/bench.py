@@ -138,6 +138,7 @@ def table_name(
     if bench.tries:
         return bench.name or f"{bench.preset}/tries"
     end = "-ablation" if bench.table == "ablation" else "-all" if bench.is_all else ""
+    end += f"-{bench.steps}-steps" if bench.steps else ""
     return bench.name or f"bench-{bench.preset}{end}"
 
 # %% ../nbs/commands/28_bench.ipynb #27cx01

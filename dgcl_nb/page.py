@@ -31,10 +31,11 @@ th:first-child { text-align: left } td { font-variant-numeric: tabular-nums }
 .row { display: flex; flex-wrap: wrap; gap: 1em }
 .legend { display: flex; flex-wrap: wrap; gap: .2em 1.2em; margin: .6em 0; padding: 0; list-style: none }
 .legend span { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border: 1px solid #888 }
-.row figure { margin: 0; max-width: 17.5em } figcaption { font-size: 13px; color: #555 }
+.row figure { flex: 1 1 10.5em; margin: 0; max-width: 17.5em } figcaption { font-size: 13px; color: #555 }
 dt { float: left; clear: left; width: 10em; color: #555 } dd { margin: 0 0 0 10em }
 @media (prefers-color-scheme: dark) {
   body { background: #111; color: #ddd } img { background: #fff } dt, figcaption { color: #aaa }
+  th, td { border-color: #444 } a { color: #7ab8f5 }
 }
 """
 "How the page looks."

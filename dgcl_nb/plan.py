@@ -52,7 +52,8 @@ class Bench:
     # none: there is none
     store: str = ""
     out: str = "results"  # folder of the table
-    # the table's file name; empty: bench-PRESET, bench-PRESET-all, bench-PRESET-ablation, or PRESET/tries
+    # the table's file name; empty: bench-PRESET, bench-PRESET-all, bench-PRESET-ablation, or PRESET/tries;
+    # -N-steps at its end where --steps is given
     name: str = ""
     page: bool = False  # whether plots and an HTML page are written too; with --methods all they always are
     # label of the row that differences are taken to; empty: with --methods all self_training, else the best

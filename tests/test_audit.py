@@ -17,6 +17,7 @@ from PIL import Image
 
 from dgcl_nb import audit, audited, engine
 from dgcl_nb.audit import ask, main, parse_audit
+from dgcl_nb.audit_page import write_number
 from dgcl_nb.audited import Part, audit_images
 from dgcl_nb.config import build_data
 from dgcl_nb.core import IGNORE_INDEX, InputError
@@ -240,10 +241,24 @@ def test_ask__is_about_the_data_of_the_run(run):
     assert parse_audit([str(run), "--num", "3"]) == asked
 
 
+@pytest.mark.parametrize("number", [1, 4, 10])
+def test_write_number__is_wholly_inside_wherever_a_region_begins(number):
+    def drawn(row, column):
+        picture = Image.new("L", (96, 96), 128)
+        write_number(picture, number, row, column)
+        pixels = np.asarray(picture)
+        return (pixels == 0).sum(), (pixels > 128).sum()
+
+    in_the_middle = drawn(40, 40)
+    assert all(in_the_middle)
+    for place in ((0, 0), (0, 95), (95, 0), (95, 95), (88, 40), (40, 88)):
+        assert drawn(*place) == in_the_middle, place
+
+
 def test_command__status_for_scripts_and_folders_that_are_taken(run, scenes, command, monkeypatch):
     monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
     status, _, complained = command(run, "--fail_above", "0")
-    assert status == 1 and "score above 0" in complained
+    assert status == 1 and "10 of 10 masks score above 0.0: exit status 1" in complained
     assert command(run, "--fail-above", "1")[0] == 0
     assert [p.name for p in sorted(run.glob("audit*"))] == ["audit", "audit-2"]
     status, _, complained = command(run, "--out", run / "audit")

@@ -259,10 +259,10 @@ def test_store__another_machine_repeats_nothing(tmp_path, planned, capsys):
     assert bench_all(flags(options | dict(runs=tmp_path / "runs")), command=None) == {}
     records = sorted((tmp_path / "out" / "digits").iterdir())
     assert len(records) == 6 and all(p.stat().st_size < 8000 for p in records)
-    first = json.loads((tmp_path / "out" / "bench-digits.json").read_text())
+    first = json.loads((tmp_path / "out" / "bench-digits-4-steps.json").read_text())
     assert bench_all(flags(options | dict(runs=tmp_path / "elsewhere")), command=None) == {}
     assert "6 runs in" in (said := capsys.readouterr().out) and "6 stored, 0 finished" in said
-    second = json.loads((tmp_path / "out" / "bench-digits.json").read_text())
+    second = json.loads((tmp_path / "out" / "bench-digits-4-steps.json").read_text())
     assert second["rows"] == first["rows"] and second["numbers_version"] == str(NUMBERS_VERSION)
     for j in jobs_in(tmp_path / "runs", planned):
         j.folder.result.unlink()  # nothing is asked of a folder whose run is in the store
@@ -411,7 +411,7 @@ def test_bench__real_runs_are_trained_once(tmp_path, monkeypatch, capsys):
     args = flags(dict(methods="supervised dgcl", seeds=1, steps=4, threads=1, jobs=2))
     args += ["--", *SETTINGS]
     assert bench_all(args) == {}, capsys.readouterr().out
-    content = json.loads((tmp_path / "results/bench-digits.json").read_text())
+    content = json.loads((tmp_path / "results/bench-digits-4-steps.json").read_text())
     assert [(r["label"], r["miou"]["n"]) for r in content["rows"]] == [("supervised", 1), ("dgcl", 1)]
     assert content["threads"] == "1" and content["crowded"] == ["supervised", "dgcl"]
     assert "step/s" not in (tmp_path / "runs/bench/digits-dgcl-s0.log").read_text()  # no bars

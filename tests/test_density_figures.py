@@ -37,6 +37,26 @@ def test_histograms__say_nothing_of_unknown_ones_where_all_are_known(pixels):
     assert "unknown" not in density_histograms(np.nan_to_num(density), labels, PALETTE).layout.title.text
 
 
+def test_histograms__of_two_classes_have_a_heading_and_ticks_that_fit(pixels):
+    density, labels = pixels
+    few = np.where(labels == 2, 0, labels)
+    fig = density_histograms(
+        density, few, PALETTE, NAMES, before=density[::-1] * 1, names=("step 500", "step 1000")
+    )
+    lines = fig.layout.title.text.split("<br>")
+    assert max(map(len, lines)) * 7 <= fig.layout.width - 40, lines
+    assert "outline = step 500" in " ".join(lines) and fig.layout.margin.t > 70
+    inside = fig.layout.width - fig.layout.margin.l - fig.layout.margin.r
+    gap = fig.layout.xaxis2.domain[0] - fig.layout.xaxis.domain[1]
+    assert gap * inside > 20, "half of the tick 1 and half of the tick 0.7, in pixels"
+
+
+def test_claim__headings_keep_clear_of_the_uppermost_tick():
+    rng = np.random.default_rng(0)
+    fig = confidence_density(rng.random(500), rng.random(500), rng.random(500) < 0.2)
+    assert all(head.yshift >= 6 for head in fig.layout.annotations[:3])
+
+
 def test_histograms__with_a_class_without_any_and_without_pixels(pixels):
     density, labels = pixels
     cases = [(density, labels), (density[:0], labels[:0]), (density, labels * 0 + IGNORE_INDEX)]

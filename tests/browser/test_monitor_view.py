@@ -12,6 +12,8 @@ from lab import (
     wait_until,
 )
 
+from dgcl_nb.looking.demo_run import make_demo_run
+
 pytest.importorskip("dgcl_nb.widgets.monitor")
 SETUP = """import tempfile
 from helpers import tiny_run
@@ -30,6 +32,23 @@ CURVES = """() => {
 }"""
 OF_MODEL = "__import__('json').loads(m.figure.figure)"
 FIRST_CURVE = "()=>document.querySelector('.js-plotly-plot')._fullData?.[0]?.x?.length ?? 0"
+
+DARK = "() => jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
+LEAST_CONTRAST = """() => {
+    const channel = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const luminance = (css) => {
+        const [r, g, b] = css.match(/[\\d.]+/g).map((v) => channel(v / 255));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const place = document.querySelector('.dgcl-mon-figure');
+    const ground = luminance(getComputedStyle(place.closest('.dgcl-mon-curves')).backgroundColor);
+    const words = [...place.querySelectorAll('.main-svg text')].filter((word) => word.textContent.trim());
+    const ratios = words.map((word) => {
+        const ink = luminance(getComputedStyle(word).fill);
+        return (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05);
+    });
+    return {ground, least: Math.min(...ratios)};
+}"""
 
 
 def points_drawn(page):
@@ -96,6 +115,20 @@ def check_narrow_window(page):
     wait_until(lambda: plot.bounding_box()["width"] < 700, 10, "smaller curves")
     assert place.evaluate("e => e.scrollWidth - e.clientWidth") <= 1
     assert abs(plot.bounding_box()["height"] - place.bounding_box()["height"]) < 2
+
+
+def test_notebook__words_of_curves_are_readable_in_both_themes(page, lab, tmp_path):
+    "They have WCAG's contrast AA (4.5) on their ground."
+    make_demo_run(tmp_path / "run", steps=200, snapshots=2, num_images=2)
+    watching = f"from dgcl_nb.widgets.monitor import watch\nwatch({str(tmp_path / 'run')!r})"
+    run_notebook(page, lab, "themes", watching)
+    page.wait_for_selector(".js-plotly-plot .main-svg text", timeout=60_000)
+    light = page.evaluate(LEAST_CONTRAST)
+    assert light["ground"] > 0.9 and light["least"] >= 4.5, light
+    page.evaluate(DARK)
+    wait_until(lambda: page.evaluate(LEAST_CONTRAST)["ground"] < 0.1, 20, "a dark ground")
+    dark = page.evaluate(LEAST_CONTRAST)
+    assert dark["least"] >= 4.5, dark
 
 
 def test_notebook__live_training_is_watched_and_stopped(page, lab):
