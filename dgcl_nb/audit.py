@@ -77,8 +77,8 @@ class Audit:
     # whether cleanlab's scores are added (pip install 'dgcl_nb[audit]'); the probabilities of all images
     # are then in memory at once
     cleanlab: bool = False
-    # a score in [0, 1]: the exit status is 1 where an image's is above it; empty: it is 0. Sound masks with
-    # many cells at edges reach 0.9, so look at the page before a limit is chosen
+    # a score in [0, 1]: the exit status is 1 where an image's is above it; empty: it is 0. Sound masks
+    # can reach 0.9, so look at the page before a limit is chosen
     fail_above: float | None = None
     # folder of the results, which must be new; empty: audit in the run folder, or the next free name
     out: str = ""
