@@ -124,7 +124,7 @@ def passes_of(
     return Passes(*once, *again)
 
 # %% ../nbs/commands/18_forwards.ipynb #d055ce53
-SIDE, NUM_CLASSES = 64, 4
+SIDE, NUM_CLASSES = 96, 4
 "Pixels of a side and classes of the images that a count is made with."
 SMALL = ModelConfig(
     encoder="test_resnet",

@@ -24,7 +24,8 @@ def bench():
 
 def small(name):
     "A method of one step, with a small network."
-    words = f"--method {name} --batch.labelled 2 --batch.unlabelled 2 --steps 8 --device cpu".split()
+    sizes = f"--batch.labelled 2 --batch.unlabelled 2 --views.crop {SIDE}"
+    words = f"--method {name} {sizes} --steps 8 --device cpu".split()
     run = parse_run(words)
     run = type(run)(**{f: getattr(run, f) for f in run.__dataclass_fields__} | dict(model=SMALL))
     method = build_method(run, NUM_CLASSES, background=0)

@@ -68,6 +68,13 @@ def test_forwards__several_networks_and_phases(monkeypatch, toy, passes):
     assert count_forwards(parse_run(words)).later == passes
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_forwards__of_presets_for_larger_images_too(method):
+    for preset in ("neu-77", "camvid-46", "voc-732"):
+        run = parse_run(["--preset", preset, "--method", method])
+        assert count_forwards(run).later.grad >= run.batch.labelled
+
+
 def test_forwards__not_the_number_of_seeds_or_steps():
     runs = [parse_run(["--method", "dgcl", "--seed", str(s), "--steps", str(100 + s)]) for s in (0, 1)]
     first, second = map(count_forwards, runs)
