@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -130,10 +131,19 @@ def table(rows, columns):
     return "\n".join(lines)
 
 
+def command():
+    "What was typed, without the folder of the tables."
+    words = [f"tests/bench/{Path(sys.argv[0]).name}", *sys.argv[1:]]
+    if "--out" in words:
+        place = words.index("--out")
+        del words[place : place + 2]
+    return shlex.join(["python", *words])
+
+
 def save(name, out, title, text, data):
     "Write results/NAME.json and .md, and print the latter."
     where = ", ".join(f"{k} {v}" for k, v in data["machine"].items())
-    text = f"# {title}\n\n`python tests/bench/{name}.py`: {where}\n\n{text}\n"
+    text = f"# {title}\n\n`{command()}`: {where}\n\n{text}\n"
     Path(out).mkdir(parents=True, exist_ok=True)
     write_atomic(Path(out, f"{name}.json"), json.dumps(data, indent=1) + "\n")
     write_atomic(Path(out, f"{name}.md"), text)
