@@ -48,6 +48,7 @@ Modules:
 - `dgcl_nb.explore`: The feature explorer for any segmentation network, for a run, and for two: in a notebook, and as a page that needs nothing.
 - `dgcl_nb.finite`: A run whose numbers have left the real ones stops before anything is written of them, and says from where it can go on.
 - `dgcl_nb.flaws`: Where is a prediction wrong, on an image that nobody has labelled? Maps of flaws, the network that learns to draw them, and the trade between two networks that they make possible.
+- `dgcl_nb.folds`: Masks judged out of fold: the run is trained again without some of its masks, and asked about just those.
 - `dgcl_nb.forwards`: How many images does one step of a method send through an encoder, with a gradient and without?
 - `dgcl_nb.help`: What the commands answer to `--help`, at once: texts that were written before, from the settings and their comments.
 - `dgcl_nb.jobs`: Many training runs as child processes: what is there already, what is missing, and what went wrong.

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from .audited import AuditResult, Suspect
+from .audited import OUT_OF_FOLD, AuditResult, Suspect
 from .core import IGNORE_INDEX
 from .data.damage import TOUCHING
 from .looking.html import Html, number, percent, table, tag
@@ -207,13 +207,16 @@ def audit_page(
     seen = sum(f.image in result.trained_on for f in judged)
     how_many = "all" if seen == len(judged) else str(seen)
     learnt = (
-        f"The network was trained on {how_many} of them: where it has learnt a wrong one by heart, its own "
-        "probabilities say nothing against it. Neighbours of other images may."
+        f"The network was trained on {how_many} of them: where it has learnt a wrong one by heart, little "
+        "speaks against it; --folds asks networks that have not."
     )
+    unseen = "The network was trained on none of them."
+    if OUT_OF_FOLD in result.parts.values():
+        unseen = "Each was judged out of fold, by a network that was trained on the masks of the other folds."
     notes = [
         f"{len(judged)} masks were judged by {WORDS[result.score]}.",
         f"The {len(suspects)} most suspicious are below.",
-        learnt if seen else "The network was trained on none of them.",
+        learnt if seen else unseen,
     ]
     if without:
         notes.append(f"Of {without} images nothing can be said: no cell has a label that could be judged.")

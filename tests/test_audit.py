@@ -15,11 +15,11 @@ import torch
 from helpers import First, few_images, tiny_run
 from PIL import Image
 
-from dgcl_nb import audit, audited, engine
+from dgcl_nb import audit, audited, engine, folds
 from dgcl_nb.audit import ask, main, parse_audit
 from dgcl_nb.audit_page import write_number
 from dgcl_nb.audited import Part, audit_images
-from dgcl_nb.config import build_data
+from dgcl_nb.config import build_data, parse_run
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.data.damage import KINDS, MIXTURE, damage_some
 from dgcl_nb.data.digits import CLASS_NAMES
@@ -27,8 +27,9 @@ from dgcl_nb.data.segdata import SegData, distinct_palette
 from dgcl_nb.data.sets import DataConfig
 from dgcl_nb.density import unit_rows
 from dgcl_nb.disagreement import SCORES, entry_weights, hear
-from dgcl_nb.engine import fit
+from dgcl_nb.engine import Stopped, fit
 from dgcl_nb.reference import ImageCells, build_banks
+from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.suspects import cleanlab_findings, image_precision, region_precision
 from dgcl_nb.trained import read_config
 
@@ -312,11 +313,94 @@ def test_command__features_that_are_no_numbers(run, scenes, command, monkeypatch
         ("--num 0", "--num is 0; allowed: 1 or more"),
         ("--fail_above 2", "--fail_above is 2.0; allowed: 0 to 1"),
         ("--masks x --split val", "--split val has no effect beside --masks"),
+        ("--folds 2 --masks x", "--folds asks about the labelled images; leave --masks and --split out"),
+        ("--folds 1", "--folds is 1; allowed: 0, or 2 and more"),
     ],
 )
 def test_command__settings_that_mean_nothing(run, command, words, said):
     status, _, complained = command(run, *words.split())
     assert status == 2 and said in complained
+
+
+# Out of fold: networks that were not shown the masks
+
+
+def fast(root, *more):
+    "Two steps of a tiny run on a folder, and where its data are."
+    words = "--preset digits --method supervised --steps 2 --device cpu --views.crop 64 --views.flip False"
+    words += (
+        " --batch.labelled 2 --batch.unlabelled 0 --loop.evaluations 1 --loop.snapshots 1 --loop.num_probes 1"
+    )
+    return parse_run([*words.split(), *map(str, on_folder(root)), *map(str, more)])
+
+
+@pytest.fixture
+def run_on_folder(folder, tmp_path):
+    run = tmp_path / "mine"
+    fit(fast(folder, "--out", run), callbacks=[])
+    return run
+
+
+def ids_in(path):
+    return path.read_text().split()
+
+
+def test_folds__each_mask_is_judged_by_a_network_that_was_not_shown_it(run_on_folder, command):
+    run, data = run_on_folder, build_data(read_config(run_on_folder))
+    status, printed, complained = command(run, "--folds", "2", "--num", "2")
+    assert status == 0, complained
+    rows = rows_of(run / "audit" / "images.csv")
+    assert {r["image"] for r in rows} == set(data.labelled.ids) and len(rows) == len(data.labelled)
+    assert {(r["list"], r["trained_on"]) for r in rows} == {("out of fold", "False")}
+    shown = [set(ids_in(run / "folds-2" / n / "labelled.txt")) for n in "12"]
+    assert shown[0].isdisjoint(shown[1]) and shown[0] | shown[1] == set(data.labelled.ids)
+    for n, kept in zip("12", shown):
+        fold = read_config(run / "folds-2" / n / "run")
+        own = build_data(fold)
+        assert set(own.labelled.ids) == kept and fold.steps == 2
+        assert set(own.unlabelled.ids) == {*data.unlabelled.ids, *data.labelled.ids} - kept
+        assert own.val.ids == data.val.ids
+    page = (run / "audit" / "index.html").read_text(encoding="utf-8")
+    assert "judged out of fold, by a network that was trained on the masks of the other folds" in page
+    assert "fold 1 of 2: 2 steps on" in printed and "--folds 2 asks" not in printed
+    assert "proposed" in page and "cp --" in page, "a mask of a fold has a file that can be mended"
+
+
+def test_folds__a_second_audit_trains_nothing(run_on_folder, command, monkeypatch):
+    first = command(run_on_folder, "--folds", "2")
+    monkeypatch.setattr(folds, "fit", lambda run: pytest.fail("trained again"))
+    second = command(run_on_folder, "--folds", "2", "--score", "density")
+    assert first[0] == second[0] == 0 and "fold 2 of 2 is trained already" in second[1]
+    one, two = (rows_of(run_on_folder / name / "images.csv") for name in ("audit", "audit-2"))
+    by_image = [{r["image"]: r["score_density"] for r in rows} for rows in (one, two)]
+    assert by_image[0] == by_image[1]
+
+
+def test_folds__of_another_run_are_not_taken_for_these(run_on_folder, command):
+    assert command(run_on_folder, "--folds", "2")[0] == 0
+    config = run_on_folder / "folds-2" / "2" / "run" / "config.json"
+    config.write_text(config.read_text().replace('"seed": 0', '"seed": 7'))
+    status, _, complained = command(run_on_folder, "--folds", "2")
+    assert status == 2 and "seed is 7 there, 0 is asked for" in complained
+    assert not (run_on_folder / "audit-2").exists()
+
+
+def test_folds__of_digits_and_of_too_few_images(run, run_on_folder, scenes, command, monkeypatch):
+    status, _, complained = command(run_on_folder, "--folds", "99")
+    assert status == 2 and "--folds is 99; allowed: 2 to" in complained
+    monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
+    status, _, complained = command(run, "--folds", "2")
+    assert status == 2 and "needs lists of images, and digits has none" in complained
+
+
+def test_folds__stopped_in_the_middle(run_on_folder, command, monkeypatch):
+    def stop(asked):
+        raise Stopped(SimpleNamespace(folder=RunFolder(asked.out), step=1, run=asked))
+
+    monkeypatch.setattr(folds, "fit", stop)
+    status, _, complained = command(run_on_folder, "--folds", "2")
+    assert status == 130 and "the folds go on with the same command" in complained
+    assert not (run_on_folder / "audit").exists()
 
 
 def test_cleanlab__is_an_extra(run, command):

@@ -7,7 +7,7 @@ In go three torch data sets with ids; out comes the object that loaders, the eng
 
 # %% auto #0
 __all__ = ['background_class', 'named_background', 'background_words', 'ImageSet', 'SegData', 'voc_palette', 'colours_as_seen',
-           'distinct_palette']
+           'distinct_palette', 'SomeImages']
 
 # %% ../../nbs/data/02_segdata.ipynb #321cac27
 from collections.abc import Collection, Sequence
@@ -166,3 +166,22 @@ def distinct_palette(
     if background is None:
         return chosen.copy()
     return np.insert(chosen[: num_classes - 1], background, _DARK, axis=0)
+
+# %% ../../nbs/data/02_segdata.ipynb #sgdsome2
+class SomeImages:
+    "Some images of a set, in an order of their own."
+
+    def __init__(
+        self,
+        images: ImageSet,  # all of them
+        ids: Sequence[str],  # which ones
+    ):
+        self.images, self.ids = images, list(ids)
+        place_of = {name: place for place, name in enumerate(images.ids)}
+        self.places = [place_of[name] for name in self.ids]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, i: int) -> dict:
+        return self.images[self.places[i]]
