@@ -2,6 +2,7 @@
 
     python results/make_audit_trial.py                 all sets, 2 seeds; writes results/DATA/audit.md
     python results/make_audit_trial.py --only digits   one set
+    python results/make_audit_trial.py --folds 2       beside them the same masks out of fold
     python results/make_audit_trial.py --unseen        trains nothing, see below; writes DATA/audit_unseen.md
     python results/make_audit_trial.py --measure       time and memory; writes results/bench_audit.md
     python results/make_audit_trial.py --try           whether it goes: one kind, 20 steps; writes to --place
@@ -10,7 +11,9 @@ For each set, kind of damage and seed: the masks of a preset are damaged (damage
 trained on them, and two lists are audited: the labelled images, whose masks it was trained on, and of the
 others as many, whose masks are damaged alike and were not trained on. Reported is the average precision of
 images and of regions (room `suspects`). A run that is finished, and a trial that stands in audit.json, is not
-done again. With cleanlab installed (pip install 'dgcl_nb[audit]') its scores stand beside ours.
+done again. With --folds K the labelled images are audited a third way, as `dgcl_nb.audit --folds K` does:
+by K networks, each trained without a Kth of the masks and asked about that: K trainings more. With cleanlab
+installed (pip install 'dgcl_nb[audit]') its scores stand beside ours.
 
 --unseen asks finished runs of self_training (--runs: where they are, PRESET-self_training-sSEED as
 `dgcl_nb.bench` names them) about masks of val. Only the masks that are asked about are damaged: the network,
@@ -34,17 +37,18 @@ import numpy as np
 import torch
 from damage_masks import damage_preset
 
-from dgcl_nb.audited import Part, audit_images, judge, masks_in
+from dgcl_nb.audited import OUT_OF_FOLD, Part, audit_hearings, audit_images, judge, masks_in
 from dgcl_nb.core import InputError, mix_seed, peak_rss_mb
 from dgcl_nb.data.damage import KINDS, MIXTURE, damage_some, pieces_of
 from dgcl_nb.data.images import read_mask
 from dgcl_nb.data.sets import open_data
 from dgcl_nb.density import unit_rows
 from dgcl_nb.disagreement import SCORES, entry_weights
+from dgcl_nb.folds import hearings_of, train_folds
 from dgcl_nb.reference import ImageCells, build_banks, cells_of
 from dgcl_nb.run_folder import write_atomic
 from dgcl_nb.suspects import Finding, cleanlab_findings, image_precision, need_cleanlab, region_precision
-from dgcl_nb.trained import open_trained
+from dgcl_nb.trained import open_trained, read_config
 from dgcl_nb.whole_images import at_pixels
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,7 +61,7 @@ TRIALS = dict(
 )
 # data set -> (preset of finished runs, share of val, kinds of damage)
 UNSEEN = dict(neu_seg=("neu-77", 0.1, (*KINDS, MIXTURE)))
-SEEN = dict(labelled="trained on", masks="not trained on")
+SEEN = {"labelled": "trained on", OUT_OF_FOLD: OUT_OF_FOLD, "masks": "not trained on"}
 FOR_TRYING = (
     "--steps 20 --loop.evaluations 1 --loop.snapshots 1 --loop.num_probes 2 --loop.report False".split()
 )
@@ -152,11 +156,27 @@ def trial(name, kind, seed, place, more):
     rows, with_cleanlab = [], has_cleanlab()
     for part in (labelled, others):
         result = audit_images(trained, data, [part], num=1, with_cleanlab=with_cleanlab)
-        damaged = wrong_cells(masks, part, result.grids)
-        about = dict(kind=kind, seed=seed, masks=part.name, images=len(part.images), damaged=len(damaged))
-        for score, (images, regions) in scores_of(result.findings, result.cleanlab, damaged).items():
-            rows.append(about | dict(score=score, image_ap=images, region_ap=regions))
+        rows += rows_of(result, wrong_cells(masks, part, result.grids), kind, seed, part.name)
     return rows
+
+
+def rows_of(result, damaged, kind, seed, part):
+    "Rows of a table: what each score made of some masks."
+    about = dict(kind=kind, seed=seed, masks=part, images=len(result.parts), damaged=len(damaged))
+    found = scores_of(result.findings, result.cleanlab, damaged)
+    return [about | dict(score=name, image_ap=aps[0], region_ap=aps[1]) for name, aps in found.items()]
+
+
+def trial_of_folds(name, kind, seed, place, num):
+    "The labelled images of a trial that is done, out of fold: rows of a table."
+    masks, folder = place / f"{name}-{kind}-s{seed}", place / f"run-{name}-{kind}-s{seed}"
+    run = read_config(folder)
+    data = open_data(run.data)
+    folds = train_folds(run, data, num, folder / f"folds-{num}", say=print)
+    options = dict(num=1, with_cleanlab=has_cleanlab())
+    result = audit_hearings(hearings_of(folds, data), data.num_classes, **options)
+    labelled = Part("labelled", data.labelled, frozenset())
+    return rows_of(result, wrong_cells(masks, labelled, result.grids), kind, seed, OUT_OF_FOLD)
 
 
 class Heard:
@@ -287,11 +307,15 @@ def table_of(name, rows):
         f"{share:.0%} of the masks of preset {preset} damaged by `damage_masks.py`, self_training on them,",
         f"seeds {', '.join(map(str, seeds))}{planned}. AP: average",
         "precision in per cent, mean (one value a seed).",
-        "*Chance*: the share of images with a damaged cell.\n",
+        "*Chance*: the share of images with a damaged cell. *Out of fold* (`--folds 2`): each mask by the one",
+        "of two networks that was trained on the other half of the masks.\n",
         "| masks | kind | chance | score | AP images | AP regions |",
         "|---|---|---:|---|---:|---:|",
     ]
-    keys = dict.fromkeys((r["masks"], r["kind"], r["score"]) for r in rows)
+    order = [name for name in SEEN if any(r["masks"] == name for r in rows)]
+    known = dict.fromkeys((r["masks"], r["kind"], r["score"]) for r in rows)
+    kinds = list(dict.fromkeys(kind for _, kind, _ in known))
+    keys = sorted(known, key=lambda key: (kinds.index(key[1]), order.index(key[0])))
     for masks, kind, score in keys:
         own = [r for r in rows if (r["masks"], r["kind"], r["score"]) == (masks, kind, score)]
         chance = statistics.mean(r["damaged"] / r["images"] for r in own)
@@ -300,7 +324,12 @@ def table_of(name, rows):
     return "\n".join(text) + "\n"
 
 
-def run_trials(names, seeds, place, more, is_try):
+def is_done(rows, kind, seed, masks):
+    "Whether a trial stands in the file."
+    return any((r["kind"], r["seed"], r["masks"]) == (kind, seed, masks) for r in rows)
+
+
+def run_trials(names, seeds, place, more, is_try, num_folds):
     "All trials that are missing; the table is written after each."
     for name in names:
         folder = place if is_try else ROOT / "results" / name
@@ -310,11 +339,15 @@ def run_trials(names, seeds, place, more, is_try):
         kinds = TRIALS[name][2][:1] if is_try else TRIALS[name][2]
         for kind in kinds:
             for seed in seeds[:1] if is_try else seeds:
-                if any((r["kind"], r["seed"]) == (kind, seed) for r in rows):
-                    continue
-                rows += trial(name, kind, seed, place, more)
-                write_atomic(file, json.dumps(rows, indent=1) + "\n")
-                write_atomic(folder / "audit.md", table_of(name, rows))
+                new = []
+                if not is_done(rows, kind, seed, "labelled"):
+                    new += trial(name, kind, seed, place, more)
+                if num_folds and not is_done(rows, kind, seed, OUT_OF_FOLD):
+                    new += trial_of_folds(name, kind, seed, place, num_folds)
+                rows += new
+                if new:
+                    write_atomic(file, json.dumps(rows, indent=1) + "\n")
+                    write_atomic(folder / "audit.md", table_of(name, rows))
         print((folder / "audit.md").read_text())
 
 
@@ -381,6 +414,7 @@ def main():
     parser.add_argument(
         "--runs", type=Path, default=ROOT / "runs" / "bench", help="finished runs, for --unseen"
     )
+    parser.add_argument("--folds", type=int, default=0, help="networks that ask out of fold (default: none)")
     parser.add_argument("--measure", action="store_true", help="time and memory")
     parser.add_argument("--images", type=int, default=100, help="of --measure")
     asked, more = parser.parse_known_args()
@@ -393,7 +427,8 @@ def main():
         return run_unseen(names, asked.runs, asked.seeds, ROOT / "results")
     asked.place.mkdir(parents=True, exist_ok=True)
     names = ["digits"] if asked.is_try else asked.only
-    run_trials(names, asked.seeds, asked.place, [*(FOR_TRYING if asked.is_try else []), *more], asked.is_try)
+    words = [*(FOR_TRYING if asked.is_try else []), *more]
+    run_trials(names, asked.seeds, asked.place, words, asked.is_try, asked.folds)
 
 
 if __name__ == "__main__":
