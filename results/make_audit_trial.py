@@ -307,8 +307,8 @@ def table_of(name, rows):
         f"{share:.0%} of the masks of preset {preset} damaged by `damage_masks.py`, self_training on them,",
         f"seeds {', '.join(map(str, seeds))}{planned}. AP: average",
         "precision in per cent, mean (one value a seed).",
-        "*Chance*: the share of images with a damaged cell. *Out of fold* (`--folds 2`): each mask by the one",
-        "of two networks that was trained on the other half of the masks.\n",
+        "*Chance*: the share of images with a damaged cell. *Out of fold* (`--folds 2`): each mask by",
+        "the one of two networks that was trained on the other half of the masks.\n",
         "| masks | kind | chance | score | AP images | AP regions |",
         "|---|---|---:|---|---:|---:|",
     ]
