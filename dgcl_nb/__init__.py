@@ -113,6 +113,7 @@ Modules:
 - `dgcl_nb.pseudo_labels`: What a network believes of an unlabelled pixel, how sure it is, and how many of these beliefs may be used as labels.
 - `dgcl_nb.ranges`: What a setting may be stands beside the setting, and one function checks all of them before anything is built.
 - `dgcl_nb.reference`: What the labelled images look like to a trained network: their cells as class banks, and how near to each bank a cell of any image lies.
+- `dgcl_nb.removed`: A setting that did not keep its promise goes; the runs that had it are read as before.
 - `dgcl_nb.report`: A run on one page that needs no network, no kernel and no Python: `python -m dgcl_nb.report runs/x`.
 - `dgcl_nb.result`: What a finished run claims: reading `result.json`, whatever version wrote it.
 - `dgcl_nb.resuming`: What a run may change when it goes on, and where every change is written down.
