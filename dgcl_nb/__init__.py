@@ -42,6 +42,7 @@ Modules:
 - `dgcl_nb.disagreement`: What speaks against the label of a cell: its neighbours in feature space, or the network's own probabilities.
 - `dgcl_nb.dry_run`: What a run would cost, before it costs anything: `python -m dgcl_nb.train --dry-run`.
 - `dgcl_nb.encoders`: From images to maps: which of timm's networks can carry a decoder, how fine their grids are, and how a plain transformer gives maps at all.
+- `dgcl_nb.endings`: A script reads the exit status, a person the one line above the prompt: every command gives both alike.
 - `dgcl_nb.engine`: The loop: fetch, losses, step, after_step; once in a while it evaluates, shows itself and saves.
 - `dgcl_nb.evaluate`: A run scored again, by any protocol and on any data of its classes: `python -m dgcl_nb.evaluate RUN`.
 - `dgcl_nb.evaluation`: A network scored on a data set: every image once, by one process or by many, with the protocol in the output and the network as it was before.

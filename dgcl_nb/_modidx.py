@@ -692,6 +692,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'dgcl_nb.encoders.resize_maps': ('encoders.html#resize_maps', 'dgcl_nb/encoders.py'),
                                   'dgcl_nb.encoders.spread_blocks': ('encoders.html#spread_blocks', 'dgcl_nb/encoders.py'),
                                   'dgcl_nb.encoders.whole_patches': ('encoders.html#whole_patches', 'dgcl_nb/encoders.py')},
+            'dgcl_nb.endings': { 'dgcl_nb.endings.as_command': ('endings.html#as_command', 'dgcl_nb/endings.py'),
+                                 'dgcl_nb.endings.end_if_failed': ('endings.html#end_if_failed', 'dgcl_nb/endings.py')},
             'dgcl_nb.engine': { 'dgcl_nb.engine.Stopped': ('engine.html#stopped', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.Stopped.__init__': ('engine.html#stopped.__init__', 'dgcl_nb/engine.py'),
                                 'dgcl_nb.engine.begin_training': ('engine.html#begin_training', 'dgcl_nb/engine.py'),

@@ -29,7 +29,7 @@ if __name__ == "__main__" and "__file__" in globals():
     answer("audit")
 
 # %% ../nbs/commands/44_audit.ipynb #aud0004
-import logging, os, shlex, sys, time
+import os, shlex, sys, time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ from .evaluate import check_classes, data_defaults
 from .predict import save_picture
 from .reference import BANK_SIZE
 from .run_folder import RunFolder, write_atomic
-from .streams import steady_streams
+from .endings import FAILED, as_command
 from .suspects import Region, need_cleanlab
 from .trained import open_trained, parse_words, read_config
 from .typed_files import Figure, to_csv
@@ -263,17 +263,9 @@ def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
 ) -> None:
     "The command: exits with 0, 1 if a score is above --fail_above, 2 for an input error, 130 when stopped."
-    steady_streams()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
+    with as_command():
         asked = parse_audit(sys.argv[1:] if args is None else list(args))
         result, page = audit_run(asked, bar=True)
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
     print(told(result, page), flush=True)
     limit = asked.fail_above
     above = [f for f in result.ranked() if limit is not None and f.score > limit]
@@ -281,7 +273,7 @@ def main(
         print(
             f"{len(above)} of {len(result.parts)} masks score above {limit}: exit status 1", file=sys.stderr
         )
-        sys.exit(1)
+        sys.exit(FAILED)
 
 # %% ../nbs/commands/44_audit.ipynb #aud0018
 if __name__ == "__main__" and "__file__" in globals():
