@@ -110,7 +110,7 @@ def test_end_if_failed__nothing():
 
 
 def test_one_place():
-    "No other room writes the endings out, but for the one that answers --help before the package is imported."
+    "No other room writes them out, but for the one that answers --help before the package is imported."
     own = re.compile(r"sys\.exit\((2|130)\)|print\(f\"error: \{e\}\"")
     found = [
         str(path.relative_to(ROOT))
