@@ -42,6 +42,7 @@ Modules:
 - `dgcl_nb.disagreement`: What speaks against the label of a cell: its neighbours in feature space, or the network's own probabilities.
 - `dgcl_nb.dry_run`: What a run would cost, before it costs anything: `python -m dgcl_nb.train --dry-run`.
 - `dgcl_nb.encoders`: From images to maps: which of timm's networks can carry a decoder, how fine their grids are, and how a plain transformer gives maps at all.
+- `dgcl_nb.endings`: A script reads the exit status, a person the one line above the prompt: every command gives both alike.
 - `dgcl_nb.engine`: The loop: fetch, losses, step, after_step; once in a while it evaluates, shows itself and saves.
 - `dgcl_nb.evaluate`: A run scored again, by any protocol and on any data of its classes: `python -m dgcl_nb.evaluate RUN`.
 - `dgcl_nb.evaluation`: A network scored on a data set: every image once, by one process or by many, with the protocol in the output and the network as it was before.
@@ -114,6 +115,7 @@ Modules:
 - `dgcl_nb.pseudo_labels`: What a network believes of an unlabelled pixel, how sure it is, and how many of these beliefs may be used as labels.
 - `dgcl_nb.ranges`: What a setting may be stands beside the setting, and one function checks all of them before anything is built.
 - `dgcl_nb.reference`: What the labelled images look like to a trained network: their cells as class banks, and how near to each bank a cell of any image lies.
+- `dgcl_nb.removed`: A setting that did not keep its promise goes; the runs that had it are read as before.
 - `dgcl_nb.report`: A run on one page that needs no network, no kernel and no Python: `python -m dgcl_nb.report runs/x`.
 - `dgcl_nb.result`: What a finished run claims: reading `result.json`, whatever version wrote it.
 - `dgcl_nb.resuming`: What a run may change when it goes on, and where every change is written down.

@@ -48,14 +48,12 @@ from .core import InputError
 from .data.segdata import SegData
 from .data.sets import DataConfig, open_data
 from .disagreement import NEIGHBORS
-from .engine import Stopped
 from .folds import MIN_FOLDS, hearings_of, train_folds
 from .evaluate import check_classes, data_defaults
 from .predict import save_picture
-from .processes import RunFailed
 from .reference import BANK_SIZE
 from .run_folder import RunFolder, write_atomic
-from .streams import steady_streams
+from .endings import FAILED, as_command
 from .suspects import Region, need_cleanlab
 from .trained import Trained, open_trained, parse_words, read_config
 from .typed_files import Figure, to_csv
@@ -295,20 +293,9 @@ def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
 ) -> None:
     "The command: exits with 0, 1 if a score is above --fail_above, 2 for an input error, 130 when stopped."
-    steady_streams()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
+    with as_command(stopped="stopped; folds that are trained are kept, others go on where they were"):
         asked = parse_audit(sys.argv[1:] if args is None else list(args))
         result, page = audit_run(asked, bar=True)
-    except (InputError, RunFailed) as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(2)
-    except Stopped as e:
-        print(f"{e}; the folds go on with the same command", file=sys.stderr)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
     print(told(result, page), flush=True)
     limit = asked.fail_above
     above = [f for f in result.ranked() if limit is not None and f.score > limit]
@@ -316,7 +303,7 @@ def main(
         print(
             f"{len(above)} of {len(result.parts)} masks score above {limit}: exit status 1", file=sys.stderr
         )
-        sys.exit(1)
+        sys.exit(FAILED)
 
 # %% ../nbs/commands/44_audit.ipynb #aud0018
 if __name__ == "__main__" and "__file__" in globals():

@@ -22,7 +22,7 @@ if __name__ == "__main__" and "__file__" in globals():
     answer("bench")
 
 # %% ../nbs/commands/28_bench.ipynb #f57c72f2
-import json, logging, shlex, signal, sys
+import json, shlex, signal, sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,7 +33,7 @@ import tyro
 from .core import InputError
 from .forwards import count_forwards
 from .run_folder import write_atomic
-from .streams import steady_streams
+from .endings import as_command, end_if_failed
 from .jobs import Job, alone_in, check_folder, child_command, jobs_at_start, run_jobs
 from .looking.html import definitions, table
 from .page import figure_html, page_html, text_html
@@ -386,19 +386,9 @@ def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
 ) -> None:
     "The command: exits with 0, 1 if a run failed, 2 for an error of the input, 130 when stopped."
-    steady_streams()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
+    with as_command(stopped="stopped; the same command goes on"):
         failed = bench_all(sys.argv[1:] if args is None else list(args))
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(130)
-    for name, why in failed.items():
-        print(f"FAILED {name}: {why}", file=sys.stderr)
-    sys.exit(1 if failed else 0)
+    end_if_failed(failed, "FAILED")
 
 # %% ../nbs/commands/28_bench.ipynb #0b94dbd5
 if __name__ == "__main__" and "__file__" in globals():

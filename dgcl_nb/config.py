@@ -26,6 +26,7 @@ from .data.proposal import AUTO
 from .data.sets import DataConfig, open_data
 from .data.segdata import SegData
 from .presets import check_meant, check_written
+from .removed import check_removed, without_removed
 from .ranges import Count, CountOrNone, FewOrNone, Ranged, Seed, Share, Text, one_of
 from .windows import EvalConfig
 from .methods.cps import CPS
@@ -94,9 +95,6 @@ class LoopConfig(Ranged, group="loop"):
     snapshots: CountOrNone = 4  # snapshots over the run, the last at its end; another before step 1
     num_probes: Count = 8  # val images that snapshots show
     checkpoints: CountOrNone = 4  # checkpoints over the run, the last one at its end
-    # whether networks are compiled by torch.compile: minutes at the start, and no faster steps on a CPU
-    # (tests/bench/bench_compile.py); on a GPU not measured; needs a C++ compiler
-    compile: bool = False
     # autocast: no (float32), bf16, or fp16 (GPU only)
     precision: Annotated[str, one_of("no", "bf16", "fp16")] = "no"
     # whether float32 products and convolutions on a GPU round their factors to TF32: on, off,
@@ -231,6 +229,7 @@ def parse_run(
     settings = section_settings(preset, layers, method=method)
     if variant:
         settings |= section_settings(f"variant {variant}", layers, "variant", method)
+    check_removed(args, settings)
     for origin, sections in layers[1:]:
         if preset not in sections:
             log.warning("%s has no section [%s] and is not used", origin, preset)
@@ -318,6 +317,7 @@ def run_from_dict(
         raise InputError(f"{origin} holds no settings of a run: {wrong}; restore it from a copy")
     cls = run_class(values["method"])
     values = {name: value for name, value in values.items() if name not in BESIDE_SETTINGS}
+    values = without_removed(values, origin)
     for name in unknown_settings(cls, values):
         nearest = unknown_name("setting", name, setting_names(cls))
         raise InputError(f"{origin}: {nearest}; it was written by another version")

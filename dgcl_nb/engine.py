@@ -44,7 +44,6 @@ from dgcl_nb.processes import (
     Control,
     LostProcess,
     catch_signals,
-    compile_networks,
     effective,
     first_decides,
     is_dead_line,
@@ -66,7 +65,7 @@ def place_method(
     data: SegData,  # its classes
     accelerator: "Accelerator",  # where it goes
 ) -> Method:
-    "The method of a run on its device, started, synchronised and compiled as the run says."
+    "The method of a run on its device, started and synchronised as the run says."
     method = build_method(run, data.num_classes, data.background)
     if method.needs_unlabelled and not run.batch.unlabelled and run.sup_only_steps < run.steps:
         raise InputError(
@@ -77,8 +76,6 @@ def place_method(
         init_from_run(method, run.init_from)
     method = cast(Method, share_statistics(method, accelerator.device, accelerator.num_processes))
     method.to(accelerator.device)
-    if run.loop.compile:
-        compile_networks(method, accelerator.device)
     return method
 
 # %% ../nbs/68_engine.ipynb #engst002

@@ -37,7 +37,7 @@ from torch import nn
 from .config import Run, environment
 from .core import InputError
 from .run_folder import RunFolder, write_atomic
-from .streams import steady_streams
+from .endings import FAILED, as_command
 from .workers import workers_explained
 from .data.sets import DataConfig, open_data
 from .data.published import known_family, split_hash
@@ -379,20 +379,14 @@ def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
 ) -> None:
     "The command: exits with 0, 1 if another process was lost, 2 for an input error, 130 when interrupted."
-    steady_streams()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
-        evaluate_runs(sys.argv[1:] if args is None else list(args))
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
-    except Exception as e:
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1 and is_dead_line(e):
-            sys.exit("error: another process has ended; what it printed says why")
-        raise
+    with as_command():
+        try:
+            evaluate_runs(sys.argv[1:] if args is None else list(args))
+        except Exception as e:
+            if int(os.environ.get("WORLD_SIZE", 1)) > 1 and is_dead_line(e):
+                print("error: another process has ended; what it printed says why", file=sys.stderr)
+                sys.exit(FAILED)
+            raise
 
 # %% ../nbs/commands/14_evaluate.ipynb #5c78493a
 if __name__ == "__main__" and "__file__" in globals():

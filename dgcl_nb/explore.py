@@ -30,7 +30,6 @@ if __name__ == "__main__" and "__file__" in globals():
     answer("explore")
 
 # %% ../nbs/looking/39_explore.ipynb #expl005
-import logging
 import sys
 import time
 import zipfile
@@ -55,7 +54,7 @@ from .looking.report_page import Section, page_html
 from .looking.report_views import AMOUNTS, Amount, boxed, explorer_view, omissions
 from .looking.runs import RunView
 from .report import file_name, open_runs, write_page
-from .streams import steady_streams
+from .endings import as_command
 from .widgets.explorer import LAYOUTS, Explorer, explorer_values, replace_layout
 from .widgets.explorer import explore as explore_run
 from .widgets.scene import NEAR_LIMIT
@@ -345,19 +344,14 @@ class Explore:
 def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
 ) -> None:
-    "The command: exits with 0, or 2 for an error of the input."
+    "The command: exits with 0, 2 for an error of the input, 130 when stopped."
     began = time.time()
-    steady_streams()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     given = sys.argv[1:] if args is None else list(args)
-    asked = tyro.cli(Explore, args=given, prog="python -m dgcl_nb.explore")
-    try:
+    with as_command():
+        asked = tyro.cli(Explore, args=given, prog="python -m dgcl_nb.explore")
         path = write_explorer(
             *asked.sources, out=asked.out, layout=asked.layout, cells=asked.cells, part=asked.part
         )
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(2)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB in {time.time() - began:.1f} s")
 
 # %% ../nbs/looking/39_explore.ipynb #expl024

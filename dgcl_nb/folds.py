@@ -26,8 +26,9 @@ from .core import InputError, mix_seed
 from .data.segdata import SegData, SomeImages
 from .data.sets import DataConfig
 from .data.splits import write_list
-from .engine import fit
+from .engine import Stopped, fit
 from .jobs import differing
+from .processes import RunFailed
 from .run_folder import RunFolder
 from .trained import open_trained, read_config
 
@@ -119,7 +120,12 @@ def train_folds(
             continue
         masks = f"{len(fold.kept)} masks, {len(fold.held)} are held out"
         say(f"fold {number} of {num}: {fold.run.steps} steps on {masks}; {fold.run.out}")
-        fit(fold.run)
+        try:
+            fit(fold.run)
+        except Stopped as e:
+            raise KeyboardInterrupt(str(e)) from e
+        except RunFailed as e:
+            raise InputError(f"fold {number} of {num} failed: {e}") from e
     return folds
 
 

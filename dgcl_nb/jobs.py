@@ -23,6 +23,7 @@ import dgcl_nb
 from .config import CONFIG, NUMBERS_VERSION, Run, run_from_dict
 from .settings import setting_names
 from .core import InputError, as_text
+from .removed import switched_on
 from .run_folder import RunFolder, append_line, read_lines
 from .result import miou_by_network
 from .settings import setting_of
@@ -114,7 +115,8 @@ def check_folder(
             raise InputError(f"{path} has a result.json and no config.json, {why}")
         return "new"
     values = read_json(config, dict(method=TEXT), CONFIG)
-    differ = differing(run_from_dict(values, str(config)), job.asked)
+    differ = [f"{name} was {value}, and is gone" for name, value in switched_on(values).items()]
+    differ += differing(run_from_dict(values, str(config)), job.asked)
     if differ:
         remedy = "Ask for the same, name another --runs, or remove that folder"
         raise InputError(f"{path} holds a run with other settings: {'; '.join(differ)}. {remedy}")

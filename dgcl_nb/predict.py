@@ -24,7 +24,7 @@ if __name__ == "__main__" and "__file__" in globals():
     answer("predict")
 
 # %% ../nbs/commands/13_predict.ipynb #b7a1260f
-import contextlib, json, logging, os, sys, time
+import contextlib, json, os, sys, time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +36,7 @@ from PIL import Image
 from .config import Run
 from .core import InputError
 from .run_folder import PART, check_regular, write_atomic
-from .streams import steady_streams
+from .endings import as_command, end_if_failed
 from .workers import workers_explained, write_behind
 from .onnx_export import OnnxFailed, export_onnx, need_onnx
 from .prediction import KINDS, Prediction, name_images, predictions_of
@@ -320,21 +320,9 @@ def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
 ) -> None:
     "The command: exits with 0, 1 if an image could not be done, 2 for an input error, 130 when interrupted."
-    steady_streams()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
+    with as_command(stopped="stopped; --existing skip goes on", failures=(OnnxFailed,)):
         failed = predict_all(sys.argv[1:] if args is None else list(args))
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(2)
-    except OnnxFailed as e:
-        sys.exit(f"error: {e}")
-    except KeyboardInterrupt:
-        print("stopped; --existing skip goes on", file=sys.stderr)
-        sys.exit(130)
-    for name, why in failed.items():
-        print(f"not done: {name}: {why}", file=sys.stderr)
-    sys.exit(1 if failed else 0)
+    end_if_failed(failed, "not done:")
 
 # %% ../nbs/commands/13_predict.ipynb #bd471274
 if __name__ == "__main__" and "__file__" in globals():

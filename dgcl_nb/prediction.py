@@ -255,7 +255,7 @@ def predict_batch(
         found.append(Prediction(s["id"], image, y, c, *look))
     return found
 
-# %% ../nbs/commands/11_prediction.ipynb #c53a4e0f
+# %% ../nbs/commands/11_prediction.ipynb #prd08002
 COPIES = 3
 "How many times the scores of an image are in memory: their sum, a part of it, and what is made of it."
 
@@ -272,7 +272,7 @@ def check_room(
     if needed > free_memory():
         raise MemoryError
 
-
+# %% ../nbs/commands/11_prediction.ipynb #prd08005
 def why_no_room(
     error: Exception,  # met while predicting
 ) -> str:  # empty: it is another error
@@ -286,16 +286,16 @@ def why_no_room(
     is_full = isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
     return NO_ROOM if is_full else ""
 
-
-Found = TypeVar("Found")
-"What is made of an image."
-
-
+# %% ../nbs/commands/11_prediction.ipynb #prd08007
 def few_pixels(
     trained: Trained,  # who predicts
 ) -> int:
     "Pixels of a batch, so that its scores fit the budget."
     return RESIZE_BUDGET // len(trained.class_names)
+
+# %% ../nbs/commands/11_prediction.ipynb #c53a4e0f
+Found = TypeVar("Found")
+"What is made of an image."
 
 
 def in_batches(

@@ -8,9 +8,9 @@ Where we differ from the released code: it reduces losses by hand on top of the 
 
 # %% auto #0
 __all__ = ['log', 'DEAD_LINE', 'uses_tf32', 'set_arithmetic', 'arithmetic', 'effective', 'leave_others', 'meet_again',
-           'make_accelerator', 'compile_networks', 'share_statistics', 'average_running_statistics', 'first_decides',
-           'fail_together', 'RunFailed', 'LostProcess', 'is_dead_line', 'Control', 'catch_signals', 'launched_by',
-           'is_of_launch', 'folder_of_launch', 'pick_folder', 'agree_on_folder', 'own_folder']
+           'make_accelerator', 'share_statistics', 'average_running_statistics', 'first_decides', 'fail_together',
+           'RunFailed', 'LostProcess', 'is_dead_line', 'Control', 'catch_signals', 'launched_by', 'is_of_launch',
+           'folder_of_launch', 'pick_folder', 'agree_on_folder', 'own_folder']
 
 # %% ../nbs/64_processes.ipynb #f421c4f0
 import atexit, logging, os, signal, socket, threading, warnings
@@ -27,15 +27,13 @@ from .core import InputError, pick_device
 from .device import any_says, num_processes
 from .ownership import choose_run_folder, hold_folder, release_folder
 from .run_folder import RunFolder, write_whole
-from .methods.protocol import Method
 from .typed_files import read_limited
-from .model import SegNetwork
-
-log = logging.getLogger("dgcl_nb.processes")
 from .model import to_sync_batchnorm
 
 if TYPE_CHECKING:  # it takes a second to import
     from accelerate import Accelerator
+
+log = logging.getLogger("dgcl_nb.processes")
 
 # %% ../nbs/64_processes.ipynb #54119c3b
 def uses_tf32(
@@ -112,24 +110,6 @@ def make_accelerator(
         torch.set_num_threads(run.loop.threads)
     set_arithmetic(run.loop)
     return accelerator
-
-# %% ../nbs/64_processes.ipynb #ee060b51
-def compile_networks(
-    method: Method,  # changed in place
-    device: torch.device,  # where it computes
-) -> None:
-    "Let torch compile the networks of a method; InputError where it cannot."
-    try:
-        torch.compile(lambda x: x.sin() + 1)(torch.ones(2, device=device))
-    except Exception as e:
-        why = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
-        raise InputError(
-            f"loop.compile: torch cannot compile here ({why}); install a C++ compiler "
-            "(g++, or another in CXX; on a GPU also triton), or leave it at False"
-        ) from e
-    for network in method.modules():
-        if isinstance(network, SegNetwork):
-            network.compile()
 
 # %% ../nbs/64_processes.ipynb #3d703cef
 def share_statistics(

@@ -21,7 +21,6 @@ if __name__ == "__main__" and "__file__" in globals():
     answer("report")
 
 # %% ../nbs/looking/37_report.ipynb #2fc68b45
-import logging
 import re
 import sys
 import time
@@ -35,7 +34,7 @@ import tyro
 from . import __version__
 from .core import InputError
 from .run_folder import RunFolder, write_atomic
-from .streams import steady_streams
+from .endings import as_command
 from .looking.html import Html
 from .looking.report_density import confidence_figure, histogram_figure, known_snapshots
 from dgcl_nb.looking.report_figures import (
@@ -274,17 +273,12 @@ class Report:
 def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
 ) -> None:
-    "The command: exits with 0, or 2 for an error of the input."
+    "The command: exits with 0, 2 for an error of the input, 130 when stopped."
     began = time.time()
-    steady_streams()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     given = sys.argv[1:] if args is None else list(args)
-    asked = tyro.cli(Report, args=given, prog="python -m dgcl_nb.report")
-    try:
+    with as_command():
+        asked = tyro.cli(Report, args=given, prog="python -m dgcl_nb.report")
         path = write_report(*asked.runs, out=asked.out, layout=asked.layout, figures=asked.figures)
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(2)
     size, seconds = path.stat().st_size / 1e6, time.time() - began
     drawn = f"; figures in {asked.figures}" if asked.figures else ""
     print(f"{path}: {size:.1f} MB in {seconds:.1f} s{drawn}")

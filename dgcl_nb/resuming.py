@@ -18,6 +18,7 @@ from pathlib import Path
 from .config import CONFIG, Run, check_config_version, config_record, run_from_dict, run_name
 from .core import InputError
 from .data.segdata import SegData
+from .removed import REMOVED, switched_on
 from .result import RESULT
 from .typed_files import COUNT, TEXT, read_json, to_json
 from .run_folder import RunFolder, write_whole
@@ -108,8 +109,10 @@ def write_config(
     "Write config.json; what differs from the one that is there is added to its history."
     history = history_of(folder)
     if folder.config.is_file():
-        saved = run_from_dict(read_record(folder.config), str(folder.config))
+        values = read_record(folder.config)
+        saved = run_from_dict(values, str(folder.config))
         changed = {n: pair for n, pair in changed_settings(run, saved).items() if n not in NOT_NOTED}
+        changed |= {name: [value, REMOVED[name].off] for name, value in switched_on(values).items()}
         if changed:
             history = [*history, dict(event="changed", step=step, settings=changed)]
     record = config_record(run) | dict(effective=effective, images=images, history=history)

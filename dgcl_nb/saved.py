@@ -8,7 +8,7 @@ In goes what `read_torch` gave, and the optimisers that are to be filled. Out co
 
 # %% auto #0
 __all__ = ['TENSORS', 'WINDOW', 'CHECKPOINT_VERSION', 'STATE', 'BEST', 'BEST_TOO', 'REMEDY', 'MEMORY', 'OPTIMIZER',
-           'check_version', 'check_content', 'check_best', 'wrong_optimizer', 'check_optimizers']
+           'check_content', 'check_version', 'check_best', 'wrong_optimizer', 'check_optimizers']
 
 # %% ../nbs/65_saved.ipynb #saved003
 from collections.abc import Mapping
@@ -27,15 +27,19 @@ def _is_plain_tensor(value: object) -> bool:
     return value.device.type == "cpu" and not value.is_quantized
 
 
+TENSORS = map_of(Kind("a tensor", _is_plain_tensor))
+"Weights and memory by name."
+
+# %% ../nbs/65_saved.ipynb #sav08003
 def _is_sum(value: object) -> bool:
     "A sum and a count of a log window."
     return isinstance(value, (list, tuple)) and [type(v) in (int, float) for v in value] == [True, True]
 
 
-TENSORS = map_of(Kind("a tensor", _is_plain_tensor))
-"Weights and memory by name."
 WINDOW = map_of(Kind("a sum and a count", _is_sum))
 "What a process has summed up since the last log line."
+
+# %% ../nbs/65_saved.ipynb #sav08006
 CHECKPOINT_VERSION = 2
 "Raised when checkpoints of before can no longer be gone back to (1: dgcl_nb 0.1, which did not say)."
 STATE = dict(
@@ -54,9 +58,22 @@ BEST = dict(step=COUNT, predictor=TENSORS)
 "What `best.pt` must hold."
 BEST_TOO = dict(miou=NUMBER, networks=map_of(TENSORS))
 "What those of today hold besides."
+
+# %% ../nbs/65_saved.ipynb #sav08009
 REMEDY = "use a file that training wrote, or start anew with another --out"
 
 
+def check_content(
+    state: dict,  # of the file
+    path: Path,  # its name, for messages
+    required: Schema,  # what must be there
+    optional: Schema | None = None,  # what may be there
+) -> None:
+    "Raise InputError for a file with other content than its name promises."
+    if wrong := wrong_in(state, required, optional):
+        raise InputError(f"{path} was not written by training: {wrong}; {REMEDY}")
+
+# %% ../nbs/65_saved.ipynb #sav08011
 def check_version(
     state: dict,  # of the file
     path: Path,  # its name, for messages
@@ -77,18 +94,7 @@ def check_version(
         )
     check_content(state, path, STATE | dict(version=COUNT))
 
-
-def check_content(
-    state: dict,  # of the file
-    path: Path,  # its name, for messages
-    required: Schema,  # what must be there
-    optional: Schema | None = None,  # what may be there
-) -> None:
-    "Raise InputError for a file with other content than its name promises."
-    if wrong := wrong_in(state, required, optional):
-        raise InputError(f"{path} was not written by training: {wrong}; {REMEDY}")
-
-
+# %% ../nbs/65_saved.ipynb #sav08014
 def check_best(
     state: dict,  # of best.pt
     path: Path,  # its name, for messages
@@ -104,7 +110,7 @@ MEMORY = dict(AdamW={"step", "exp_avg", "exp_avg_sq"}, SGD={"momentum_buffer"})
 OPTIMIZER = dict(state=Kind("a dictionary", lambda v: isinstance(v, dict)), param_groups=list_of(OBJECT))
 "The state of one optimiser."
 
-
+# %% ../nbs/65_saved.ipynb #sav08019
 def _wrong_memory(
     saved: object,  # of one parameter, as the file has it
     parameter: Tensor,  # to which it belongs
@@ -118,6 +124,14 @@ def _wrong_memory(
         if not _is_plain_tensor(value) or value.shape != shape:
             return f"its {name} does not have the shape of its parameter, {tuple(shape)}"
     return ""
+
+# %% ../nbs/65_saved.ipynb #sav08022
+def _numbered(
+    groups: list[list],  # parameters of each group
+) -> list[list[int]]:
+    "The numbers of the parameters, as a state has them."
+    numbers = iter(range(sum(map(len, groups))))
+    return [[next(numbers) for _ in group] for group in groups]
 
 
 def wrong_optimizer(
@@ -139,15 +153,7 @@ def wrong_optimizer(
             return wrong
     return ""
 
-
-def _numbered(
-    groups: list[list],  # parameters of each group
-) -> list[list[int]]:
-    "The numbers of the parameters, as a state has them."
-    numbers = iter(range(sum(map(len, groups))))
-    return [[next(numbers) for _ in group] for group in groups]
-
-
+# %% ../nbs/65_saved.ipynb #sav08025
 def check_optimizers(
     optimizers: dict,  # phase -> optimiser of this run
     state: dict,  # of a checkpoint, its kinds checked

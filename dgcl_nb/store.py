@@ -2,7 +2,7 @@
 
 Has this very run been made before, on this machine or another? A table of fifteen rows with three seeds each is fifty runs; nobody repeats those for one more row. So each finished run leaves one small file under `results/DATA/`, which is committed, and whoever asks for the same run finds it there.
 
-*The same run* is a matter of definition: the settings that decide what is computed - not the device, the threads, or where the data lie - and `NUMBERS_VERSION`, which is raised whenever a seeded result changes. The key is the beginning of the SHA-256 of both. Another value of a setting or a new version make another key, so a table cannot mix two. The package grows, though, and a new setting that is off computes what was computed before it existed: `ADDED` lists such settings with their *off* value, and a run that has it is known by the key it had before.
+*The same run* is a matter of definition: the settings that decide what is computed - not the device, the threads, or where the data lie - and `NUMBERS_VERSION`, which is raised whenever a seeded result changes. The key is the beginning of the SHA-256 of both. Another value of a setting or a new version make another key, so a table cannot mix two. The package grows, though, and a new setting that is off computes what was computed before it existed: `ADDED` lists such settings with their *off* value, and a run that has it is known by the key it had before. A setting that was removed (room `removed`) stays in the key with its off value, for the same reason.
 
 In go run folders; out come records: figures of `result.json`, the scores of each evaluation, image-forwards of a step, and the settings that are not the method's defaults, for people. A file that comes from elsewhere is checked, name by name and type by type, before a figure of it is believed. Where we differ: trackers of experiments (MLflow, Weights & Biases) keep such records on a server; here they are lines of the repository's history."""
 
@@ -22,6 +22,7 @@ from pathlib import Path
 from .config import NUMBERS_VERSION, Run, run_class
 from .core import InputError
 from .forwards import Forwards, Passes
+from .removed import REMOVED
 from .result import RESULT, miou_by_network
 from .run_folder import RunFolder, write_whole
 from dgcl_nb.typed_files import (
@@ -47,10 +48,6 @@ ELSEWHERE = ("preset", "variant", "data.root")
 "Settings that name places or sections, beside those that may differ when a run is resumed."
 
 
-ADDED: dict = {"data.shrink": 1, "views.device": "off"}
-"Settings that came after the first records -> the value with which all is computed as before them."
-
-
 def deciding_settings(
     run: Run,  # any
 ) -> dict:  # dotted name -> plain value
@@ -59,7 +56,7 @@ def deciding_settings(
     values = {n: setting_of(run, n) for n in setting_names(type(run)) if n not in left_out}
     return json.loads(json.dumps(values))  # tuples become lists, as in a file
 
-
+# %% ../nbs/commands/19_store.ipynb #str08002
 def changed_settings(
     run: Run,  # any
 ) -> dict:  # dotted name -> plain value
@@ -68,15 +65,20 @@ def changed_settings(
     own = {n: value for n, value in deciding_settings(run).items() if value != usual[n]}
     return dict(method=run.method, seed=run.seed) | own
 
+# %% ../nbs/commands/19_store.ipynb #str08005
+ADDED: dict = {"data.shrink": 1, "views.device": "off"}
+"Settings that came after the first records -> the value with which all is computed as before them."
+
 
 def keyed_settings(
     run: Run,  # any
 ) -> dict:  # dotted name -> plain value
-    "Those that enter its key: one that came later does so only where it is on."
+    "Those that enter its key: one that came later only where it is on, one that is gone as if it were off."
     values = deciding_settings(run).items()
-    return {name: value for name, value in values if name not in ADDED or value != ADDED[name]}
+    there = {name: value for name, value in values if name not in ADDED or value != ADDED[name]}
+    return there | {name: removed.off for name, removed in REMOVED.items()}
 
-
+# %% ../nbs/commands/19_store.ipynb #str08008
 def key_of(
     run: Run,  # any
 ) -> str:  # 12 hexadecimal digits

@@ -23,7 +23,7 @@ if __name__ == "__main__" and "__file__" in globals():
     answer("suggest")
 
 # %% ../nbs/commands/33_suggest.ipynb #_sug0004
-import logging, os, sys
+import os, sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,7 +56,7 @@ from .evaluate import check_classes
 from .prediction import NamedImages, OnError, name_images
 from .reference import BANK_SIZE, ImageCells, build_banks, cells_of
 from .run_folder import write_atomic
-from .streams import steady_streams
+from .endings import as_command, end_if_failed
 from dgcl_nb.suggestions import (
     IMAGES,
     SCORES,
@@ -379,20 +379,9 @@ def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
 ) -> None:
     "The command: exits with 0, 1 if an image could not be ranked, 2 for bad input, 130 when interrupted."
-    steady_streams()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
+    with as_command(stopped="stopped; nothing that was there is lost"):
         failed = suggest_all(sys.argv[1:] if args is None else list(args))
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; nothing that was there is lost", file=sys.stderr)
-        sys.exit(130)
-    for name, why in failed.items():
-        print(f"error: {name}: {why}", file=sys.stderr)
-    if failed:
-        sys.exit(1)
+    end_if_failed(failed, "error:")
 
 # %% ../nbs/commands/33_suggest.ipynb #_sug0025
 if __name__ == "__main__" and "__file__" in globals():

@@ -26,9 +26,8 @@ from typing import Any
 import dgcl_nb
 from . import __version__
 from .config import Run, describe_batch, parse_run
-from .core import InputError
 from .run_folder import RunFolder
-from .streams import steady_streams
+from .endings import INTERRUPTED, as_command
 from .dry_run import dry_run, what_runs
 from .help import answer
 from .engine import Stopped, fit
@@ -193,26 +192,19 @@ def main(
     args = sys.argv[1:] if args is None else args
     answer("train", args)
     args = ["--help" if word == "--help-all" else word for word in args]
-    steady_streams()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    level = logging.INFO if is_first_rank() else logging.WARNING
-    logging.getLogger("dgcl_nb").setLevel(level)
-    if "--version" in args:
-        print(f"dgcl_nb {__version__}")
-        return
-    try:
-        train(args)
-    except Stopped as e:
-        print(e)
-        sys.exit(130)
-    except RunFailed as e:
-        sys.exit(f"error: {e}")
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:  # a second Ctrl-C, or one before the first step
-        print("stopped; what was saved is whole: --resume goes on", file=sys.stderr)
-        sys.exit(130)
+    # a second Ctrl-C, or one before the first step
+    stopped = "stopped; what was saved is whole: --resume goes on"
+    with as_command(stopped, failures=(RunFailed,)):
+        level = logging.INFO if is_first_rank() else logging.WARNING
+        logging.getLogger("dgcl_nb").setLevel(level)
+        if "--version" in args:
+            print(f"dgcl_nb {__version__}")
+            return
+        try:
+            train(args)
+        except Stopped as e:
+            print(e)
+            sys.exit(INTERRUPTED)
 
 # %% ../nbs/commands/01_train.ipynb #f04f49d0
 if __name__ == "__main__" and "__file__" in globals():

@@ -28,6 +28,7 @@ from dgcl_nb.data.sets import DataConfig
 from dgcl_nb.density import unit_rows
 from dgcl_nb.disagreement import SCORES, entry_weights, hear
 from dgcl_nb.engine import Stopped, fit
+from dgcl_nb.processes import RunFailed
 from dgcl_nb.reference import ImageCells, build_banks
 from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.suspects import cleanlab_findings, image_precision, region_precision
@@ -399,8 +400,17 @@ def test_folds__stopped_in_the_middle(run_on_folder, command, monkeypatch):
 
     monkeypatch.setattr(folds, "fit", stop)
     status, _, complained = command(run_on_folder, "--folds", "2")
-    assert status == 130 and "the folds go on with the same command" in complained
+    assert status == 130 and "folds that are trained are kept" in complained
     assert not (run_on_folder / "audit").exists()
+
+
+def test_folds__a_training_that_fails_is_no_wrong_mask(run_on_folder, command, monkeypatch):
+    def fail(asked):
+        raise RunFailed("the loss is NaN")
+
+    monkeypatch.setattr(folds, "fit", fail)
+    status, _, complained = command(run_on_folder, "--folds", "2")
+    assert status == 2 and "fold 1 of 2 failed: the loss is NaN" in complained
 
 
 def test_cleanlab__is_an_extra(run, command):

@@ -505,42 +505,6 @@ def test_evaluate_scored__best_of_steps_that_are_taken_again(out, monkeypatch):
     assert best == [(2, 1.0), (4, 10.0), (6, 5.0), (6, 5.0)]
 
 
-# torch.compile
-
-
-def train_compiled(out, compile, **settings):
-    try:
-        train(out, "dgcl", steps=3, loop__compile=compile, loop__log_every=1)
-    except InputError as e:
-        sys.exit(f"error: {e}")
-
-
-def losses_of(record):
-    return {k: v for k, v in record.items() if k.startswith("loss")}
-
-
-def test_compile__without_a_compiler(out, tmp_path):
-    nothing = dict(PATH="/nowhere", CXX="", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
-    child = start_child(train_compiled, out, True, log=tmp_path / "log", **nothing)
-    assert wait_for([child]) == [1]
-    said = (tmp_path / "log").read_text()
-    assert "error: loop.compile: torch cannot compile here (" in said and "install a C++ compiler" in said
-    assert not out.exists(), "the corrected command works as it stands"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler here")
-def test_compile__agrees_with_eager(tmp_path):
-    children = [start_child(train_compiled, tmp_path / str(c), c) for c in (False, True)]
-    assert wait_for(children, 1200) == [0, 0]
-    eager, compiled = (metrics_of(tmp_path / str(c)) for c in (False, True))
-    for a, b in zip(eager, compiled, strict=True):
-        assert losses_of(a) == pytest.approx(losses_of(b), rel=1e-3)
-    a, b = (state_of(tmp_path / str(c))["method"] for c in (False, True))
-    assert a.keys() == b.keys(), "a checkpoint does not tell who compiled"
-    assert all(v.shape == b[k].shape for k, v in a.items())
-
-
 # Started again by torchrun
 
 

@@ -17,7 +17,7 @@ if __name__ == "__main__" and "__file__" in globals():
     answer("data")
 
 # %% ../../nbs/data/22_command.ipynb #279a00a7
-import logging, os, sys
+import os, sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ..core import InputError
-from ..streams import steady_streams
+from ..endings import as_command
 from ..sections import FILE_NAME, Line, file_of, line_text, write_section
 from .archives import fetch_source
 from .camvid import CAMVID_SOURCE
@@ -253,16 +253,8 @@ def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
 ) -> None:
     "The command: exits with 0, 1 if a check found faults, 2 for an error of the input, 130 when stopped."
-    steady_streams()  # a name of any bytes can be printed
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    ask = _parse(args)
-    try:
-        status = run_command(ask)
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        status = 2
-    except KeyboardInterrupt:
-        status = 130
+    with as_command(stopped=""):
+        status = run_command(_parse(args))
     sys.exit(status)
 
 # %% ../../nbs/data/22_command.ipynb #cad7e9b6

@@ -324,7 +324,7 @@ def length_lines(
         Line("semi.ema_decay", decay, f"the teacher remembers {1 / (1 - float(decay)):.0f} of the steps"),
     ]
 
-# %% ../../nbs/data/12_proposal.ipynb #prp00025
+# %% ../../nbs/data/12_proposal.ipynb #prp08001
 _TUNED = "as tuned on digits-tune"
 _SEARCHED = "best of eight tries on steel: results/neu_seg-tune/contrast.md"
 CONTRAST = [
@@ -344,7 +344,7 @@ OF_SMALL_BATCH = [
 ]
 "What of it goes with batches of a CPU; on a GPU the defaults are those that were published."
 
-
+# %% ../../nbs/data/12_proposal.ipynb #prp08004
 def check_seen(
     seen: Seen,  # any
 ) -> None:
@@ -366,7 +366,7 @@ def check_seen(
             f"and {LEAST_SIDE} are the fewest; enlarge them, or leave them out"
         )
 
-
+# %% ../../nbs/data/12_proposal.ipynb #prp00025
 def propose(
     seen: Seen,  # of a data set
     machine: Machine,  # that will train

@@ -123,7 +123,7 @@ def shown_images(
         x = (255 * x.nan_to_num()).round().clamp(0, 255).to(torch.uint8)
     return x.permute(0, 2, 3, 1).numpy()
 
-# %% ../../nbs/looking/13_collect.ipynb #coll019
+# %% ../../nbs/looking/13_collect.ipynb #col08001
 def to_batch(
     x: Any,  # a tensor, an array, or a list of equally large ones
     name: str,  # for the message
@@ -136,7 +136,7 @@ def to_batch(
     except (TypeError, ValueError, RuntimeError) as e:
         raise InputError(f"{name} are no tensor of one size ({e}); give a batch of equally large ones") from e
 
-
+# %% ../../nbs/looking/13_collect.ipynb #col08004
 def known_labels(
     labels: Any,  # (B, H, W) or (B, 1, H, W) whole numbers, or None
     grid: tuple[int, int],  # (h, w) of the cells
@@ -165,7 +165,7 @@ def known_labels(
         )
     return x
 
-
+# %% ../../nbs/looking/13_collect.ipynb #coll019
 def maps_of(
     feats: Tensor,  # (B, h, w, D)
     images: Any,  # (B, C, H, W)

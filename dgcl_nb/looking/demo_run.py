@@ -260,7 +260,7 @@ def demo_record(
         bank_staleness=near(6.7, 9),
     )
 
-
+# %% ../../nbs/looking/11_demo_run.ipynb #dmo08003
 def demo_evaluation(
     step: int,  # taken
     steps: int,  # of the run

@@ -28,6 +28,8 @@ LOSS, SCORE = "loss_", "miou_"
 "How the names of losses begin, and those of scores in per cent; the rest of a score's name is its network."
 FILL, FILL_PER_CLASS = "bank_fill", "bank_fill_per_class"
 "How full the bank is, in all and class by class."
+
+# %% ../../nbs/looking/00_panels.ipynb #pnl08002
 LOSSES = dict(
     loss_sup=Quantity("loss on labelled images", "cross-entropy with their masks"),
     loss_aux=Quantity("auxiliary loss", "on labelled images, of an earlier layer of the encoder"),
@@ -51,6 +53,8 @@ LOSSES = dict(
     loss_detector=Quantity("loss of the flaw detector", "how well it finds where a network errs"),
 )
 "The losses of the shipped methods."
+
+# %% ../../nbs/looking/00_panels.ipynb #pnl08005
 SHARES = dict(
     kept=Quantity("kept", "share of the unlabelled pixels whose label passes the filter"),
     pseudo_accuracy=Quantity("right", "share of the kept labels that are the true class"),
@@ -77,7 +81,7 @@ QUANTITIES = LOSSES | SHARES | OTHERS
 FIRST_SHARES = {name: SHARES[name].title for name in ("kept", "pseudo_accuracy")}
 "Those that are announced while none is logged."
 
-
+# %% ../../nbs/looking/00_panels.ipynb #pnl08008
 def quantity_of(
     name: str,  # as logged, e.g. "loss_sup", "loss_cps_1"
 ) -> Quantity:

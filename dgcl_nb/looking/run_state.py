@@ -127,7 +127,7 @@ def facts_of(
     newest = [f"last snapshot: step {int(p.stem[5:])}" for p in run.snapshots[-1:]]
     return [*(speed_facts(run) if is_going else []), *score_fact(run), *newest]
 
-# %% ../../nbs/looking/26_run_state.ipynb #85f42c32
+# %% ../../nbs/looking/26_run_state.ipynb #rst08002
 def heading_title(
     run: RunView | None,  # None: no folder yet
 ) -> str:
@@ -151,7 +151,7 @@ def share_done(
         return 1.0
     return min(1.0, step / run.steps) if run and run.steps else 0.0
 
-
+# %% ../../nbs/looking/26_run_state.ipynb #rst08005
 def buttons_of(
     state: str,  # of run_state
     fitting: Any = None,  # of fit_async; None: another process trains
@@ -179,7 +179,7 @@ def why_no_buttons(
         "checkpoint. A run has buttons in the notebook that trains it: watch(fit_async(run))."
     )
 
-
+# %% ../../nbs/looking/26_run_state.ipynb #85f42c32
 def heading_of(
     run: RunView | None,  # None: no folder yet
     fitting: Any = None,  # of fit_async; None: another process trains

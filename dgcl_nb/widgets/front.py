@@ -111,7 +111,7 @@ def front_module(
         raise InputError("a front needs 'function render({ model, el })'; the parts given define none")
     return text + EXPORTED
 
-
+# %% ../../nbs/looking/20_front.ipynb #fro08001
 SAVED = """<style>
 .jp-OutputArea:has(.dgcl-saved):not(:has(.dgcl-front)) .jp-OutputArea-output.jupyter-widgets {{
   display: none
@@ -119,8 +119,6 @@ SAVED = """<style>
 </style><div class="dgcl-saved">{text}{stills}</div>"""
 "What a saved notebook shows in place of a view whose kernel is gone; a live view hides it (front/panel.css)."
 NO_KERNEL = "This view lives as long as the kernel that made it: run its cell again to see it."
-
-
 STILL = '<br><img alt="what this view showed" style="max-width:100%" src="data:image/png;base64,{data}">'
 "A picture of the view, in that place."
 
@@ -135,7 +133,7 @@ def saved_output(
     shown = "".join(STILL.format(data=base64.b64encode(png).decode()) for png in stills)
     return HTML(SAVED.format(text=html.escape(f"{NO_KERNEL} {text}".strip()), stills=shown))
 
-
+# %% ../../nbs/looking/20_front.ipynb #fro08004
 def leave_behind(
     bundle: Any,  # what the widget's own _repr_mimebundle_ gives
     text: str,  # a sentence on where to look instead
@@ -160,7 +158,7 @@ def report_words(
     page = Path(folder) / "report.html"
     return f"All of it is in the report, too: python -m dgcl_nb.report {folder} writes {page}."
 
-
+# %% ../../nbs/looking/20_front.ipynb #fro08007
 class Front(anywidget.AnyWidget):
     "The base of the widgets here; a subclass sets `_esm = front_module(...)`, and may add to `_css`."
 

@@ -282,7 +282,7 @@ def summary_of(
         right_known=int((right >= 0).sum()),
     )
 
-# %% ../../nbs/looking/21_state.ipynb #0ef9868b
+# %% ../../nbs/looking/21_state.ipynb #sta08001
 def table_of(
     state: PointArrays,  # n points
     rows: Sequence[int],  # m of them
@@ -309,7 +309,7 @@ def table_of(
         role=[ROLES[r] for r in state.role[rows]],
     )
 
-
+# %% ../../nbs/looking/21_state.ipynb #sta08004
 def csv_field(
     value: Any,  # of a table
 ) -> Any:
@@ -332,7 +332,7 @@ def csv_text(
         writer.writerow(map(csv_field, record))
     return out.getvalue()
 
-
+# %% ../../nbs/looking/21_state.ipynb #0ef9868b
 def parquet_bytes(
     table: dict[str, Any],  # columns
 ) -> bytes:
