@@ -1,6 +1,6 @@
 """`python -m dgcl_nb.audit RUN`: which masks are wrong? Images and regions in order, a page to look at, proposals to copy, and an exit status.
 
-Which of my masks should somebody look at again? `python -m dgcl_nb.audit RUN` asks a trained network and its features about the masks of its labelled images (or of val, `--split val`, or of a folder of other masks, `--masks`), and ranks them by the score of their worst region (rooms `disagreement` and `suspects` say how; by default the neighbours' vote ranks, `--score` names another witness).
+Which of my masks should somebody look at again? `python -m dgcl_nb.audit RUN` asks a trained network and its features about the masks of its labelled images (or of val, `--split val`, or of a folder of other masks, `--masks`), and ranks them by the score of their worst region (rooms `disagreement` and `suspects` say how; by default the network's own probability of the label ranks, `--score` names another witness).
 
 A network says little of a mask that it has learnt. With `--folds K` the run is trained $K$ times again, each time without a part of the masks, and every mask is judged by a network that was not shown it (room `folds`).
 
@@ -47,7 +47,7 @@ from .config import Run
 from .core import InputError
 from .data.segdata import SegData
 from .data.sets import DataConfig, open_data
-from .disagreement import NEIGHBORS
+from .disagreement import NEIGHBORS, RANKING
 from .folds import MIN_FOLDS, hearings_of, train_folds
 from .evaluate import check_classes, data_defaults
 from .predict import save_picture
@@ -79,7 +79,7 @@ class Audit:
     folds: int = 0
     num: int = 20  # so many of the worst images are shown and get a proposed mask
     # which witness ranks; images.csv has all of them
-    score: Literal["neighbours", "unweighted", "density", "self_confidence", "margin"] = "neighbours"
+    score: Literal["neighbours", "unweighted", "density", "self_confidence", "margin"] = RANKING
     neighbors: int = NEIGHBORS  # cells of other images that vote on a cell
     bank_size: int = BANK_SIZE  # cells of each class that may vote, at most
     # whether cleanlab's scores are added (pip install 'dgcl_nb[audit]'); the probabilities of all images

@@ -33,7 +33,7 @@ from .core import InputError
 from .data.files import by_id
 from .data.images import Shrunk, apply_label_map, check_labels, read_mask
 from .data.segdata import ImageSet, SegData, SomeImages
-from .disagreement import NEIGHBORS, SCORES, check_classes_known, entry_weights, hear
+from .disagreement import NEIGHBORS, RANKING, SCORES, check_classes_known, entry_weights, hear
 from .reference import BANK_SIZE, ClassBanks, ImageCells, build_banks, cells_of
 from .suspects import Finding, Region, cleanlab_findings, finding_of, propose_mask, worst_first
 from .trained import Trained
@@ -241,7 +241,7 @@ def judge(
 def audit_hearings(
     hearings: Iterable[Hearing],  # who is asked about what, one after the other
     num_classes: int,  # K
-    score: str = "neighbours",  # one of SCORES, which ranks
+    score: str = RANKING,  # one of SCORES, which ranks
     num: int = 20,  # so many of the worst are kept whole
     num_neighbors: int = NEIGHBORS,  # how many entries vote
     bank_size: int = BANK_SIZE,  # entries of a class

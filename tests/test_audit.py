@@ -26,7 +26,7 @@ from dgcl_nb.data.digits import CLASS_NAMES
 from dgcl_nb.data.segdata import SegData, distinct_palette
 from dgcl_nb.data.sets import DataConfig
 from dgcl_nb.density import unit_rows
-from dgcl_nb.disagreement import SCORES, entry_weights, hear
+from dgcl_nb.disagreement import RANKING, SCORES, entry_weights, hear
 from dgcl_nb.engine import Stopped, fit
 from dgcl_nb.processes import RunFailed
 from dgcl_nb.reference import ImageCells, build_banks
@@ -218,7 +218,7 @@ def test_command__writes_page_tables_and_proposals_and_leaves_masks_alone(run, f
     assert str(out / "index.html") in printed
     images, regions = rows_of(out / "images.csv"), rows_of(out / "regions.csv")
     assert len(images) == 10 and [int(r["rank"]) for r in images] == list(range(1, 11))
-    scores = [float(r["score_neighbours"]) for r in images]
+    scores = [float(r[f"score_{RANKING}"]) for r in images]
     assert scores == sorted(scores, reverse=True) and 0 <= min(scores) <= max(scores) < 1
     assert {r["trained_on"] for r in images if r["list"] == "val"} == {"False"}
     assert {r["trained_on"] for r in images if r["list"] == "labelled"} == {"True"}
