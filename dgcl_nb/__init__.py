@@ -61,7 +61,7 @@ Modules:
 - `dgcl_nb.looking.demo_run`: The folder of a run that never was: real scenes, invented maps, features, curves and scores.
 - `dgcl_nb.looking.density_claim`: Are sparse features under-trained? Numbers only: bins of density, sparse against dense at equal confidence, and how sure the answer is.
 - `dgcl_nb.looking.density_figures`: Density by class before and after, and the test of the claim about sparse features as a figure.
-- `dgcl_nb.looking.features`: Features that were taken from a segmentation network of whatever kind: a balanced sample of cells, the density of each among all cells of its class, and one file that holds them.
+- `dgcl_nb.looking.features`: Features that were taken from a segmentation network of whatever kind: a balanced sample of cells, the density of each among the cells of its class, and one file that holds them.
 - `dgcl_nb.looking.figures`: What all figures have in common - ground, text, colours, names of classes - and how a figure becomes a picture.
 - `dgcl_nb.looking.html`: Elements, tables and numbers of a page, escaped where they must be.
 - `dgcl_nb.looking.layout`: From feature vectors to points on a screen: a PCA view at once, and UMAP over the exact neighbours of the density.

@@ -286,11 +286,12 @@ def deep_page(
     layout: str,  # pca or umap
     cells: int,  # how many
     part: str,  # of its data
+    bar: bool = False,  # whether what it takes is said, and progress bars are shown
 ) -> Page:
     "The explorer of as many cells as a run's network gives."
     from dgcl_nb.deep_cells import deep_features
 
-    found = deep_features(folder, cells, part)
+    found = deep_features(folder, cells, part, bar=bar)
     view, left_out = features_view(found, layout, rest=f"{part} has all")
     return Page(
         view, left_out, f"{folder.name}: {thousands(len(found.feats))} cells", folder / "explorer-deep.html"
@@ -303,6 +304,7 @@ def write_explorer(
     layout: str = "pca",  # or umap
     cells: int = 0,  # of a run's network, asked anew; 0: those of its snapshots
     part: str = "val",  # of the run's data, for these
+    bar: bool = False,  # whether progress is shown while a network is asked
 ) -> Path:  # the file
     "Write an explorer as one HTML file."
     need_looking()
@@ -317,7 +319,7 @@ def write_explorer(
     if is_file:
         page = page_of_sample(Path(sources[0]), layout)
     elif cells:
-        page = deep_page(Path(sources[0]), layout, cells, part)
+        page = deep_page(Path(sources[0]), layout, cells, part, bar)
     else:
         page = page_of_runs(sources, layout)
     target = Path(out or page.file)
@@ -347,11 +349,10 @@ def main(
     "The command: exits with 0, 2 for an error of the input, 130 when stopped."
     began = time.time()
     given = sys.argv[1:] if args is None else list(args)
-    with as_command():
+    with as_command(stopped="stopped; no page was written"):
         asked = tyro.cli(Explore, args=given, prog="python -m dgcl_nb.explore")
-        path = write_explorer(
-            *asked.sources, out=asked.out, layout=asked.layout, cells=asked.cells, part=asked.part
-        )
+        how: dict[str, Any] = dict(cells=asked.cells, part=asked.part, bar=True)
+        path = write_explorer(*asked.sources, out=asked.out, layout=asked.layout, **how)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB in {time.time() - began:.1f} s")
 
 # %% ../nbs/looking/39_explore.ipynb #expl024

@@ -14,9 +14,11 @@ from dgcl_nb.engine import fit
 from dgcl_nb.explore import explore, features_view, main
 from dgcl_nb.looking import features as features_room
 from dgcl_nb.looking import layout_time
+from dgcl_nb.looking.features import density_of, sample_features
 from dgcl_nb.looking.layout import principal_plane
 from dgcl_nb.looking.layout_time import many_layout
 from dgcl_nb.reference import cells_of
+from dgcl_nb.snapshots import sample_balanced
 from dgcl_nb.trained import open_trained
 
 CELLS = 12 * 16 * 16
@@ -53,6 +55,63 @@ def test_deep__is_what_the_network_says_of_each_cell(run):
         others[int(found.pixel_image[i]) * len(one) + at] = False
         wanted = multi_scale_density(one.feats[at][None], feats[others])
         assert found.pixel_density[i] == pytest.approx(float(wanted), abs=1e-5)
+
+
+def one_large_class(num=25_000):
+    "Maps of a class with more cells than answer, and of one with fewer."
+    draw = torch.Generator().manual_seed(0)
+    target = torch.zeros(1, num // 100, 100, dtype=torch.long)
+    target[:, :20] = 1
+    feats = torch.randn(*target.shape, 4, generator=draw)
+    image = np.zeros((1, 8, 8, 3), np.uint8)
+    return features_room.Maps(feats, target, target, torch.ones(target.shape), image, (8, 8))
+
+
+def test_density__of_a_large_class_is_among_a_bounded_part_of_it(monkeypatch):
+    banks, told, whole = [], [], features_room.density_among
+
+    def density_among(feats, bank, own, num_neighbors):
+        banks.append(len(bank))
+        return whole(feats, bank, own, num_neighbors)
+
+    monkeypatch.setattr(features_room, "density_among", density_among)
+    made = one_large_class()
+    about = ([made], ("steel", "patches"), np.zeros((2, 3), np.uint8), ("a",))
+    few, more = (sample_features(*about, num_cells=num, watch=told.append) for num in (100, 300))
+    assert banks == [features_room.MOST_COMPARED, 2000] * 2 and told == [50, 50, 150, 150]
+    assert few.notes == ("Density is among 20 000 random cells of a class that has more (steel)",)
+    place = {tuple(cell): i for i, cell in enumerate(np.c_[more.pixel_row, more.pixel_col].tolist())}
+    same = [place[tuple(cell)] for cell in np.c_[few.pixel_row, few.pixel_col].tolist()]
+    np.testing.assert_allclose(few.pixel_density, more.pixel_density[same], atol=1e-6)
+
+
+def test_density__of_a_cell_that_answers_leaves_it_out():
+    feats = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    rows, kind = np.arange(60), np.zeros(60, int)
+    found = density_of([feats[:7], feats[7:]], kind, rows, (1, 3), most=40, seed=2)
+    answering = sample_balanced(kind, 40, 2)
+    for i in rows:
+        others = feats[answering[answering != i]]
+        wanted = multi_scale_density(feats[i][None], others, (1, 3))
+        assert found[i] == pytest.approx(float(wanted), abs=1e-6)
+
+
+def test_command__says_what_it_takes_and_how_far_it_is(run, tmp_path, capsys):
+    main([str(run), "--cells", "500", "--out", str(tmp_path / "deep.html")])
+    said = capsys.readouterr()
+    assert said.out.startswith("12 images of 256 cells: about ")
+    assert "for the density of 500 cells, each among at most 20 000 of its class" in said.out
+    assert "network:" in said.err and "density:" in said.err
+
+
+def test_command__stopped_says_so(run, capsys, monkeypatch):
+    def stopped(*given, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(deep_cells, "maps_of_images", stopped)
+    with pytest.raises(SystemExit) as ended:
+        main([str(run), "--cells", "500"])
+    assert ended.value.code == 130 and "stopped; no page was written" in capsys.readouterr().err
 
 
 def test_deep__takes_all_where_there_are_fewer_and_says_so(run):

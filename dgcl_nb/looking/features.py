@@ -1,10 +1,10 @@
-r"""Features that were taken from a segmentation network of whatever kind: a balanced sample of cells, the density of each among all cells of its class, and one file that holds them.
+r"""Features that were taken from a segmentation network of whatever kind: a balanced sample of cells, the density of each among the cells of its class, and one file that holds them.
 
 What must be known of a network's features, so that they can be explored without a run of this package? Into this room go feature maps of images and what is known of their pixels: labels, or predictions, or both. Out comes one frozen object, `Features`: $n$ cells with their features, places, classes and densities, and small images to show them in; and a file `features.npz` that holds it.
 
-A cell $i$ is of class $c_i$, the true one where it is known and the predicted one elsewhere. Cells are drawn balanced over classes: each class gives at most $q$ cells, $q$ the largest number with $\sum_c \min(q, n_c) \le n$. The density of a drawn cell is that of DGCL (CVPR 2023; room `density`) among *all* cells of its class, drawn or not, itself left out: $\rho_i = \frac1S\sum_s \frac1{k_s}\sum_{j \in \mathrm{kNN}_{k_s}(i)} \cos(x_i, x_j)$.
+A cell $i$ is of class $c_i$, the true one where it is known and the predicted one elsewhere. Cells are drawn balanced over classes: each class gives at most $q$ cells, $q$ the largest number with $\sum_c \min(q, n_c) \le n$. The density of a drawn cell is that of DGCL (CVPR 2023; room `density`) among the cells of its class, drawn or not, itself left out: $\rho_i = \frac1S\sum_s \frac1{k_s}\sum_{j \in \mathrm{kNN}_{k_s}(i)} \cos(x_i, x_j)$. Of a class with more than $M = 20\,000$ cells a random $M$ answer, so that $n$ cells take at most $nM$ cosines however many cells there are; which classes these are is one of the notes.
 
-Where we differ: the authors compare with a memory bank that training fills; here nothing is trained, so a class is compared with itself, as `look` does it for methods without a bank.
+Where we differ: the authors compare with a memory bank that training fills; here nothing is trained, so a class is compared with itself, or with a part of itself where a bank would be bounded, too, as `look` does it for methods without a bank.
 
 A file is hostile until it is checked: sizes are bounded before anything is unpacked, nothing in it is code, and each array has the type, the shape and the values that the schema says."""
 
@@ -12,13 +12,13 @@ A file is hostile until it is checked: sizes are bounded before anything is unpa
 
 # %% auto #0
 __all__ = ['FEATURES_VERSION', 'LAYOUT', 'TEXTS', 'MAY_BE_NAN', 'MOST_CELLS', 'CELL_BYTES', 'MAP_BYTES', 'FREE_SHARE',
-           'MOST_FILE', 'MOST_UNPACKED', 'Features', 'ranges_of', 'check_features', 'thousands', 'check_sample',
-           'check_maps', 'class_quota', 'rows_where', 'density_of', 'Maps', 'check_finite', 'one_size', 'notes_on',
-           'sample_features', 'save_features', 'load_features']
+           'MOST_COMPARED', 'ASKED_AT_ONCE', 'MOST_FILE', 'MOST_UNPACKED', 'Features', 'ranges_of', 'check_features',
+           'thousands', 'check_sample', 'check_maps', 'class_quota', 'rows_of', 'density_among', 'density_of', 'Maps',
+           'check_finite', 'one_size', 'notes_on', 'bounded_note', 'sample_features', 'save_features', 'load_features']
 
 # %% ../../nbs/looking/12_features.ipynb #feat004
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from ..core import IGNORE_INDEX, InputError, as_text
-from ..density import density_per_scale, unit_rows
+from ..density import multi_scale_density, unit_rows
 from ..machine import free_memory
 from ..run_folder import write_atomic
 from ..snapshot_schema import MAX_NAME, array
@@ -176,32 +176,62 @@ def class_quota(
     return quota
 
 # %% ../../nbs/looking/12_features.ipynb #feat016
-def rows_where(
+MOST_COMPARED = 20_000
+"So many cells of a class answer at most."
+ASKED_AT_ONCE = 2000
+"So many cells ask between two words to a progress bar."
+
+
+def rows_of(
     maps: Sequence[Tensor],  # parts of rows (N_b, D)
-    chosen: np.ndarray,  # (N,) bool, N = sum of N_b
+    rows: np.ndarray,  # (m,) int64 places among all rows, ascending
 ) -> Tensor:  # (m, D) float32
     "Some rows of parts that are too large to be joined."
-    parts = np.split(chosen, np.cumsum([len(part) for part in maps])[:-1])
-    return torch.cat([part[torch.from_numpy(mine)].float() for part, mine in zip(maps, parts)])
+    lengths = np.array([len(part) for part in maps])
+    ends = lengths.cumsum()
+    parts = np.split(rows, np.searchsorted(rows, ends[:-1]))
+    chosen = zip(maps, parts, ends - lengths)
+    return torch.cat([part[torch.from_numpy(mine - start)].float() for part, mine, start in chosen])
 
 
+def density_among(
+    feats: Tensor,  # (n, D) float32 unit rows
+    bank: Tensor,  # (m, D) float32 unit rows
+    own: Tensor,  # (n,) int64 which entry of the bank each of them is; -1: none
+    num_neighbors: Sequence[int],  # k of each scale
+) -> Tensor:  # (n,) float32
+    "The multi-scale density (n,) of cells of which some are entries of the bank themselves."
+    density, is_entry = feats.new_empty(len(feats)), own >= 0
+    among_others = own[is_entry]
+    for chosen, left_out in ((is_entry, among_others), (~is_entry, False)):
+        density[chosen] = multi_scale_density(feats[chosen], bank, num_neighbors, left_out, normalized=True)
+    return density
+
+# %% ../../nbs/looking/12_features.ipynb #feat016c
 def density_of(
     maps: Sequence[Tensor],  # parts of rows (N_b, D), all cells
     kind: np.ndarray,  # (N,) class of each
     rows: np.ndarray,  # (n,) the cells that are asked for, ascending
     num_neighbors: Sequence[int],  # k of each scale
+    most: int = MOST_COMPARED,  # cells of a class that answer, at most
+    seed: int = 0,  # which
+    watch: Callable[[int], object] | None = None,  # told how many cells more are done, for a progress bar
 ) -> np.ndarray:  # (n,) float32; NaN for the only cell of a class
-    "The multi-scale density of cells among all cells of their class, each one itself left out."
+    "The multi-scale density of cells among those of their class, each one itself left out."
     density = np.full(len(rows), np.nan, np.float32)
+    answering = sample_balanced(kind, most, seed)
     for c in np.unique(kind[rows]):
-        mine = np.flatnonzero(kind == c)
-        if len(mine) < 2:
-            continue
-        asked = kind[rows] == c
-        own = torch.from_numpy(np.searchsorted(mine, rows[asked]))
-        bank = unit_rows(rows_where(maps, kind == c))
-        scales = density_per_scale(bank[own], bank, num_neighbors, exclude_self=own, normalized=True)
-        density[asked] = scales.mean(0).numpy()
+        entries, place = answering[kind[answering] == c], np.flatnonzero(kind[rows] == c)
+        bank = unit_rows(rows_of(maps, entries))
+        for start in range(0, len(place), ASKED_AT_ONCE):
+            here = place[start : start + ASKED_AT_ONCE]
+            if len(entries) > 1:
+                nearest = np.searchsorted(entries, rows[here]).clip(max=len(entries) - 1)
+                own = torch.from_numpy(np.where(entries[nearest] == rows[here], nearest, -1))
+                feats = unit_rows(rows_of(maps, rows[here]))
+                density[here] = density_among(feats, bank, own, num_neighbors).numpy()
+            if watch is not None:
+                watch(len(here))
     return density
 
 # %% ../../nbs/looking/12_features.ipynb #feat020
@@ -263,6 +293,19 @@ def notes_on(
         said.append(f"No cell of a known class lies in {', '.join(empty[:3])}{more}")
     return tuple(said)
 
+
+def bounded_note(
+    counts: Sequence[int],  # K numbers of cells there are
+    names: Sequence[str],  # K names
+    most: int = MOST_COMPARED,  # cells of a class that answer, at most
+) -> tuple[str, ...]:  # a sentence, or none
+    "Whose density is among a part of their class."
+    larger = [name for name, count in zip(names, counts) if count > most]
+    if not larger:
+        return ()
+    which = ", ".join(larger[:3]) + (f" and {len(larger) - 3} more" if len(larger) > 3 else "")
+    return (f"Density is among {thousands(most)} random cells of a class that has more ({which})",)
+
 # %% ../../nbs/looking/12_features.ipynb #feat022
 def sample_features(
     maps: Sequence[Maps],  # of batches
@@ -273,8 +316,9 @@ def sample_features(
     num_cells: int = 5000,  # drawn in all, at most
     num_neighbors: Sequence[int] = (8, 16, 32),  # k of each scale of the density
     seed: int = 0,  # which cells
+    watch: Callable[[int], object] | None = None,  # told how many densities more are done
 ) -> Features:
-    "A class-balanced sample of the cells of some images, each with its density among all cells of its class."
+    "A class-balanced sample of the cells of some images, each with its density among those of its class."
     one_size(maps)
     target, said, confidence = (
         torch.cat([getattr(m, name) for m in maps]).numpy() for name in ("target", "said", "confidence")
@@ -290,11 +334,9 @@ def sample_features(
     check_sample(min(num_cells, int(counts.sum())), maps[0].feats.shape[-1])
     rows = sample_balanced(flat, class_quota(counts.tolist(), num_cells), seed)
     cells = [m.feats.flatten(0, 2) for m in maps]
-    drawn = np.zeros(len(flat), bool)
-    drawn[rows] = True
     image, row, col = np.unravel_index(rows, kind.shape)
     values: dict[str, Any] = dict(
-        feats=unit_rows(rows_where(cells, drawn)),
+        feats=unit_rows(rows_of(cells, rows)),
         palette=palette,
         image=np.concatenate([m.image for m in maps]),
     )
@@ -302,13 +344,13 @@ def sample_features(
     values |= dict(image_size=np.array(maps[0].image_size), grid=np.array(kind.shape[1:]))
     values |= dict(pixel_class=target.ravel()[rows], pixel_pseudo=said.ravel()[rows])
     values |= dict(pixel_confidence=confidence.ravel()[rows])
-    values |= dict(pixel_density=density_of(cells, flat, rows, num_neighbors))
+    values |= dict(pixel_density=density_of(cells, flat, rows, num_neighbors, seed=seed, watch=watch))
     arrays: dict[str, Any] = {name: as_array(value, LAYOUT[name][0]) for name, value in values.items()}
     found = Features(
         layer=layer,
         class_names=tuple(class_names),
         image_id=tuple(image_ids),
-        notes=notes_on(kind, class_names, image_ids),
+        notes=(*notes_on(kind, class_names, image_ids), *bounded_note(counts.tolist(), class_names)),
         **arrays,
     )
     check_features(found)

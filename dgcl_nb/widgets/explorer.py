@@ -10,8 +10,8 @@ The picture of feature clusters is that of DGCL (CVPR 2023, the visualisation of
 
 # %% auto #0
 __all__ = ['COLOURS', 'SETTINGS', 'EXPLORER_ESM', 'EXPLORER_CSS', 'LAYOUTS', 'explorer_values', 'check_range', 'check_number',
-           'shared', 'shared_range', 'ExplorerTraits', 'Explorer', 'snapshots_of', 'running_loop', 'show_layout',
-           'compute_layout', 'replace_layout', 'explore', 'hex_colours', 'to_scatter']
+           'shared', 'shared_range', 'ExplorerTraits', 'ChosenPoints', 'Explorer', 'snapshots_of', 'running_loop',
+           'show_layout', 'compute_layout', 'replace_layout', 'explore', 'hex_colours', 'to_scatter']
 
 # %% ../../nbs/looking/23_explorer.ipynb #80f0059d
 import asyncio
@@ -159,34 +159,20 @@ class ExplorerTraits(Front):
         "The rows of the largest step."
         return max(map(len, self.states))
 
-# %% ../../nbs/looking/23_explorer.ipynb #bfd3c4d9
-class Explorer(ExplorerTraits):
-    "The feature explorer in a notebook."
+# %% ../../nbs/looking/23_explorer.ipynb #expl23cp1
+class ChosenPoints(ExplorerTraits):
+    "What is on view, and what of it is chosen."
 
-    elsewhere = report_words(None)
-
-    def __init__(
-        self,
-        states: Sequence[ExplorerState],  # one a step, oldest first
-        snapshots: Sequence[Pictures] = (),  # that hold the images of the points
-        neighbours: int = 8,  # that a click shows
-        layout: str = "PCA",  # what the places are
-        said: str = "pseudo-label",  # what the class that a network says is called
-        **settings: Any,  # of SETTINGS, and step_index
-    ):
-        self.states, self.snapshots = list(states), list(snapshots)
-        self.neighbours = neighbours
-        self.layout_done = threading.Event()
-        values = explorer_values(self.states, self.snapshots, neighbours, layout, said, **settings)
-        super().__init__(**values)
-        self.observe(self._carry, "step_index")
-        self.observe(self._find, "clicked")
-        self.layout_done.set()
+    states: list[ExplorerState]  # one a step, oldest first
 
     @property
     def state(self) -> ExplorerState:
         "The step on view."
         return self.states[self.step_index]
+
+    def shown(self) -> np.ndarray:
+        "The rows that the filter shows."
+        return np.flatnonzero(self.state.mask(self.density_range, self.confidence_range, self.classes))
 
     def stills(self) -> list[bytes]:
         "The points on view, in the colours of their classes."
@@ -198,10 +184,6 @@ class Explorer(ExplorerTraits):
         title = f"step {state.step}: {len(rows)} cells, by class, in a layout ({self.scene['layout']})"
         png = points_still(state.xy[rows], class_colours(state.palette, label), title, legend)
         return [png] if png else []
-
-    def shown(self) -> np.ndarray:
-        "The rows that the filter shows."
-        return np.flatnonzero(self.state.mask(self.density_range, self.confidence_range, self.classes))
 
     def selection(self) -> dict[str, Any]:
         "What the selected points have in common."
@@ -226,6 +208,30 @@ class Explorer(ExplorerTraits):
         clicked = [self.clicked] if self.clicked >= 0 else []
         rows = carry_rows(clicked, before, after)
         return carry_rows(self.selected, before, after), rows[0] if rows else -1
+
+# %% ../../nbs/looking/23_explorer.ipynb #bfd3c4d9
+class Explorer(ChosenPoints):
+    "The feature explorer in a notebook."
+
+    elsewhere = report_words(None)
+
+    def __init__(
+        self,
+        states: Sequence[ExplorerState],  # one a step, oldest first
+        snapshots: Sequence[Pictures] = (),  # that hold the images of the points
+        neighbours: int = 8,  # that a click shows
+        layout: str = "PCA",  # what the places are
+        said: str = "pseudo-label",  # what the class that a network says is called
+        **settings: Any,  # of SETTINGS, and step_index
+    ):
+        self.states, self.snapshots = list(states), list(snapshots)
+        self.neighbours = neighbours
+        self.layout_done = threading.Event()
+        values = explorer_values(self.states, self.snapshots, neighbours, layout, said, **settings)
+        super().__init__(**values)
+        self.observe(self._carry, "step_index")
+        self.observe(self._find, "clicked")
+        self.layout_done.set()
 
     def set_states(
         self,

@@ -84,6 +84,9 @@ def test_box__lights_up_its_cells_among_the_points(page, place, found):
     sketch(page, [(0.26, 0.26), (0.73, 0.61)])
     two_frames(page)
     assert differ(before, picture(stage)) > 0.02  # while the button is down
+    assert page.locator(
+        ".dgcl-tip"
+    ).is_hidden()  # of the cell where the box began: it lay over those that light up
     release(page)
     assert selected(page) == cells_within(found, 0, 0.26, 0.61, 0.26, 0.73) > 20
     page.keyboard.down("Shift")

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { extent, fillCells } from "../../dgcl_nb/static/explorer/cells.js";
 import { insideOf, isInside } from "../../dgcl_nb/static/explorer/lasso.js";
 import { drawnGroups, GROUPS, orderPoints } from "../../dgcl_nb/static/explorer/order.js";
-import { placePoints } from "../../dgcl_nb/static/explorer/points.js";
+import { placePoints, pointRadius, styleOf } from "../../dgcl_nb/static/explorer/points.js";
 import { ranksOf } from "../../dgcl_nb/static/explorer/ranks.js";
 import { drawRaster } from "../../dgcl_nb/static/explorer/raster.js";
 import { MANY } from "../../dgcl_nb/static/explorer/scene.js";
@@ -115,4 +115,22 @@ test("cells: filled with their colours, mixed with what is below", () => {
   const points = makePoints(2, { row: Uint16Array.of(0, 5), col: Uint16Array.of(1, 0) }); // one lies outside
   fillCells(pen, points, [0, 1], [2, 2], () => [0, 0, 0], 128);
   assert.deepEqual([...image.data].filter((_, j) => j % 4 === 0), [255, 255, 127, 127, 255, 255, 127, 127]);
+});
+
+test("style: a few chosen among many are as large as alone, and a crowd that steps back stays pale", () => {
+  const n = 200000;
+  const app = { by: "class", table, ghosts: true, view: { zoom: 1 }, ratio: 2 };
+  app.dim = new Uint8Array(n).fill(1);
+  for (let i = 0; i < 72; i++) app.dim[i] = 0;
+  const points = makePoints(n);
+  const chosen = styleOf(app, n, orderPoints(app, points, points.label));
+  assert.equal(chosen.plain.radius, 2 * pointRadius(72, 1));
+  assert.equal(chosen.pale.radius, 2 * pointRadius(n, 1));
+  assert.ok(chosen.plain.radius > 3 * chosen.pale.radius);
+  const few = styleOf({ ...app, dim: Uint8Array.of(0, 1) }, 2, { start: Uint32Array.of(0, 0, 1, 2, 2) });
+  assert.ok(chosen.pale.strength < few.pale.strength / 2);
+  app.dim = null;
+  const all = styleOf(app, n, orderPoints(app, points, points.label));
+  assert.equal(all.plain.radius, all.pale.radius);
+  assert.equal(all.plain.radius, 2 * pointRadius(n, 1));
 });

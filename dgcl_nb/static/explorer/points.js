@@ -1,11 +1,13 @@
 // All points in one picture.
 import { contrast } from "../front/colours.js";
-import { orderPoints } from "./order.js";
+import { GROUPS, orderPoints } from "./order.js";
 import { paintOf } from "./paint.js";
 import { drawRaster } from "./raster.js";
+import { MANY } from "./scene.js";
 
 const GREY_SPECK = [140, 140, 140];
 const STRENGTH = { hidden: 90, pale: 60, plain: 225, late: 225 }; // of 256
+const PALE_CROWD = 24; // many pale points lie on each other, and together they would be strong again
 
 // CSS pixels: smaller where there are many, a little larger when zoomed in.
 export function pointRadius(n, zoom) {
@@ -48,14 +50,20 @@ function imageOf(app) {
   return app.image;
 }
 
-// How each group of points is drawn, in pixels of the picture.
-function styleOf(app, n) {
-  const radius = pointRadius(n, app.view.zoom) * app.ratio;
-  const plain = { radius, rim: app.ratio };
-  const style = Object.entries(STRENGTH).map(([name, strength]) => [name, { ...plain, strength }]);
-  const small = { radius: Math.max(1, radius * 0.45), rim: 0, speck: GREY_SPECK };
-  const found = Object.fromEntries(style);
-  return { ...found, hidden: { ...found.hidden, ...small } };
+// How each group of n points is drawn, in pixels of the picture. Points for which others step back are as
+// large as they would be alone: a few among many could not be found.
+export function styleOf(app, n, { start }) {
+  const sizeOf = (count) => pointRadius(count, app.view.zoom) * app.ratio;
+  const radius = sizeOf(n);
+  const alone = app.dim ? sizeOf(start[GROUPS.length] - start[GROUPS.indexOf("plain")]) : radius;
+  const rim = app.ratio;
+  const pale = n > MANY ? PALE_CROWD : STRENGTH.pale;
+  return {
+    hidden: { radius: Math.max(1, radius * 0.45), rim: 0, strength: STRENGTH.hidden, speck: GREY_SPECK },
+    pale: { radius, rim, strength: pale },
+    plain: { radius: alone, rim, strength: STRENGTH.plain },
+    late: { radius: alone, rim, strength: STRENGTH.late }
+  };
 }
 
 export function drawPoints(app, points) {
@@ -63,6 +71,7 @@ export function drawPoints(app, points) {
   const { table, ground } = app;
   const needsRim = table.map((rgb) => contrast(rgb, ground) < 1.7);
   const image = imageOf(app);
-  drawRaster(app, image, orderPoints(app, points, paint), { paint, table, needsRim }, styleOf(app, points.n));
+  const order = orderPoints(app, points, paint);
+  drawRaster(app, image, order, { paint, table, needsRim }, styleOf(app, points.n, order));
   app.pen.putImageData(image, 0, 0);
 }

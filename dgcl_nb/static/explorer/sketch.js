@@ -68,7 +68,10 @@ function listenToHand(app, pane) {
       return;
     }
     const [x, y] = region.from;
-    if (Math.hypot(event.clientX - x, event.clientY - y) >= SKETCH_REACH) region.isClick = false;
+    if (region.isClick && Math.hypot(event.clientX - x, event.clientY - y) >= SKETCH_REACH) {
+      region.isClick = false;
+      app.hover(-1); // what is told of one cell would hide those that light up
+    }
     region.path.push(cellPlace(pane, event));
     if (!region.isClick) preview();
   });
