@@ -8,8 +8,8 @@ Each column is one picture whose tiles have transparent gaps, so a figure of for
 
 # %% auto #0
 __all__ = ['IGNORED_COLOUR', 'GAP', 'GAP_SHARE', 'LONGEST_TITLE', 'SPACING', 'SMALLEST', 'LETTER', 'WRONG', 'COVER',
-           'SHEET_COLUMNS', 'SHEET_SIDE', 'colour_labels', 'tile_column', 'data_uri', 'miou_of', 'add_class_legend',
-           'predictions_side_by_side', 'wrong_pixels', 'mark_pixels', 'contact_sheet', 'tile_row']
+           'SHEET_COLUMNS', 'SHEET_SIDE', 'colour_labels', 'tile_column', 'tile_row', 'data_uri', 'miou_of',
+           'add_class_legend', 'predictions_side_by_side', 'wrong_pixels', 'mark_pixels', 'contact_sheet']
 
 # %% ../../nbs/looking/03_tiles.ipynb #9d29a656
 import base64, io
@@ -24,6 +24,7 @@ from dgcl_nb.looking.figures import (
     BAR_HEIGHT,
     FONT_SIZE,
     OUTLINE,
+    axis_suffix,
     class_label,
     label_of,
     css,
@@ -70,6 +71,13 @@ def tile_column(
     column[:, :height, :, 3] = 255
     rows = max(1, count * (height + gap) - gap)  # no gap below the last one
     return Image.fromarray(column.reshape(-1, width, 4)[:rows], "RGBA")
+
+
+def tile_row(
+    tiles: np.ndarray,  # (J, H, W, 3) uint8
+) -> Image.Image:  # RGBA
+    "Pictures side by side, with transparent gaps."
+    return tile_column(tiles.swapaxes(1, 2)).transpose(Image.Transpose.TRANSPOSE)
 
 # %% ../../nbs/looking/03_tiles.ipynb #b47fd74c
 def data_uri(
@@ -122,36 +130,38 @@ def _check_maps(shape, maps):
 
 
 LONGEST_TITLE = 20
-"Letters of a run's name above its column; a longer one loses its middle."
+"Letters of a run's name beside its maps; a longer one loses its middle."
 
 
-def _column_titles(targets, predictions, num_classes):
-    "What stands above the columns: image, ground truth, and each run with its mIoU."
+def _titles_of_maps(targets, predictions, num_classes):
+    "What stands beside the strips: image, ground truth, and each run with its mIoU."
     mious = {name: miou_of(targets, p, num_classes) for name, p in predictions.items()}
     names = {n: label_of(shortened(n, LONGEST_TITLE)) for n in mious}
     scored = [f"<b>{names[n]}</b><br>mIoU {miou:.1f} %" for n, miou in mious.items()]
     return ["<b>image</b><br> ", "<b>ground truth</b><br> ", *scored]
 
 
-def _name_rows(fig, image_ids, height):
-    "Write the name of each image at the left of its row, in a column of so many pixels."
-    count = len(image_ids)
-    middles = [(i + 0.5) * height / count for i in range(count)]
-    ticks = dict(tickvals=middles, ticktext=[label_of(i) for i in image_ids], tickangle=-90)
-    fig.layout.yaxis.update(visible=True, showgrid=False, tickfont_size=FONT_SIZE - 1, **ticks)
+def _name_tiles(axis, names, length, **look):
+    "Write names along an axis of a strip, so many pixels long, each in the middle of its tile."
+    middles = [(i + 0.5) * length / len(names) for i in range(len(names))]
+    axis.update(visible=True, showgrid=False, tickvals=middles, ticktext=names, **look)
 
 # %% ../../nbs/looking/03_tiles.ipynb #b7cb8f81
 SPACING = 0.012
 "Room between columns, as a share of the figure's width."
 SMALLEST, LETTER = 8, 1.55
-"Titles of columns shrink to fit, down to SMALLEST: a letter is about as wide as its font size / LETTER."
+"Titles of strips shrink to fit, down to SMALLEST: a letter is about as wide as its font size / LETTER."
+
+
+def _title_size(longest, side):
+    "The font size at which so many letters fit along a side."
+    return max(SMALLEST, min(FONT_SIZE + 1, LETTER * side / max(12, longest)))
 
 
 def _show_columns(columns, titles, longest, side):
     "Pictures side by side under titles, whose longest name has so many letters; a column is `side` wide."
     fig = make_subplots(1, len(columns), subplot_titles=titles, horizontal_spacing=SPACING)
-    font_size = min(FONT_SIZE + 1, LETTER * side / max(12, longest))
-    fig.update_annotations(font_size=max(SMALLEST, font_size))
+    fig.update_annotations(font_size=_title_size(longest, side))
     for i, column in enumerate(columns):
         picture = go.Image(source=data_uri(column), hoverinfo="skip")
         fig.add_trace(picture, row=1, col=i + 1)
@@ -166,6 +176,26 @@ def _show_columns(columns, titles, longest, side):
     fig.update_layout(width=int(width + 150), height=int(height + 70 + BAR_HEIGHT), uirevision="tiles")
     return fig
 
+
+def _show_rows(rows, titles, longest, side, count):
+    "Strips of `count` tiles one below the other, their titles at the left; a tile is `side` wide."
+    first = rows[0]
+    width = count * side
+    height = width * first.height / first.width
+    fig = make_subplots(len(rows), 1, vertical_spacing=SPACING)
+    for i, row in enumerate(rows):
+        fig.add_trace(go.Image(source=data_uri(row), hoverinfo="skip"), row=i + 1, col=1)
+    fig.update_xaxes(visible=False, constrain="domain", constraintoward="left")
+    fig.update_yaxes(visible=False, constrain="domain")
+    look = dict(tickangle=-90, tickfont_size=_title_size(longest, height))
+    for i, title in enumerate(titles):
+        _name_tiles(fig.layout[f"yaxis{axis_suffix(i + 1)}"], [title], first.height, **look)
+    # titles at the left, the legend at the right, names above
+    fig.update_layout(margin=dict(l=50, r=115, t=25 + BAR_HEIGHT, b=10), uirevision="tiles")
+    inside = len(rows) * height / (1 - SPACING * (len(rows) - 1))
+    fig.update_layout(width=int(width + 165), height=int(inside + 35 + BAR_HEIGHT))
+    return fig
+
 # %% ../../nbs/looking/03_tiles.ipynb #65765db7
 def predictions_side_by_side(
     images: np.ndarray,  # (I, H, W, 3) uint8
@@ -173,20 +203,31 @@ def predictions_side_by_side(
     predictions: Mapping[str, np.ndarray],  # {run's name: (I, H, W) int classes}
     palette: np.ndarray,  # (K, 3) uint8
     class_names: Sequence[str] | None = None,  # K names
-    image_ids: Sequence[str] | None = None,  # I names, at the left
+    image_ids: Sequence[str] | None = None,  # I names
     side: int = 130,  # width of a tile in the figure, in pixels
 ) -> go.Figure:
-    "Image, ground truth and the predictions of several runs, a row an image."
+    "Image, ground truth and the predictions of several runs; what there is more of lies across."
     images, targets = np.asarray(images), np.asarray(targets)
     _check_maps(images.shape[:3], {"targets": targets, **predictions})
     maps = [targets, *predictions.values()]
     tiles = [images, *(colour_labels(m, palette) for m in maps)]
-    columns = [tile_column(t) for t in tiles]
-    titles = _column_titles(targets, predictions, len(palette))
+    titles = _titles_of_maps(targets, predictions, len(palette))
     longest = min(LONGEST_TITLE, max(map(len, predictions), default=0))
-    fig = _show_columns(columns, titles, longest, side)
-    if image_ids is not None:
-        _name_rows(fig, image_ids, columns[0].height)
+    look = dict(tickfont_size=FONT_SIZE - 1)
+    letters = int(LETTER * side / look["tickfont_size"])
+    names = None if image_ids is None else [label_of(shortened(i, letters)) for i in image_ids]
+    if len(images) > len(tiles):
+        strips = [tile_row(t) for t in tiles]
+        fig = _show_rows(strips, titles, longest, side, len(images))
+        axis, length = fig.layout.xaxis, strips[0].width
+        look |= dict(side="top")
+    else:
+        strips = [tile_column(t) for t in tiles]
+        fig = _show_columns(strips, titles, longest, side)
+        axis, length = fig.layout.yaxis, strips[0].height
+        look |= dict(tickangle=-90)
+    if names is not None:
+        _name_tiles(axis, names, length, **look)
     classes = np.unique(np.concatenate([np.unique(m) for m in maps]))
     add_class_legend(fig, classes, palette, class_names)
     return set_theme(fig)
@@ -236,13 +277,6 @@ def contact_sheet(
     pairs = np.stack([images, mark_pixels(images, wrong)], axis=1)[order]
     heads = [f"{label_of(names[i])}<br>{_wrong_words(shares[i])}" for i in order]
     return set_theme(_show_pairs([tile_row(pair) for pair in pairs], heads))
-
-
-def tile_row(
-    tiles: np.ndarray,  # (J, H, W, 3) uint8
-) -> Image.Image:  # RGBA
-    "Pictures side by side, with transparent gaps."
-    return tile_column(tiles.swapaxes(1, 2)).transpose(Image.Transpose.TRANSPOSE)
 
 
 def _wrong_words(share):
