@@ -21,7 +21,7 @@ __all__ = ['NEIGHBORS', 'SCORES', 'RANKING', 'entry_weights', 'nearest_entries',
 
 # %% ../nbs/commands/40_disagreement.ipynb #dis0003
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -104,7 +104,7 @@ def _where_known(labels: Tensor, values: Tensor) -> Tensor:
 # %% ../nbs/commands/40_disagreement.ipynb #dis0017
 SCORES = ("neighbours", "unweighted", "density", "self_confidence", "margin")
 "The witnesses: three look at the banks, two at the network's probabilities."
-RANKING = "self_confidence"
+RANKING: Final = "self_confidence"
 "The witness that ranks where nobody names another."
 
 

@@ -31,8 +31,14 @@ SHOWN = (".html", ".json", ".png", ".svg")
 "Files beside the tables of results/ that these may lead to."
 DIRECTIVE = re.compile(r"^#\| ?(\w+).*\n?", re.M)
 DEMO = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>
-<style>{css}body {{ background: var(--ground); }}</style>{view}</html>
+<style>{css}body {{ background: var(--ground); }}</style>{view}
+<script>
+  new ResizeObserver(() => {{
+    parent.postMessage({{ height: document.documentElement.offsetHeight }}, "*");
+  }}).observe(document.body);
+</script></html>
 """
+"A view as a page of its own, which tells the page around it how high it is."
 
 
 def text_of(cell):

@@ -185,3 +185,13 @@ def test_small_png__classes_keep_their_colours_beside_a_photograph():
     assert len(np.unique(shown.reshape(-1, 3), axis=0)) <= 255
     for k, rgb in enumerate(palette):
         assert (shown[14, 20 * k + 14] == rgb).all(), f"class {k}"
+
+
+def test_small_png__a_class_with_one_point_keeps_its_hue_beside_many_photographs():
+    rng = np.random.default_rng(0)
+    photo = np.sort(rng.integers(0, 256, (400, 400, 3)), axis=0)  # greyish, of many colours
+    purple = np.array([106, 61, 154])
+    photo[200:203, 200:203] = purple
+    png = small_png(Image.fromarray(photo.astype(np.uint8)))
+    shown = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+    assert np.abs(shown[201, 201] - purple).max() < 24

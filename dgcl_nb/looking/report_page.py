@@ -240,7 +240,9 @@ def result_sections(
     pair = tag("div", compared_scores(*runs), compared_classes(*runs), class_="pair")
     results = Section("results", *LEADS["compared"], [pair, compared_settings(*runs)])
     drawn = [key for key in ("clusters", "predictions") if key in figures]
-    return [results, *(Section(key, *LEADS[key], [figure_html(figures[key])]) for key in drawn)]
+    half = "half-sheet" if len(drawn) == 2 else None  # on paper they share a sheet
+    parts = {key: [tag("div", figure_html(figures[key]), class_=half)] for key in drawn}
+    return [results, *(Section(key, *LEADS[key], found) for key, found in parts.items())]
 
 # %% ../../nbs/looking/36_report_page.ipynb #9eb46fc5
 def named(

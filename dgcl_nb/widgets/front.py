@@ -262,7 +262,8 @@ def small_png(
     values, where, counts = np.unique(codes.ravel(), return_inverse=True, return_counts=True)
     if len(values) > MOST_COLOURS:
         frequent = np.argsort(-counts, kind="stable")[:EXACT_COLOURS]
-        mixed = picture.quantize(MOST_COLOURS - EXACT_COLOURS)
+        # rare colours of their own, such as a class with one point, are covered too
+        mixed = picture.quantize(MOST_COLOURS - EXACT_COLOURS, Image.Quantize.MAXCOVERAGE)
         place = np.full(len(values), -1)
         place[frequent] = range(EXACT_COLOURS)
         exact = place[where].reshape(codes.shape)

@@ -1,12 +1,13 @@
 // Many points: the order in which they are drawn, of those in one pixel the last, and cells pixel by pixel.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { contrast } from "../../dgcl_nb/static/front/colours.js";
 import { extent, fillCells } from "../../dgcl_nb/static/explorer/cells.js";
 import { insideOf, isInside } from "../../dgcl_nb/static/explorer/lasso.js";
 import { drawnGroups, GROUPS, orderPoints } from "../../dgcl_nb/static/explorer/order.js";
 import { placePoints, pointRadius, styleOf } from "../../dgcl_nb/static/explorer/points.js";
 import { ranksOf } from "../../dgcl_nb/static/explorer/ranks.js";
-import { drawRaster } from "../../dgcl_nb/static/explorer/raster.js";
+import { drawRaster, rimOn } from "../../dgcl_nb/static/explorer/raster.js";
 import { MANY } from "../../dgcl_nb/static/explorer/scene.js";
 import { packed } from "../../dgcl_nb/static/explorer/stamp.js";
 import { startMove } from "../../dgcl_nb/static/explorer/time.js";
@@ -26,10 +27,12 @@ test("order: hidden, pale, plain, and wrong ones last; each in the order of rows
   assert.deepEqual(plain, [["plain", 2, 6]]);
 });
 
-function raster(n, pos, paint, needsRim = new Array(256).fill(false)) {
+const [WHITE, DARK] = [[255, 255, 255], [18, 22, 28]]; // grounds of the two themes
+
+function raster(n, pos, paint, needsRim = new Array(256).fill(false), ground = WHITE) {
   const view = { x: 0, y: 0, scale: 1, zoom: 1 };
   const app = { pos, view, width: 60, height: 40, ratio: 1, px: [], py: [] };
-  Object.assign(app, { by: "class", table, dim: null, fade: null, ghosts: true, ground: [255, 255, 255] });
+  Object.assign(app, { by: "class", table, dim: null, fade: null, ghosts: true, ground });
   const points = makePoints(n);
   placePoints(app, points);
   const image = { width: 60, height: 40, data: new Uint8ClampedArray(4 * 60 * 40) };
@@ -57,6 +60,14 @@ test("raster: in a crowd no rim hides a disc, and there is one around it", () =>
   assert.equal(pixels[20 * 60 + 34], packed(table[7]) >>> 0);
   const above = pixels[18 * 60 + 34] & 255;
   assert.ok(above < 255 && above > 7);
+});
+
+test("raster: a dark point on a dark ground has a rim that is seen", () => {
+  const { pixels } = raster(1, new Float32Array(2), Uint8Array.of(7), new Array(256).fill(true), DARK);
+  const rgbOf = (pixel) => [pixel, pixel >> 8, pixel >> 16].map((channel) => channel & 255);
+  const ratios = Array.from(pixels, (pixel) => contrast(rgbOf(pixel), DARK));
+  assert.ok(Math.max(...ratios) >= 7);
+  assert.ok(contrast(rimOn(WHITE), WHITE) > 3);
 });
 
 test("places: computed anew when the view moves, and only then", () => {

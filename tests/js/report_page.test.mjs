@@ -58,16 +58,26 @@ test("sayWhyNot: a sentence in place of each figure", () => {
   }
 });
 
-test("fitToPaper: what is too wide, or too high and no table, gets the scale at which it fits", () => {
+// A box that is to be printed, and whether it shares its sheet with another.
+function makeBox(width, height, { tagName = "DIV", shares = false } = {}) {
   const scales = [];
-  const style = { setProperty: (name, value) => scales.push([name, value]) };
-  const boxes = [[1400, 90], [500, 90], [500, 1600]];
-  for (const [width, height] of boxes) {
-    fitToPaper([{ scrollWidth: width, offsetWidth: 300, offsetHeight: height, tagName: "DIV", style }]);
-  }
-  fitToPaper([{ scrollWidth: 500, offsetWidth: 300, offsetHeight: 1600, tagName: "TABLE", style }]);
-  assert.deepEqual(scales.map(([, scale]) => scale), [0.5, 1, 0.5, 1]);
+  const style = { setProperty: (name, value) => scales.push(value) };
+  const closest = (name) => (shares && name === ".half-sheet" ? {} : null);
+  return { scrollWidth: width, offsetWidth: 300, offsetHeight: height, tagName, style, closest, scales };
+}
+
+test("fitToPaper: what is too wide, or too high and no table, gets the scale at which it fits", () => {
+  const boxes = [makeBox(1400, 90), makeBox(500, 90), makeBox(500, 1600)];
+  boxes.push(makeBox(500, 1600, { tagName: "TABLE" }));
+  fitToPaper(boxes);
+  assert.deepEqual(boxes.flatMap(({ scales }) => scales), [0.5, 1, 0.5, 1]);
   assert.equal(paperScale(700), 1);
+});
+
+test("fitToPaper: two figures that share a sheet leave each other room", () => {
+  const boxes = [makeBox(500, 680, { shares: true }), makeBox(500, 340, { shares: true })];
+  fitToPaper(boxes);
+  assert.deepEqual(boxes.flatMap(({ scales }) => scales), [0.5, 1]);
 });
 
 test("narrowScale: a figure is made as small as its place, and no smaller than can be read", () => {

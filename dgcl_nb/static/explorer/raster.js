@@ -1,13 +1,20 @@
 // Points drawn into a buffer of packed pixels, a stamp each.
+import { contrast } from "../front/colours.js";
 import { drawnGroups } from "./order.js";
 import { MANY } from "./scene.js";
 import { blend, makeStamp, packed } from "./stamp.js";
 
-const GREY_RIM = [128, 128, 128];
+// The rims of points on a light ground, and on a dark one: those that need a rim there are dark themselves.
+const RIMS = [[128, 128, 128], [200, 205, 212]];
+
+// The rim that is seen best on a ground.
+export function rimOn(ground) {
+  return contrast(RIMS[0], ground) > contrast(RIMS[1], ground) ? RIMS[0] : RIMS[1];
+}
 
 // What draws a point of a paint around a place of the buffer: a disc, and a rim where its colour is too near
 // to the ground's.
-function pointDrawer(buffer, width, { table, needsRim }, { radius, rim, speck }) {
+function pointDrawer(buffer, width, { table, needsRim, rimColour }, { radius, rim, speck }) {
   const disc = makeStamp(radius, width);
   const ring = makeStamp(radius + rim / 2, width, rim);
   return {
@@ -15,7 +22,7 @@ function pointDrawer(buffer, width, { table, needsRim }, { radius, rim, speck })
       blend(buffer, place, disc, speck || table[paint], strength);
     },
     rim(place, paint, strength) {
-      if (!speck && needsRim[paint]) blend(buffer, place, ring, GREY_RIM, strength);
+      if (!speck && needsRim[paint]) blend(buffer, place, ring, rimColour, strength);
     }
   };
 }
@@ -71,8 +78,9 @@ export function drawRaster(app, image, { rows, start }, colours, style) {
   const edge = Math.ceil(style.plain.radius + style.plain.rim / 2); // of the largest stamp
   const places = placesOf(app, rows.length, image, edge);
   const points = { rows, places, paint: colours.paint, fade: app.fade, size: buffer.length };
+  const inks = { ...colours, rimColour: rimOn(app.ground) };
   for (const group of drawnGroups(app, start)) {
     const own = style[group[0]];
-    drawAll(points, group, own.strength, pointDrawer(buffer, image.width, colours, own));
+    drawAll(points, group, own.strength, pointDrawer(buffer, image.width, inks, own));
   }
 }

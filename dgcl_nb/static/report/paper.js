@@ -4,10 +4,12 @@
 const PAPER = 700;
 // And of Letter, which is lower, less the lines that lead to a figure and those below it.
 const HIGHEST = 800;
+// And for each of two figures that share a sheet, with both of their leads.
+const HALF = 340;
 
 // By what a box is to be multiplied. A table goes on overleaf, whatever its height.
-export function paperScale(width, height = 0) {
-  return Math.min(1, PAPER / width, HIGHEST / height);
+export function paperScale(width, height = 0, highest = HIGHEST) {
+  return Math.min(1, PAPER / width, highest / height);
 }
 
 // media.css takes the scale on paper only, so the page on the screen stays as it is.
@@ -15,6 +17,7 @@ export function fitToPaper(boxes) {
   for (const box of boxes) {
     const width = Math.max(box.scrollWidth, box.offsetWidth);
     const height = box.tagName === "TABLE" ? 0 : box.offsetHeight;
-    box.style.setProperty("--paper-scale", paperScale(width, height));
+    const highest = box.closest(".half-sheet") ? HALF : HIGHEST;
+    box.style.setProperty("--paper-scale", paperScale(width, height, highest));
   }
 }
