@@ -307,6 +307,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'dgcl_nb.core.gather_rows': ('core.html#gather_rows', 'dgcl_nb/core.py'),
                               'dgcl_nb.core.generator_for': ('core.html#generator_for', 'dgcl_nb/core.py'),
                               'dgcl_nb.core.graph_zero': ('core.html#graph_zero', 'dgcl_nb/core.py'),
+                              'dgcl_nb.core.largest_along': ('core.html#largest_along', 'dgcl_nb/core.py'),
                               'dgcl_nb.core.mix_seed': ('core.html#mix_seed', 'dgcl_nb/core.py'),
                               'dgcl_nb.core.nbdev_export': ('core.html#nbdev_export', 'dgcl_nb/core.py'),
                               'dgcl_nb.core.peak_gpu_mb': ('core.html#peak_gpu_mb', 'dgcl_nb/core.py'),

@@ -223,7 +223,6 @@ def annealed_loss(
 ) -> Tensor:  # () float32, nats; 0 with a graph if all is ignored
     "Mean cross-entropy () over pixels not known well enough; at least as many as there are images count."
 
-
     def share_of(losses):
         probs = (-losses).exp().masked_fill(targets == IGNORE_INDEX, math.inf)
         least = min(len(targets) + 1, probs.numel())
