@@ -1640,6 +1640,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'dgcl_nb.machine.free_memory': ('machine.html#free_memory', 'dgcl_nb/machine.py'),
                                  'dgcl_nb.machine.group_folders': ('machine.html#group_folders', 'dgcl_nb/machine.py'),
                                  'dgcl_nb.machine.group_memory': ('machine.html#group_memory', 'dgcl_nb/machine.py'),
+                                 'dgcl_nb.machine.keep_freed_memory': ('machine.html#keep_freed_memory', 'dgcl_nb/machine.py'),
                                  'dgcl_nb.machine.machine_memory': ('machine.html#machine_memory', 'dgcl_nb/machine.py'),
                                  'dgcl_nb.machine.memory_limit': ('machine.html#memory_limit', 'dgcl_nb/machine.py'),
                                  'dgcl_nb.machine.num_cores': ('machine.html#num_cores', 'dgcl_nb/machine.py'),

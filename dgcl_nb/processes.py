@@ -25,6 +25,7 @@ from torch import nn
 from .config import LoopConfig, Run, run_name
 from .core import InputError, pick_device
 from .device import any_says, num_processes
+from .machine import keep_freed_memory
 from .ownership import choose_run_folder, hold_folder, release_folder
 from .run_folder import RunFolder, write_whole
 from .methods.protocol import Method
@@ -111,6 +112,7 @@ def make_accelerator(
     if run.loop.threads:  # afterwards, as accelerate chooses a number by itself
         torch.set_num_threads(run.loop.threads)
     set_arithmetic(run.loop)
+    keep_freed_memory()
     return accelerator
 
 # %% ../nbs/64_processes.ipynb #ee060b51
