@@ -105,15 +105,17 @@ def brought_back(
 
 # %% ../nbs/44_losses.ipynb #fused003
 class _FusedLoss(torch.autograd.Function):
-    "Sum () of cross-entropies of scores (B, K, h, w), each pixel times its share (B, H, W)."
+    """Sum () of cross-entropies of scores (B, K, h, w), each pixel times its share (B, H, W).
+
+    `share_of` says the shares, given the cross-entropies (B, H, W); of an ignored pixel it is 0."""
 
     @staticmethod
-    def forward(ctx, logits, targets, share):
+    def forward(ctx, logits, targets, share_of):
         full = enlarged(logits, targets.shape[-2:])
         probs = full.softmax(1)
         own = targets.where(targets != IGNORE_INDEX, 0)[:, None]
         losses = full.amax(1) - full.gather(1, own)[:, 0] - probs.amax(1).log()
-        share = share[:, None]
+        share = share_of(losses)[:, None]
         slopes = probs.mul_(share).scatter_add_(1, own, -share)
         ctx.save_for_backward(brought_back(slopes, logits.shape[-2:]))
         return (losses * share[:, 0]).sum()
@@ -124,11 +126,17 @@ class _FusedLoss(torch.autograd.Function):
         return gradient * slopes, None, None
 
 
+def _fused_sum(logits, targets, share_of):
+    with torch.autocast(logits.device.type, enabled=False):
+        return _FusedLoss.apply(logits.float(), targets, share_of)
+
+
 def _fused_loss(logits, targets, num, weight=None):
     "Cross-entropy, weighted by the pixel, summed over known targets and divided by `num` ()."
     share = (targets != IGNORE_INDEX) / num
-    with torch.autocast(logits.device.type, enabled=False):
-        return _FusedLoss.apply(logits.float(), targets, share if weight is None else share * weight)
+    if weight is not None:
+        share = share * weight
+    return _fused_sum(logits, targets, lambda losses: share)
 
 # %% ../nbs/44_losses.ipynb #fused004
 def _pixel_loss(logits, targets):
@@ -214,11 +222,12 @@ def annealed_loss(
     threshold: float,  # pixels of a smaller probability count
 ) -> Tensor:  # () float32, nats; 0 with a graph if all is ignored
     "Mean cross-entropy () over pixels not known well enough; at least as many as there are images count."
-    losses = F.cross_entropy(
-        logits_at(logits, targets.shape[-2:]), targets, ignore_index=IGNORE_INDEX, reduction="none"
-    )
-    probs = (-losses.detach()).exp().masked_fill(targets == IGNORE_INDEX, math.inf)
-    least = min(len(targets) + 1, probs.numel())
-    enough = probs.flatten().topk(least, largest=False).values[-1].clamp(min=threshold)
-    is_new = (probs < enough) & (targets != IGNORE_INDEX)
-    return losses.masked_fill(~is_new, 0).sum() / is_new.sum().clamp(min=1)
+
+    def share_of(losses):
+        probs = (-losses).exp().masked_fill(targets == IGNORE_INDEX, math.inf)
+        least = min(len(targets) + 1, probs.numel())
+        enough = probs.flatten().topk(least, largest=False).values[-1].clamp(min=threshold)
+        is_new = (probs < enough) & (targets != IGNORE_INDEX)
+        return is_new / is_new.sum().clamp(min=1)
+
+    return _fused_sum(logits, targets, share_of)

@@ -35,6 +35,7 @@ from PIL import Image
 
 from .config import Run
 from .core import InputError
+from .machine import keep_freed_memory
 from .run_folder import PART, check_regular, write_atomic
 from .endings import as_command, end_if_failed
 from .workers import workers_explained, write_behind
@@ -297,6 +298,7 @@ def predict_all(
     "Parse a command line, predict, print what came out."
     asked = parse_predict(args)
     check_words(asked)
+    keep_freed_memory()
     trained = open_trained(asked.run, asked.weights, asked.device)
     about = f"{trained.run.method}, {trained.weights} weights, step {trained.step}"
     classes = f"{len(trained.class_names)} classes"

@@ -25,6 +25,7 @@ from torch import nn
 from .config import LoopConfig, Run, run_name
 from .core import InputError, pick_device
 from .device import any_says, num_processes
+from .machine import keep_freed_memory
 from .ownership import choose_run_folder, hold_folder, release_folder
 from .run_folder import RunFolder, write_whole
 from .typed_files import read_limited
@@ -109,6 +110,7 @@ def make_accelerator(
     if run.loop.threads:  # afterwards, as accelerate chooses a number by itself
         torch.set_num_threads(run.loop.threads)
     set_arithmetic(run.loop)
+    keep_freed_memory()
     return accelerator
 
 # %% ../nbs/64_processes.ipynb #3d703cef

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import IGNORE_INDEX, gather_rows
+from .core import IGNORE_INDEX, gather_rows, largest_along
 
 # %% ../nbs/48_prototypes.ipynb #prot0007
 SMALLEST_NORM = 0.01
@@ -61,10 +61,10 @@ def proto_scores(
     flat = unit_along(prototypes.flatten(0, 1), 1)  # row c * M + m
     with torch.autocast(feats.device.type, enabled=False):
         along = torch.bmm(flat.expand(batch, -1, -1), feats.flatten(2))
-    best = along.unflatten(1, prototypes.shape[:2]).max(2)
+    best, nearest = largest_along(along.unflatten(1, prototypes.shape[:2]), 2)
     # a length is the same for all prototypes: which is nearest is known without it
-    logits = best.values.unflatten(2, grid) / (temperature * lengths_along(feats, 1))
-    return ProtoScores(logits, best.indices.unflatten(2, grid))
+    logits = best.unflatten(2, grid) / (temperature * lengths_along(feats, 1))
+    return ProtoScores(logits, nearest.unflatten(2, grid))
 
 # %% ../nbs/48_prototypes.ipynb #prot0012
 def pixels_of_cells(

@@ -1,6 +1,9 @@
 """What a container allows counts as what there is: memory and cores by made-up control groups."""
 
 import os
+import platform
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -92,3 +95,35 @@ def test_cores__are_a_share_of_those_there(groups, own, files, cores):
 def test_machine__where_there_are_no_groups(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "OWN_GROUPS", tmp_path / "none")
     assert memory_limit() == machine_memory() and num_cores() >= 1
+
+
+# What is freed and taken again
+
+STEPS = """
+import resource, sys
+import numpy as np
+from dgcl_nb.machine import keep_freed_memory
+
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+for _ in range(4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    held = [np.ones(2**18) for _ in range(30)]  # 60 MiB in pieces of 2
+    del held
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library decides by itself")
+def test_keep_freed_memory__the_kernel_is_not_asked_again():
+    "Pages that the last of four equal steps takes from the kernel."
+    pages = {}
+    for name in ("given back", "kept"):
+        done = subprocess.run([sys.executable, "-c", STEPS, name], capture_output=True, text=True, check=True)
+        pages[name] = int(done.stdout)
+    assert pages["given back"] > 10_000 and pages["kept"] < 100
+
+
+def test_keep_freed_memory__another_c_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: object())
+    assert machine.keep_freed_memory() is False

@@ -10,7 +10,7 @@ import pytest
 import torch
 from released import assert_gradient, assert_loss, case, cases, needs_reference, states
 
-from dgcl_nb.consistency import DISTANCES, mean_gap, mean_over, sigmoid_ramp
+from dgcl_nb.consistency import DISTANCES, mean_gaps, mean_over, sigmoid_ramp
 from dgcl_nb.losses import annealed_loss, annealed_threshold
 from dgcl_nb.methods.cct import CCTConfig
 from dgcl_nb.perturbations import (
@@ -140,12 +140,12 @@ def test_consistency__loss_and_gradient(name):
     counts = keep_confident(pseudo_label(main).confidence, inside, thresh)
     auxiliary = c["logits_aux"].clone().requires_grad_()
 
-    def step_by_step(logits, probs, counts, kind):
-        return mean_over(DISTANCES[kind](logits, probs), counts)
+    def step_by_step(predictions, probs, counts, kind):
+        return torch.stack([mean_over(DISTANCES[kind](logits, probs), counts) for logits in predictions])
 
-    for mean in (mean_gap, step_by_step):
+    for gaps_of in (mean_gaps, step_by_step):
         auxiliary.grad = None
-        loss = torch.stack([mean(logits, main.softmax(1), counts, kind) for logits in auxiliary]).mean()
+        loss = gaps_of(auxiliary, main.softmax(1), counts, kind).mean()
         assert_loss(loss.detach(), c["loss"])
         loss.backward()
         assert_gradient(auxiliary.grad, c["grad_logits_aux"])

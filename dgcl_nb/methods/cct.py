@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batches import Batch
-from ..consistency import DISTANCES, mean_gap, sigmoid_ramp
+from ..consistency import DISTANCES, mean_gaps, sigmoid_ramp
 from ..core import InputError, graph_zero
 from ..losses import annealed_loss, annealed_threshold, enlarged
 from dgcl_nb.methods.protocol import (
@@ -144,18 +144,19 @@ class CCT(Method):
         (out_u,) = outs_u
         probs = enlarged(out_u.logits.detach().float(), batch.valid_u.shape[-2:]).softmax(1)
         labels = labels_of_probs(out_u, probs, batch.valid_u, cct.conf_thresh)
-        gaps: dict[str, list[Tensor]] = {}
+        kinds, predictions = [], []
         for kind, decoder, feats in self.disturbed(out_u, progress):
-            gap = mean_gap(decoder(feats), probs, labels.kept, cct.distance)
-            gaps.setdefault(kind, []).append(gap)
-        every = [gap for found in gaps.values() for gap in found]
-        loss = torch.stack(every).mean() if every else graph_zero(out_u.feats)
-        losses.add("loss_unsup", loss, cct.weight * sigmoid_ramp(progress.unsup_fraction, cct.ramp))
+            kinds.append(kind)
+            predictions.append(decoder(feats))
+        gaps = mean_gaps(predictions, probs, labels.kept, cct.distance) if kinds else graph_zero(out_u.feats)
+        losses.add("loss_unsup", gaps.mean(), cct.weight * sigmoid_ramp(progress.unsup_fraction, cct.ramp))
         for kind in OF_THINGS:
             if self.cfg.background is None and cct.counts()[kind]:
                 losses.skip(f"gap_{kind}", "no class of this data set is background")
         losses.skip("loss_unsup", "no pixel of the target counts", when=~labels.kept.any())
-        losses.note(**{f"gap_{kind}": torch.stack(found).mean().detach() for kind, found in gaps.items()})
+        for kind in dict.fromkeys(kinds):
+            of_kind = [gap for gap, its_kind in zip(gaps.detach(), kinds) if its_kind == kind]
+            losses.note(**{f"gap_{kind}": torch.stack(of_kind).mean()})
         note_labels(losses, labels, batch, self.cfg.background)
         return losses
 

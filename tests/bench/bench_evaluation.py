@@ -37,6 +37,7 @@ from torch.utils.data import Subset
 
 from dgcl_nb.config import build_data, build_method, environment, parse_run
 from dgcl_nb.evaluation import equal_sized_batches, evaluate, sizes_vary, to_network
+from dgcl_nb.machine import keep_freed_memory
 from dgcl_nb.predict import predict_files
 from dgcl_nb.trained import Trained
 from dgcl_nb.windows import enlarged_parts
@@ -167,6 +168,7 @@ def main():
     if args.quick:
         args.images, args.rounds = 16, 2
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the commands do
     here = machine()
     rows = [row_of(preset, args) for preset in args.presets]
     shares = [row[f"{work} thread"] for row in rows for work in WORKS]
