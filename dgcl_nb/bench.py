@@ -10,8 +10,8 @@ Reference: the sampling ablation is that of DGCL (Wang et al., CVPR 2023), whose
 
 # %% auto #0
 __all__ = ['USUAL_BASELINE', 'LEGEND_ORDERS', 'store_of', 'with_records', 'record_of', 'keep_record', 'times_together',
-           'conditions', 'table_name', 'read_timings', 'Comparison', 'compare', 'baseline_of', 'order_lines',
-           'way_lines', 'make_tables', 'plain_comparison', 'chosen_of', 'write_page', 'write_tables', 'bench_all',
+           'conditions', 'table_name', 'read_timings', 'Comparison', 'baseline_of', 'compare', 'order_lines',
+           'way_lines', 'plain_comparison', 'chosen_of', 'make_tables', 'write_page', 'write_tables', 'bench_all',
            'main']
 
 # %% ../nbs/commands/28_bench.ipynb #fb786a57
@@ -76,6 +76,11 @@ def with_records(
         store = store_of(job, bench)
         found.append(replace(job, stored=store.find(job.asked)) if store else job)
     return found
+
+# %% ../nbs/commands/28_bench.ipynb #bch08002
+def _say(line: str) -> None:
+    "Print at once, also into a pipe."
+    print(line, flush=True)
 
 
 def record_of(
@@ -163,7 +168,7 @@ def read_timings(
         )
     return dict(pairs)
 
-# %% ../nbs/commands/28_bench.ipynb #27cx03
+# %% ../nbs/commands/28_bench.ipynb #bch08005
 @dataclass(frozen=True)
 class Comparison:
     "All that a table is made of."
@@ -178,6 +183,19 @@ class Comparison:
     missing: list[str]  # names of runs that are not finished
 
 
+USUAL_BASELINE = "self_training"
+"What the whole comparison is compared with: DGCL without its contrast."
+
+
+def baseline_of(
+    table: Sequence[RowResult],  # all rows
+    bench: Bench,  # what is asked for
+) -> str:  # a label; empty: the best of the others
+    "The label of the row that differences are taken to."
+    has_usual = any(row.row.label == USUAL_BASELINE for row in table)
+    return bench.baseline or (USUAL_BASELINE if bench.is_all and has_usual else "")
+
+# %% ../nbs/commands/28_bench.ipynb #27cx03
 def compare(
     jobs: Sequence[Job],  # all of the bench; at least one is finished
     bench: Bench,  # folders, baseline
@@ -210,20 +228,7 @@ def compare(
         missing=[j.name for j in jobs if not j.is_finished],
     )
 
-
-def baseline_of(
-    table: Sequence[RowResult],  # all rows
-    bench: Bench,  # what is asked for
-) -> str:  # a label; empty: the best of the others
-    "The label of the row that differences are taken to."
-    has_usual = any(row.row.label == USUAL_BASELINE for row in table)
-    return bench.baseline or (USUAL_BASELINE if bench.is_all and has_usual else "")
-
-
-USUAL_BASELINE = "self_training"
-"What the whole comparison is compared with: DGCL without its contrast."
-
-# %% ../nbs/commands/28_bench.ipynb #27cx04
+# %% ../nbs/commands/28_bench.ipynb #bch08010
 def order_lines(
     orders: Sequence[RankCorrelation],  # one a published column
 ) -> tuple[list[str], list[list[str]]]:  # headings, and cells line by line
@@ -248,25 +253,7 @@ def way_lines(
         lines.append([way.label, ", ".join(points)])
     return ["", "mIoU, mean over seeds, at so many images through encoders"], lines
 
-
-def make_tables(
-    jobs: Sequence[Job],  # all of the bench
-    bench: Bench,  # folders, baseline
-    command: str = "",  # that made it
-) -> tuple[str, dict]:  # Markdown and JSON
-    "The tables of all finished runs, for people and for programs."
-    c = compare(jobs, bench, command)
-    if bench.tries:
-        return search_text(c.name, c.rows, c.facts, c.missing), plain_comparison(c) | chosen_of(c)
-    text = table_text(c.name, c.rows, c.base, c.facts, c.crowded, c.missing)
-    parts = [text.rstrip("\n")]
-    if any(way.images for way in c.ways):
-        parts.append(markdown_table(*way_lines(c.ways)))
-    if c.orders:
-        parts += [markdown_table(*order_lines(c.orders)), LEGEND_ORDERS]
-    return "\n\n".join(parts) + "\n", plain_comparison(c)
-
-
+# %% ../nbs/commands/28_bench.ipynb #27cx04
 def plain_comparison(
     c: Comparison,  # all that a table is made of
 ) -> dict:
@@ -288,6 +275,24 @@ def chosen_of(
 ) -> dict:
     "The chosen try of each method, by label."
     return dict(chosen={method: row.row.label for method, row in chosen_tries(c.rows).items()})
+
+
+def make_tables(
+    jobs: Sequence[Job],  # all of the bench
+    bench: Bench,  # folders, baseline
+    command: str = "",  # that made it
+) -> tuple[str, dict]:  # Markdown and JSON
+    "The tables of all finished runs, for people and for programs."
+    c = compare(jobs, bench, command)
+    if bench.tries:
+        return search_text(c.name, c.rows, c.facts, c.missing), plain_comparison(c) | chosen_of(c)
+    text = table_text(c.name, c.rows, c.base, c.facts, c.crowded, c.missing)
+    parts = [text.rstrip("\n")]
+    if any(way.images for way in c.ways):
+        parts.append(markdown_table(*way_lines(c.ways)))
+    if c.orders:
+        parts += [markdown_table(*order_lines(c.orders)), LEGEND_ORDERS]
+    return "\n\n".join(parts) + "\n", plain_comparison(c)
 
 # %% ../nbs/commands/28_bench.ipynb #27dx01
 def _write(path: str | Path, text: str) -> None:
@@ -375,11 +380,6 @@ def bench_all(
     if any(j.is_finished for j in jobs):
         write_tables(jobs, bench, shlex.join(["python", "-m", "dgcl_nb.bench", *args]))
     return failed
-
-
-def _say(line: str) -> None:
-    "Print at once, also into a pipe."
-    print(line, flush=True)
 
 # %% ../nbs/commands/28_bench.ipynb #2e4a9506
 def main(

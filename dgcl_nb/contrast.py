@@ -109,7 +109,7 @@ class Choice(NamedTuple):
     negatives: Tensor  # (G, R, P) float projections of other classes
     negatives_valid: Tensor  # (G, R) bool
 
-
+# %% ../nbs/46_contrast.ipynb #con08004
 @torch.no_grad()
 def choose_negatives(
     cells: Cells,
@@ -137,7 +137,7 @@ def choose_negatives(
     rows, counts = zip(*found)
     return torch.cat(rows, 1), torch.cat(counts, 1)
 
-
+# %% ../nbs/46_contrast.ipynb #con08007
 @torch.no_grad()
 def choose(
     cells: Cells,

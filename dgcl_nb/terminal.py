@@ -8,7 +8,8 @@ Where we differ: the released codes of this family print every figure on one lin
 
 # %% auto #0
 __all__ = ['MAIN_TERMS', 'ON_LABELS', 'COLUMNS', 'LESS_NEEDED', 'GAP', 'MIN_CELL', 'LEAD', 'OTHERS_SHARE', 'FEW_VAL',
-           'main_terms', 'as_share', 'cells_of', 'LogTable', 'hint_of_lead', 'hint_of_load', 'load_here', 'hint_of_val']
+           'main_terms', 'as_share', 'cells_of', 'fitting_columns', 'by_reason', 'LogTable', 'hint_of_lead',
+           'hint_of_load', 'load_here', 'hint_of_val']
 
 # %% ../nbs/65_terminal.ipynb #d853d4c5
 import os, shutil, textwrap
@@ -69,13 +70,37 @@ def cells_of(
         cells["speed"] = "images/s", f"{record['images_per_second']:.0f}"
     return cells
 
-# %% ../nbs/65_terminal.ipynb #a05890ad
+# %% ../nbs/65_terminal.ipynb #trm08002
 GAP = 2
 "Blanks between two columns."
 MIN_CELL = 8
 "A column's smallest width."
 
 
+def fitting_columns(
+    widths: Mapping[str, int],  # letters of each column that has come
+    room: int,  # letters of a line
+) -> list[str]:  # from left to right
+    "The columns that there is room for."
+    columns = [c for c in COLUMNS if c in widths]
+    for least in LESS_NEEDED:
+        taken = sum(widths[c] + GAP for c in columns) - GAP
+        if taken <= room:
+            break
+        columns = [c for c in columns if c != least]
+    return columns
+
+# %% ../nbs/65_terminal.ipynb #trm08005
+def by_reason(
+    inactive: Mapping[str, str],  # name -> why
+) -> dict[str, list[str]]:  # why -> names
+    "Names of one reason together."
+    named: dict[str, list[str]] = {}
+    for name, why in inactive.items():
+        named.setdefault(why, []).append(name)
+    return named
+
+# %% ../nbs/65_terminal.ipynb #a05890ad
 class LogTable:
     "The records of a run as the lines of a table; it remembers its columns and what it has said."
 
@@ -124,26 +149,18 @@ class LogTable:
 
     def _fitting(self) -> list[str]:
         "The columns that there is room for."
-        columns = [c for c in COLUMNS if c in self.titles]
-        for least in LESS_NEEDED:
-            taken = sum(self._cell(c) + GAP for c in columns) - GAP
-            if taken <= self._room():
-                break
-            columns = [c for c in columns if c != least]
-        return columns
+        widths = {column: self._cell(column) for column in self.titles}
+        return fitting_columns(widths, self._room())
 
     def _row(self, columns: list[str], texts: Mapping[str, str]) -> str:
         return (" " * GAP).join(f"{texts.get(c, ''):>{self._cell(c)}}" for c in columns)
 
     def _reasons(self, inactive: Mapping[str, str]) -> list[str]:
         "What is inactive for a reason that was not given before; names of one reason together."
-        named: dict[str, list[str]] = {}
-        for name, why in inactive.items():
-            if (name, why) not in self.said:
-                named.setdefault(why, []).append(name)
-        self.said |= {(name, why) for why, names in named.items() for name in names}
+        fresh = {name: why for name, why in inactive.items() if (name, why) not in self.said}
+        self.said |= set(fresh.items())
         lines = []
-        for why, names in named.items():
+        for why, names in by_reason(fresh).items():
             is_or_are = "is" if len(names) == 1 else "are"
             lines += self.note(f"{', '.join(names)} {is_or_are} inactive: {why}")
         return lines

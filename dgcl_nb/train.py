@@ -52,7 +52,7 @@ def spell_out(
             out.append(bare[word])
     return out
 
-# %% ../nbs/commands/01_train.ipynb #42ebfc4e
+# %% ../nbs/commands/01_train.ipynb #trn08001
 def percent(
     value: float | None,  # per cent; None where there is none
 ) -> str:
@@ -69,7 +69,7 @@ def format_costs(
     memory = f"peak memory {result['peak_rss_mb']:.0f} MiB{gpu}"
     return f"{result['seconds']:.0f} s, {step:.0f} ms a step, {memory}"
 
-
+# %% ../nbs/commands/01_train.ipynb #42ebfc4e
 def format_result(
     result: dict,  # of `fit`
 ) -> str:
