@@ -369,6 +369,17 @@ def test_changes__a_turned_network_lies_where_it_lay(two_runs):
     np.testing.assert_allclose(first.xy, second.xy, atol=1e-2)
 
 
+def test_changes__density_is_one_for_both_whatever_their_methods_noted(two_runs):
+    "A method with a memory bank notes another density than one without: their difference says nothing."
+    snaps = [run.latest() for run in two_runs]
+    plain = paired_states(*snaps)
+    noted = paired_states(snaps[0], replace(snaps[1], pixel_density=snaps[1].pixel_density / 2))
+    np.testing.assert_array_equal(noted[1].density, plain[1].density)
+    same = paired_states(snaps[0], replace(snaps[0], pixel_density=snaps[0].pixel_density / 2))
+    np.testing.assert_array_equal(same[1].density, same[0].density)
+    assert np.isfinite(plain[0].density).mean() > 0.9
+
+
 def test_changes__what_cannot_be_compared_says_why(two_runs):
     snap = two_runs[1].latest()
     lost = replace(snap, pixel_image=np.full_like(snap.pixel_image, -1))

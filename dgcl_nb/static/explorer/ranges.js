@@ -17,8 +17,9 @@ function isForeign({ said }) {
   return said === "prediction";
 }
 
+// Two runs are compared by one density, whatever their methods remember.
 function meaningOf(scene, name) {
-  return name === "density" && isForeign(scene) ? OWN_CLASS : MEANING[name];
+  return name === "density" && (isForeign(scene) || scene.compared) ? OWN_CLASS : MEANING[name];
 }
 
 // A slider spans the values of the step on view, so that each key takes away points.
