@@ -24,11 +24,12 @@ from .audited import OUT_OF_FOLD, Hearing, Part
 from .config import Run
 from .core import InputError, mix_seed
 from .data.segdata import SegData, SomeImages
-from .data.sets import DataConfig
+from .data.sets import DataConfig, open_data
 from .data.splits import write_list
 from .engine import Stopped, fit
 from .jobs import differing
 from .processes import RunFailed
+from .resuming import LISTS, check_same_images, images_of
 from .run_folder import RunFolder
 from .trained import open_trained, read_config
 
@@ -87,15 +88,18 @@ def plan_fold(
 def check_same_run(
     fold: Fold,  # whose folder may hold a run
 ) -> None:
-    "InputError where the folder holds a fold of another run."
+    "InputError where the folder holds a fold of another run; it may have moved, with its lists."
     folder = RunFolder(fold.run.out)
     if not folder.config.is_file():
         return
-    if differ := differing(read_config(folder.path), fold.run):
+    saved, asked = read_config(folder.path), fold.run.data
+    lists = {name: getattr(asked, name) for name in LISTS}
+    if differ := differing(replace(saved, data=replace(saved.data, **lists)), fold.run):
         raise InputError(
             f"{folder.path} holds a fold of a run with other settings: {'; '.join(differ)}. "
             f"Remove {folder.path.parent.parent}, and the folds are trained anew"
         )
+    check_same_images(folder, images_of(open_data(asked)))
 
 # %% ../nbs/commands/43_folds.ipynb #fld0000c
 def train_folds(

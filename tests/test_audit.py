@@ -386,6 +386,19 @@ def test_folds__of_another_run_are_not_taken_for_these(run_on_folder, command):
     assert not (run_on_folder / "audit-2").exists()
 
 
+def test_folds__move_with_their_run_and_know_their_images(run_on_folder, command, tmp_path, monkeypatch):
+    assert command(run_on_folder, "--folds", "2")[0] == 0
+    moved = run_on_folder.rename(tmp_path / "elsewhere")
+    with monkeypatch.context() as patched:
+        patched.setattr(folds, "fit", lambda run: pytest.fail("trained again"))
+        assert command(moved, "--folds", "2")[0] == 0
+    config = json.loads((moved / "folds-2" / "1" / "run" / "config.json").read_text())
+    config["images"]["labelled"][1] = "0" * 16
+    (moved / "folds-2" / "1" / "run" / "config.json").write_text(json.dumps(config))
+    status, _, complained = command(moved, "--folds", "2")
+    assert status == 2 and "the run was begun with other images" in complained
+
+
 def test_folds__of_digits_and_of_too_few_images(run, run_on_folder, scenes, command, monkeypatch):
     status, _, complained = command(run_on_folder, "--folds", "99")
     assert status == 2 and "--folds is 99; allowed: 2 to" in complained
