@@ -30,6 +30,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'dgcl_nb.audit.main': ('commands/audit.html#main', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.parse_audit': ('commands/audit.html#parse_audit', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.region_lines': ('commands/audit.html#region_lines', 'dgcl_nb/audit.py'),
+                               'dgcl_nb.audit.score_for': ('commands/audit.html#score_for', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.told': ('commands/audit.html#told', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.write_audit': ('commands/audit.html#write_audit', 'dgcl_nb/audit.py')},
             'dgcl_nb.audit_page': { 'dgcl_nb.audit_page.Look': ('commands/audit_page.html#look', 'dgcl_nb/audit_page.py'),

@@ -1,6 +1,6 @@
 """`python -m dgcl_nb.audit RUN`: which masks are wrong? Images and regions in order, a page to look at, proposals to copy, and an exit status.
 
-Which of my masks should somebody look at again? `python -m dgcl_nb.audit RUN` asks a trained network and its features about the masks of its labelled images (or of val, `--split val`, or of a folder of other masks, `--masks`), and ranks them by the score of their worst region (rooms `disagreement` and `suspects` say how; by default the network's own probability of the label ranks, `--score` names another witness).
+Which of my masks should somebody look at again? `python -m dgcl_nb.audit RUN` asks a trained network and its features about the masks of its labelled images (or of val, `--split val`, or of a folder of other masks, `--masks`), and ranks them by the score of their worst region (rooms `disagreement` and `suspects` say how; `--score` names the witness that ranks; by itself the network's probability of the label, and density where the network was not shown the masks).
 
 A network says little of a mask that it has learnt. With `--folds K` the run is trained $K$ times again, each time without a part of the masks, and every mask is judged by a network that was not shown it (room `folds`).
 
@@ -21,7 +21,7 @@ Where we differ: the data sets of this field are taken as they are; cleanlab (`-
 
 # %% auto #0
 __all__ = ['log', 'IMAGE_COLUMNS', 'REGION_COLUMNS', 'Audit', 'ask', 'parse_audit', 'choose_folder', 'image_lines',
-           'region_lines', 'write_audit', 'hearings_for', 'audit_run', 'told', 'main']
+           'region_lines', 'write_audit', 'hearings_for', 'score_for', 'audit_run', 'told', 'main']
 
 # %% ../nbs/commands/44_audit.ipynb #aud0003
 # before the imports below, which take seconds
@@ -47,7 +47,7 @@ from .config import Run
 from .core import InputError
 from .data.segdata import SegData
 from .data.sets import DataConfig, open_data
-from .disagreement import NEIGHBORS, RANKING
+from .disagreement import NEIGHBORS, RANKING, RANKING_UNSEEN
 from .folds import MIN_FOLDS, hearings_of, train_folds
 from .evaluate import check_classes, data_defaults
 from .predict import save_picture
@@ -78,8 +78,9 @@ class Audit:
     # masks, in RUN/folds-K: every mask is judged by a network that was not shown it; 0: by the run itself
     folds: int = 0
     num: int = 20  # so many of the worst images are shown and get a proposed mask
-    # which witness ranks; images.csv has all of them
-    score: Literal["neighbours", "unweighted", "density", "self_confidence", "margin"] = RANKING
+    # which witness ranks; images.csv has all of them. auto: self_confidence of masks that the network was
+    # trained on, density of those that it was not shown
+    score: Literal["auto", "neighbours", "unweighted", "density", "self_confidence", "margin"] = "auto"
     neighbors: int = NEIGHBORS  # cells of other images that vote on a cell
     bank_size: int = BANK_SIZE  # cells of each class that may vote, at most
     # whether cleanlab's scores are added (pip install 'dgcl_nb[audit]'); the probabilities of all images
@@ -200,7 +201,7 @@ def write_audit(
             proposal = str(path)
             if original is not None and original.suffix.lower() != ".mat":
                 accept = shlex.join(["cp", "--", proposal, str(original)])
-        shown.append(suspect_html(rank, suspect, look, accept, proposal, SPEAKERS[asked.score]))
+        shown.append(suspect_html(rank, suspect, look, accept, proposal, SPEAKERS[result.score]))
     report = RunFolder(asked.run).report
     explorer = quote(os.path.relpath(report, out)) if report.is_file() else ""
     when = time.strftime("%d %B %Y at %H:%M")
@@ -243,6 +244,17 @@ def hearings_for(
     return hearings_of(folds, data, asked.weights, asked.device), len(folds) * len(data.labelled)
 
 
+def score_for(
+    asked: Audit,  # of a run
+    data: SegData,  # its data
+) -> str:  # one of SCORES
+    "The witness that ranks: the one that is named, or the better one for what the network was shown."
+    if asked.score != "auto":
+        return asked.score
+    is_shown = not asked.folds and any(part.trained_on for part in parts_of(data, asked.split, asked.masks))
+    return RANKING if is_shown else RANKING_UNSEEN
+
+
 @workers_explained()
 def audit_run(
     asked: Audit,  # of `ask`, or of `parse_audit`
@@ -264,7 +276,7 @@ def audit_run(
         hearings, total = hearings_for(asked, trained, data, say=print if bar else log.info)
         with tqdm(total=total, unit="image", leave=False, disable=not bar) as shown:
             how |= dict(with_cleanlab=asked.cleanlab, cfg=asked.eval, watch=shown.update)
-            result = audit_hearings(hearings, data.num_classes, asked.score, **how)
+            result = audit_hearings(hearings, data.num_classes, score_for(asked, data), **how)
         return result, write_audit(asked, result, data, out)
     except BaseException:
         if not any(out.iterdir()):

@@ -329,7 +329,7 @@ def is_done(rows, kind, seed, masks):
     return any((r["kind"], r["seed"], r["masks"]) == (kind, seed, masks) for r in rows)
 
 
-def run_trials(names, seeds, place, more, is_try, num_folds):
+def run_trials(names, seeds, place, more, is_try, num_folds=0):
     "All trials that are missing; the table is written after each."
     for name in names:
         folder = place if is_try else ROOT / "results" / name

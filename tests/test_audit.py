@@ -26,7 +26,7 @@ from dgcl_nb.data.digits import CLASS_NAMES
 from dgcl_nb.data.segdata import SegData, distinct_palette
 from dgcl_nb.data.sets import DataConfig
 from dgcl_nb.density import unit_rows
-from dgcl_nb.disagreement import RANKING, SCORES, entry_weights, hear
+from dgcl_nb.disagreement import RANKING, RANKING_UNSEEN, SCORES, entry_weights, hear
 from dgcl_nb.engine import Stopped, fit
 from dgcl_nb.processes import RunFailed
 from dgcl_nb.reference import ImageCells, build_banks
@@ -233,6 +233,20 @@ def test_command__writes_page_tables_and_proposals_and_leaves_masks_alone(run, f
         assert mask.shape == old.shape and mask.max() < len(CLASS_NAMES) and (mask != old).any()
         assert f"cp -- {path}" in page and "data of mine/masks" in page
     assert before == {p.name: p.read_bytes() for p in (folder / "masks").iterdir()}
+
+
+@pytest.mark.parametrize(
+    "words, witness",
+    [
+        (dict(), RANKING),
+        (dict(split="val"), RANKING_UNSEEN),
+        (dict(split="all"), RANKING),
+        (dict(folds=2), RANKING_UNSEEN),
+        (dict(folds=2, score="margin"), "margin"),
+    ],
+)
+def test_score__is_the_better_one_for_what_the_network_was_shown(run, scenes, words, witness):
+    assert audit.score_for(ask(run, **words), scenes) == witness
 
 
 def test_ask__is_about_the_data_of_the_run(run):
@@ -528,6 +542,18 @@ def test_trial__goes_on_where_it_was_stopped(unseen, monkeypatch):
     trial.run_trials(["neu_seg"], [0, 1], place, [], False)
     assert asked == [(MIXTURE, 0), (MIXTURE, 1), (MIXTURE, 1)]
     assert "--seeds 0 1`" in table.read_text() and "are planned" not in table.read_text()
+    folded = []
+
+    def of_folds(name, kind, seed, where, num):
+        folded.append((seed, num))
+        about = dict(masks="out of fold", images=40, damaged=4, score="density")
+        return [dict(kind=kind, seed=seed, **about, image_ap=0.75, region_ap=0.5)]
+
+    monkeypatch.setattr(trial, "trial_of_folds", of_folds)
+    for _ in range(2):
+        trial.run_trials(["neu_seg"], [0, 1], place, [], False, num_folds=2)
+    assert folded == [(0, 2), (1, 2)] and len(asked) == 3, "runs that are there are not trained again"
+    assert "| out of fold | mixture | 10% | density | 75 (75, 75) | 50 (50, 50) |" in table.read_text()
 
 
 def test_trial__masks_that_were_half_written_are_written_anew(unseen, monkeypatch):
