@@ -19,10 +19,10 @@ COMMANDS = {
     "predict": ("predict_all", [], "stopped; --existing skip goes on\n"),
     "evaluate": ("evaluate_runs", [], "stopped\n"),
     "suggest": ("suggest_all", [], "stopped; nothing that was there is lost\n"),
-    "audit": ("parse_audit", [], "stopped\n"),
+    "audit": ("parse_audit", [], "stopped; folds that are trained are kept, others go on where they were\n"),
     "data.__main__": ("run_command", ["check", "photos"], ""),
     "report": ("write_report", ["runs/x"], "stopped\n"),
-    "explore": ("write_explorer", ["runs/x"], "stopped\n"),
+    "explore": ("write_explorer", ["runs/x"], "stopped; no page was written\n"),
 }
 
 

@@ -23,6 +23,7 @@ from dgcl_nb.acquisition import SCORES, Known, cell_scores, choose, know, measur
 from dgcl_nb.config import parse_run, run_to_dict
 from dgcl_nb.core import IGNORE_INDEX, InputError, generator_for
 from dgcl_nb.data.digits import CLASS_NAMES, open_digits
+from dgcl_nb.data.segdata import SomeImages
 from dgcl_nb.data.sets import open_data
 from dgcl_nb.data.splits import read_list
 from dgcl_nb.engine import fit
@@ -354,7 +355,7 @@ def test_command__bad_input(place, command, words, message):
 
 
 def test_command__a_run_without_unlabelled_images(place, data, command, monkeypatch):
-    none = replace(data, unlabelled=suggest.Part(data.unlabelled, []))
+    none = replace(data, unlabelled=SomeImages(data.unlabelled, []))
     monkeypatch.setattr(suggest, "open_data", lambda cfg: none)
     status, _, complained = command(place / "run", "--device", "cpu", "--out", place / "none")
     assert status == 2 and "name a folder of images after the run" in complained

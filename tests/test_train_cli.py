@@ -335,7 +335,7 @@ def test_main__resume_of_an_older_checkpoint_beside_a_newer_config(command, tmp_
 def test_main__non_finite_loss(command, monkeypatch):
     monkeypatch.setattr(protocol, "supervised_loss", lambda logits, *_: logits.sum() * math.nan)
     status, _, errors = command(*tiny_args("supervised"), "--out", "a")
-    assert "is not finite" in str(status) and "the batch is saved in a/nonfinite" in str(status)
+    assert status == 1 and "is not finite" in errors and "the batch is saved in a/nonfinite" in errors
 
 
 def test_main__seed_and_split_seed(command, tmp_path):

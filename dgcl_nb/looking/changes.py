@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 from ..core import IGNORE_INDEX, InputError
+from ..density import multi_scale_density
 from .layout import align, pca_layout, umap_layout
 from .runs import RunView
-from ..look import NUM_NEIGHBORS, density_maps
 from .static import read_constants
 from ..snapshot_schema import PIXEL_FIELDS, Snapshot
 from ..widgets.explorer import explorer_values
@@ -101,11 +101,13 @@ def with_density_among(
     classes: np.ndarray,  # (n,) int64, among which class each is measured
 ) -> Snapshot:  # the same cells; NaN where one is alone in its class
     "Cells with the density of each among those of its class, whatever the method had measured."
-    feats = torch.from_numpy(snap.feats.astype(np.float32)).T[None, :, None]  # (1, D, 1, n)
-    labels = torch.from_numpy(classes)[None, None]
-    per_scale = density_maps(feats, labels, NUM_NEIGHBORS)
-    density = per_scale.mean(0).flatten().numpy()
-    return replace(snap, pixel_density=density.astype(snap.pixel_density.dtype))
+    feats = torch.from_numpy(snap.feats.astype(np.float32))
+    density = np.full_like(snap.pixel_density, np.nan)
+    for c in np.unique(classes[classes != IGNORE_INDEX]):
+        own = np.flatnonzero(classes == c)
+        if len(own) > 1:
+            density[own] = multi_scale_density(feats[own], feats[own], exclude_self=True).numpy()
+    return replace(snap, pixel_density=density)
 
 # %% ../../nbs/looking/38_changes.ipynb #chng013
 LAYOUTS: dict[str, Callable[..., np.ndarray]] = dict(pca=pca_layout, umap=umap_layout)

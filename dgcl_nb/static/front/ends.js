@@ -12,7 +12,7 @@ export const NO_DENSITY = "no density yet: the memory bank holds nothing to comp
 
 // The meaning of the words, beside the controls that use them.
 export const MEANING = {
-  density: "mean cosine to the nearest features of its class (of the memory bank, if any); 1: all alike",
+  density: "mean cosine to the nearest features of its class; 1: all alike",
   confidence: "the highest probability that the network gives to a class",
   entropy: "how evenly the network spreads its probability over the classes; 0: it is sure of one",
   shift: "the density in the second run less that in the first"
