@@ -238,7 +238,8 @@ def hearings_for(
         parts = parts_of(data, asked.split, asked.masks)
         total = len(data.labelled) + sum(len(part.asked) for part in parts)
         return [Hearing(trained, data.labelled, parts)], total
-    run = replace(trained.run, data=asked.data)
+    device = trained.run.device if asked.device == "auto" else asked.device
+    run = replace(trained.run, data=asked.data, device=device)
     folder = RunFolder(asked.run).path / f"folds-{asked.folds}"
     folds = train_folds(run, data, asked.folds, folder, say)
     return hearings_of(folds, data, asked.weights, asked.device), len(folds) * len(data.labelled)

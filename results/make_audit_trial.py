@@ -41,6 +41,7 @@ from dgcl_nb.audited import OUT_OF_FOLD, Part, audit_hearings, audit_images, jud
 from dgcl_nb.core import InputError, mix_seed, peak_rss_mb
 from dgcl_nb.data.damage import KINDS, MIXTURE, damage_some, pieces_of
 from dgcl_nb.data.images import read_mask
+from dgcl_nb.data.segdata import SomeImages
 from dgcl_nb.data.sets import open_data
 from dgcl_nb.density import unit_rows
 from dgcl_nb.disagreement import SCORES, entry_weights
@@ -69,19 +70,10 @@ OF_FOLDER = ["--data.name", "folder", "--data.lists", "", "--data.num_labelled",
 "The damaged set has its own lists: what draws them in a preset must be at its default."
 
 
-class Some:
-    "Some images of a set."
-
-    def __init__(self, images, num, seed):
-        order = sorted(range(len(images)), key=lambda i: mix_seed(seed, "audited", images.ids[i]))
-        self.images, self.places = images, sorted(order[:num])
-        self.ids = [images.ids[i] for i in self.places]
-
-    def __len__(self):
-        return len(self.ids)
-
-    def __getitem__(self, i):
-        return self.images[self.places[i]]
+def some(images, num, seed):
+    "Some images of a set, in its order."
+    drawn = sorted(images.ids, key=lambda name: mix_seed(seed, "audited", name))[:num]
+    return SomeImages(images, [name for name in images.ids if name in set(drawn)])
 
 
 def damage_once(preset, kind, share, seed, place):
@@ -152,7 +144,7 @@ def trial(name, kind, seed, place, more):
     data = open_data(trained.run.data)
     labelled = Part("labelled", data.labelled, frozenset(data.labelled.ids))
     [others] = masks_in(masks / "more_masks", data)
-    others = others._replace(images=Some(others.images, len(data.labelled), seed))
+    others = others._replace(images=some(others.images, len(data.labelled), seed))
     rows, with_cleanlab = [], has_cleanlab()
     for part in (labelled, others):
         result = audit_images(trained, data, [part], num=1, with_cleanlab=with_cleanlab)
