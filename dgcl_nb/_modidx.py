@@ -264,6 +264,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'dgcl_nb.config.config_record': ('config.html#config_record', 'dgcl_nb/config.py'),
                                 'dgcl_nb.config.describe_batch': ('config.html#describe_batch', 'dgcl_nb/config.py'),
                                 'dgcl_nb.config.environment': ('config.html#environment', 'dgcl_nb/config.py'),
+                                'dgcl_nb.config.numbers_version': ('config.html#numbers_version', 'dgcl_nb/config.py'),
                                 'dgcl_nb.config.parse_run': ('config.html#parse_run', 'dgcl_nb/config.py'),
                                 'dgcl_nb.config.part_of_share': ('config.html#part_of_share', 'dgcl_nb/config.py'),
                                 'dgcl_nb.config.run_class': ('config.html#run_class', 'dgcl_nb/config.py'),

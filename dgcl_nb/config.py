@@ -9,8 +9,8 @@ There is no other source of settings, so `config.json` of a run is complete."""
 # %% auto #0
 __all__ = ['log', 'METHODS', 'CONFIG_VERSION', 'NUMBERS_VERSION', 'CONFIG', 'BESIDE_SETTINGS', 'LoopConfig', 'Run', 'run_class',
            'part_of_share', 'share_batch', 'describe_batch', 'parse_run', 'all_method_settings', 'run_name',
-           'run_to_dict', 'config_record', 'check_config_version', 'run_from_dict', 'commit_of', 'environment',
-           'build_data', 'build_method']
+           'run_to_dict', 'numbers_version', 'config_record', 'check_config_version', 'run_from_dict', 'commit_of',
+           'environment', 'build_data', 'build_method']
 
 # %% ../nbs/63_config.ipynb #2e97c0bf
 import dataclasses, functools, logging, platform, subprocess
@@ -272,7 +272,7 @@ def run_to_dict(
 CONFIG_VERSION = 2
 "The version of config.json, raised when settings get other names (1: dgcl_nb 0.1, which did not say)."
 NUMBERS_VERSION = 1
-"The version of what seeded runs compute, raised whenever the result of any of them changes."
+"The version of what seeded runs compute, raised whenever the results of all of them change."
 CONFIG = dict(
     **dict.fromkeys(("config_version", "numbers_version"), COUNT),
     effective=OBJECT,
@@ -284,11 +284,18 @@ BESIDE_SETTINGS = ("config_version", "numbers_version", "effective", "images", "
 "What stands in config.json beside the settings: versions, torch's flags, its lists, what has happened."
 
 
+def numbers_version(
+    method: str,  # name of a method
+) -> int:
+    "The version of what seeded runs of a method compute: that of all, and how often it changed alone."
+    return NUMBERS_VERSION + METHODS[method].renumbered
+
+
 def config_record(
     run: Run,  # any run
 ) -> dict:
     "What config.json holds: all settings, the version of their names, and that of the numbers."
-    versions = dict(config_version=CONFIG_VERSION, numbers_version=NUMBERS_VERSION)
+    versions = dict(config_version=CONFIG_VERSION, numbers_version=numbers_version(run.method))
     return run_to_dict(run) | versions
 
 

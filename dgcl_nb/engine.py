@@ -29,7 +29,7 @@ from dgcl_nb.checkpoints import (
     save_best,
     start_checkpoint,
 )
-from .config import NUMBERS_VERSION, Run, build_data, build_method, environment, share_batch
+from .config import Run, build_data, build_method, environment, numbers_version, share_batch
 from .core import InputError, peak_gpu_mb, peak_rss_mb
 from .run_folder import RunFolder, append_line, read_lines, write_whole
 from .typed_files import to_json
@@ -239,7 +239,7 @@ def make_result(
         processes=t.accelerator.num_processes,
         threads=torch.get_num_threads(),
         **effective(run, t.accelerator.device),
-        numbers_version=NUMBERS_VERSION,
+        numbers_version=numbers_version(run.method),
         environment=environment(),
     )
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import dgcl_nb
-from .config import CONFIG, NUMBERS_VERSION, Run, run_from_dict
+from .config import CONFIG, Run, numbers_version, run_from_dict
 from .settings import setting_names
 from .core import InputError, as_text
 from .removed import switched_on
@@ -76,15 +76,16 @@ class Job:
 
 # %% ../nbs/commands/20_jobs.ipynb #b47840aa
 def check_numbers(
-    values: Mapping,  # of a config.json or result.json
-    path: Path,  # of that run
+    method: str,  # of the run
+    values: Mapping,  # of its config.json or result.json
+    path: Path,  # of that file
 ) -> None:
     "Raise InputError for a run that another version of the code computed."
-    found = values.get("numbers_version", 0)
-    if found != NUMBERS_VERSION:
+    found, now = values.get("numbers_version", 0), numbers_version(method)
+    if found != now:
         remedy = "Name another --runs, or remove that folder"
         raise InputError(
-            f"{path} holds numbers of version {found}, and this code computes version {NUMBERS_VERSION}: "
+            f"{path} holds numbers of version {found}, and this code computes version {now}: "
             f"one table cannot have both. {remedy}"
         )
 
@@ -120,10 +121,10 @@ def check_folder(
     if differ:
         remedy = "Ask for the same, name another --runs, or remove that folder"
         raise InputError(f"{path} holds a run with other settings: {'; '.join(differ)}. {remedy}")
-    check_numbers(values, path)
+    check_numbers(job.asked.method, values, path)
     if not job.is_finished:
         return "interrupted"
-    check_numbers(job.result, path)
+    check_numbers(job.asked.method, job.result, path)
     return "finished"
 
 # %% ../nbs/commands/20_jobs.ipynb #520e1707

@@ -2,7 +2,7 @@
 
 Has this very run been made before, on this machine or another? A table of fifteen rows with three seeds each is fifty runs; nobody repeats those for one more row. So each finished run leaves one small file under `results/DATA/`, which is committed, and whoever asks for the same run finds it there.
 
-*The same run* is a matter of definition: the settings that decide what is computed - not the device, the threads, or where the data lie - and `NUMBERS_VERSION`, which is raised whenever a seeded result changes. The key is the beginning of the SHA-256 of both. Another value of a setting or a new version make another key, so a table cannot mix two. The package grows, though, and a new setting that is off computes what was computed before it existed: `ADDED` lists such settings with their *off* value, and a run that has it is known by the key it had before. A setting that was removed (room `removed`) stays in the key with its off value, for the same reason.
+*The same run* is a matter of definition: the settings that decide what is computed - not the device, the threads, or where the data lie - and the version of its numbers, which is raised whenever a seeded result of its method changes. The key is the beginning of the SHA-256 of both. Another value of a setting or a new version make another key, so a table cannot mix two. The package grows, though, and a new setting that is off computes what was computed before it existed: `ADDED` lists such settings with their *off* value, and a run that has it is known by the key it had before. A setting that was removed (room `removed`) stays in the key with its off value, for the same reason.
 
 In go run folders; out come records: figures of `result.json`, the scores of each evaluation, image-forwards of a step, and the settings that are not the method's defaults, for people. A file that comes from elsewhere is checked, name by name and type by type, before a figure of it is believed. Where we differ: trackers of experiments (MLflow, Weights & Biases) keep such records on a server; here they are lines of the repository's history."""
 
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import NUMBERS_VERSION, Run, run_class
+from .config import Run, numbers_version, run_class
 from .core import InputError
 from .forwards import Forwards, Passes
 from .removed import REMOVED
@@ -83,7 +83,7 @@ def key_of(
     run: Run,  # any
 ) -> str:  # 12 hexadecimal digits
     "What names a run among all runs: the same for two that compute the same numbers."
-    what = [NUMBERS_VERSION, keyed_settings(run)]
+    what = [numbers_version(run.method), keyed_settings(run)]
     text = json.dumps(what, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -253,7 +253,7 @@ def check_record(
             return f"its setting {name} is {str(value)[:60]!r} and its name says {asked.get(name)!r}"
     expected = dict(
         store_version=(record["store_version"], STORE_VERSION),
-        numbers_version=(record["numbers_version"], NUMBERS_VERSION),
+        numbers_version=(record["numbers_version"], numbers_version(run.method)),
         key=(record["key"], key_of(run)),
         method=(result["method"], run.method),
         seed=(result["seed"], run.seed),

@@ -15,7 +15,7 @@ from sync_gate import ROOT
 from dgcl_nb import store
 from dgcl_nb.bench import Bench, bench_all, check_different, compare, main, make_tables, parse_rows
 from dgcl_nb.bench import plan_jobs, write_page
-from dgcl_nb.config import NUMBERS_VERSION, config_record
+from dgcl_nb.config import METHODS, config_record, numbers_version, run_class
 from dgcl_nb.core import InputError
 from dgcl_nb.run_folder import RunFolder, append_line, read_lines
 from dgcl_nb.jobs import Job, Row, check_folder, child_env, run_jobs
@@ -59,7 +59,7 @@ def result(job: Job, **more):
         processes=1,
         threads=1,
         environment=dict(torch="2", commit="abc"),
-        numbers_version=NUMBERS_VERSION,
+        numbers_version=numbers_version(job.row.method),
     )
     return written | more
 
@@ -263,7 +263,7 @@ def test_store__another_machine_repeats_nothing(tmp_path, planned, capsys):
     assert bench_all(flags(options | dict(runs=tmp_path / "elsewhere")), command=None) == {}
     assert "6 runs in" in (said := capsys.readouterr().out) and "6 stored, 0 finished" in said
     second = json.loads((tmp_path / "out" / "bench-digits-4-steps.json").read_text())
-    assert second["rows"] == first["rows"] and second["numbers_version"] == str(NUMBERS_VERSION)
+    assert second["rows"] == first["rows"] and second["numbers_version"] == str(numbers_version("supervised"))
     for j in jobs_in(tmp_path / "runs", planned):
         j.folder.result.unlink()  # nothing is asked of a folder whose run is in the store
     assert bench_all(flags(options | dict(runs=tmp_path / "runs")), command=None) == {}
@@ -304,9 +304,18 @@ def test_store__none_and_other_numbers(tmp_path, planned):
     options = dict(methods="supervised", seeds=1, steps=4, out=tmp_path / "out", runs=tmp_path / "runs")
     bench_all(flags(options | dict(store="none")), command=None)
     assert not (tmp_path / "out" / "digits").exists()
-    finish(job, numbers_version=NUMBERS_VERSION + 1)
-    with pytest.raises(InputError, match=f"numbers of version {NUMBERS_VERSION + 1}"):
+    other = numbers_version("supervised") + 1
+    finish(job, numbers_version=other)
+    with pytest.raises(InputError, match=f"numbers of version {other}"):
         bench_all(flags(options), command=None)
+
+
+def test_numbers__of_one_method_alone(monkeypatch):
+    "Raised for one method, its records have to be made again, and no others."
+    runs = {name: run_class(name)(method=name) for name in METHODS}
+    before = {name: store.key_of(run) for name, run in runs.items()}
+    monkeypatch.setattr(METHODS["pcr"], "renumbered", METHODS["pcr"].renumbered + 1)
+    assert {name for name, run in runs.items() if store.key_of(run) != before[name]} == {"pcr"}
 
 
 def test_all__rows_seeds_and_page(tmp_path, capsys):

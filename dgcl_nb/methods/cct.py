@@ -112,6 +112,7 @@ class CCT(Method):
 
     settings = dict(sup=SupConfig, cct=CCTConfig)
     views = Views(strong=0, cutmix=False)
+    renumbered = 1  # its distances are summed in another order
 
     def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)

@@ -73,6 +73,7 @@ class PCR(Method):
     "A linear head and prototypes on the same features, taught by labels and a teacher's certain labels."
 
     settings = dict(sup=SupConfig, semi=SemiConfig, pcr=PCRConfig)
+    renumbered = 1  # lengths of prototypes are divided out after the search
 
     def __init__(self, make_network: MakeNetwork, num_classes: int, cfg: SimpleNamespace):
         super().__init__(make_network, num_classes, cfg)

@@ -152,6 +152,7 @@ class Method(nn.Module):
     phases: tuple[str, ...] = ("main",)  # one optimiser and one backward pass each, in this order
     views: Views = Views(strong=1, cutmix=True)  # what the loader prepares of an unlabelled image
     needs_unlabelled: bool = True  # a fully supervised method does not
+    renumbered: int = 0  # how often what it computes has changed while the other methods stayed
     may_be_nan: tuple[str, ...] = ()  # names in its state_dict of tensors in which NaN means "unknown"
 
     def __init__(
