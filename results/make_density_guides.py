@@ -1,6 +1,6 @@
 """Does density say more of a pixel than confidence does, and what became of sparse pixels under the contrast?
 
-    python results/make_density_guides.py --preset neu-77 [--seeds 5] [--runs runs/bench]
+    python results/make_density_guides.py --preset neu-77 [--seeds 5] [--first 0] [--runs runs/bench]
 
 Reads pairs of finished runs of one seed, `PRESET-self_training-sSEED` and `PRESET-dgcl-sSEED` (--before and
 --after name other rows), trains nothing, and writes results/DATA/density_guides.json and .md. The cells of
@@ -212,13 +212,13 @@ def change(pairs: list[dict]) -> str:
     return spread(gaps, sign=True)
 
 
-def page(preset: str, rows: tuple[str, str], pairs: list[dict]) -> str:
+def page(preset: str, rows: tuple[str, str], first_seed: int, pairs: list[dict]) -> str:
     "The findings as Markdown."
     lines = [
         f"# Does density guide? {preset}",
         "",
         f"`python results/make_density_guides.py --preset {preset} --seeds {len(pairs)} "
-        f"--before {rows[0]} --after {rows[1]}`",
+        f"{f'--first {first_seed} ' if first_seed else ''}--before {rows[0]} --after {rows[1]}`",
         "",
         f"{len(pairs)} pair(s) of runs of one seed each, last weights, {pairs[0]['cells']} cells of val;",
         "mean ± standard deviation over seeds.",
@@ -264,26 +264,27 @@ def folder_of(asked: argparse.Namespace, row: str, seed: int) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="neu-77")
-    parser.add_argument("--seeds", type=int, default=5, help="pairs of seeds from 0 on")
+    parser.add_argument("--seeds", type=int, default=5, help="pairs of runs, one a seed")
+    parser.add_argument("--first", type=int, default=0, help="the first of these seeds")
     parser.add_argument("--runs", default="runs/bench", help="folder of the run folders")
     parser.add_argument("--before", default="self_training", help="row without the contrast")
     parser.add_argument("--after", default="dgcl", help="row with it")
     parser.add_argument("--out", default="", help="folder; by default results/DATA")
     asked = parser.parse_args()
-    rows, seeds = (asked.before, asked.after), range(asked.seeds)
-    run = open_trained(folder_of(asked, rows[0], 0), "last").run
+    rows, seeds = (asked.before, asked.after), range(asked.first, asked.first + asked.seeds)
+    run = open_trained(folder_of(asked, rows[0], asked.first), "last").run
     data = build_data(run)  # one split for all seeds
     before, after = ([ask(folder_of(asked, row, seed), data) for seed in seeds] for row in rows)
     pairs = []
-    for seed in seeds:
-        control = before[(seed + 1) % len(before)] if len(before) > 1 else None
-        pairs.append(compare(before[seed], after[seed], control, data.class_names))
+    for i, seed in enumerate(seeds):
+        control = before[(i + 1) % len(before)] if len(before) > 1 else None
+        pairs.append(compare(before[i], after[i], control, data.class_names))
         print(f"seed {seed}: {json.dumps(pairs[-1]['moved'])}", flush=True)
     out = Path(asked.out) if asked.out else ROOT / "results" / run.data.name
     out.mkdir(parents=True, exist_ok=True)
-    found = dict(preset=asked.preset, rows=rows, seeds=asked.seeds, pairs=pairs)
+    found = dict(preset=asked.preset, rows=rows, seeds=asked.seeds, first=asked.first, pairs=pairs)
     write_atomic(out / "density_guides.json", json.dumps(found, indent=1) + "\n")
-    write_atomic(out / "density_guides.md", page(asked.preset, rows, pairs))
+    write_atomic(out / "density_guides.md", page(asked.preset, rows, asked.first, pairs))
 
 
 if __name__ == "__main__":

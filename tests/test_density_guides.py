@@ -49,11 +49,12 @@ def test_compare__with_another_seed_as_control(guides):
     assert "control" not in alone and "control" not in alone["classes"]["scratch"]
     pair = guides.compare(*runs, NAMES)
     assert pair["control"] == guides.moved(runs[0], runs[2], np.ones(400, bool))
-    text = guides.page("neu-77", ("self_training", "dgcl"), [pair, pair])
+    text = guides.page("neu-77", ("self_training", "dgcl"), 2, [pair, pair])
+    assert "--seeds 2 --first 2 --before" in text
     head = "| true class | share of pixels, % | sparse cells, after | sparse cells, before, next seed |"
     assert head in text
     assert all(line.count("|") == 7 for line in text.splitlines() if line.startswith("| scratch"))
-    assert "before, next seed" not in guides.page("neu-77", ("self_training", "dgcl"), [alone])
+    assert "before, next seed" not in guides.page("neu-77", ("self_training", "dgcl"), 0, [alone])
 
 
 def test_compare__of_other_cells_is_refused(guides):
