@@ -1619,6 +1619,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'dgcl_nb/looking/tiles.py'),
                                        'dgcl_nb.looking.tiles._show_pairs': ('looking/tiles.html#_show_pairs', 'dgcl_nb/looking/tiles.py'),
                                        'dgcl_nb.looking.tiles._show_rows': ('looking/tiles.html#_show_rows', 'dgcl_nb/looking/tiles.py'),
+                                       'dgcl_nb.looking.tiles._side_of': ('looking/tiles.html#_side_of', 'dgcl_nb/looking/tiles.py'),
                                        'dgcl_nb.looking.tiles._title_size': ('looking/tiles.html#_title_size', 'dgcl_nb/looking/tiles.py'),
                                        'dgcl_nb.looking.tiles._titles_of_maps': ( 'looking/tiles.html#_titles_of_maps',
                                                                                   'dgcl_nb/looking/tiles.py'),
