@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import threading
 import time
@@ -17,6 +18,7 @@ from dgcl_nb.background import fit_async
 from dgcl_nb.engine import fit
 from dgcl_nb.training import Callback
 from dgcl_nb.looking import live_layout
+from dgcl_nb.looking import watcher as watching
 from dgcl_nb.looking.layout import pca_layout
 from dgcl_nb.looking.layout_time import movement
 from dgcl_nb.looking.live_layout import LiveLayout, PlaneTrail, UmapChild
@@ -500,6 +502,51 @@ def test_thread__at_most_one_update_is_pending(tmp_path):
     in_loop(steps)
 
 
+def test_thread__an_older_look_is_never_shown_after_a_later_one(tmp_path):
+    folder = make_demo_run(tmp_path / "run", **SMALL, until=100)
+    taken = threading.Event()
+
+    def linger(m):
+        "A look of the thread whose result is late: others may look meanwhile."
+        look = m.watcher.look
+
+        def late_look():
+            new = look()
+            if threading.get_ident() != m._home and not taken.is_set():
+                taken.set()
+                time.sleep(0.5)
+            return new
+
+        m.watcher.look = late_look
+
+    def steps():
+        m = watch(folder, every=0.25)
+        linger(m)
+        make_demo_run(folder, **SMALL, until=200)
+        until(taken.is_set)
+        make_demo_run(folder, **SMALL)
+        m.refresh()
+        m.refresh()
+        yield 1.0
+        assert m.head.head["text"].startswith("finished after 300 steps") and not m.is_live
+        assert steps_of(m.explorer.states) == [100, 200, 300]
+
+    in_loop(steps)
+
+
+def test_buttons__go_on_is_not_undone_by_what_waited_to_be_shown(tmp_path):
+    f = FakeFitting(make_demo_run(tmp_path / "run", **TWO_IMAGES, until=50))
+    f.go_on = lambda: vars(f).update(alive=True, error=None)
+    m = Monitor(f, every=0)
+    m._ended.clear()  # as with a thread
+    f.alive, f.error = False, RuntimeError("stopped after step 59 of 300; go on with: ...")
+    f.error.step = 59
+    m._look()  # the run is over: it waits for a loop that is busy
+    press(m, "go_on")
+    m._show()
+    assert m.head.head["state"] == "training" and m.is_live
+
+
 def test_thread__a_closed_loop_or_monitor_ends_it_quietly(tmp_path, capfd):
     folder = make_demo_run(tmp_path / "run", **TWO_IMAGES, until=50)
 
@@ -581,6 +628,24 @@ def test_watch__a_folder_that_is_deleted_is_gone_and_not_at_step_0(tmp_path):
     assert m.head.head["text"] == "step 200 of 300"
 
 
+@pytest.mark.parametrize("first", ["config.json", "metrics.jsonl timings.jsonl", "snapshots"])
+def test_watch__a_folder_that_is_being_deleted_is_gone_and_not_at_step_0(tmp_path, first):
+    # a look may come when some files are gone and the folder is still there
+    folder = make_demo_run(tmp_path / "run", **SMALL, until=200)
+    m = watch(folder, every=0)
+    for name in first.split():
+        (shutil.rmtree if name == "snapshots" else os.unlink)(folder / name)
+    m.refresh()
+    shutil.rmtree(folder)
+    m.refresh()
+    head = m.head.head
+    assert head["state"] == "gone" and head["text"].endswith("what is shown is from step 200 of 300")
+    assert head["done"] == pytest.approx(2 / 3) and head["title"].startswith("run · dgcl")
+    make_demo_run(folder, **SMALL, until=100)  # another run under its name
+    m.refresh()
+    assert m.head.head["text"] == "step 100 of 300" and steps_of(m.explorer.states) == [100]
+
+
 def test_watch__a_folder_that_is_deleted_under_a_run_of_this_process(tmp_path):
     m = Monitor(FakeFitting(make_demo_run(tmp_path / "run", **SMALL, until=200)), every=0)
     shutil.rmtree(tmp_path / "run")
@@ -640,3 +705,13 @@ def test_watch__a_fault_of_a_look_is_said_not_raised(demo, monkeypatch):
     m = watch(demo, every=0)
     said = "something is not shown: ZeroDivisionError: division by zero"
     assert m.head.head["problems"] == [said]
+
+
+def test_watch__what_a_look_could_not_show_the_next_one_shows(demo, monkeypatch):
+    on_view = watching.on_view
+    monkeypatch.setattr(watching, "on_view", fail)
+    m = watch(demo, every=0)
+    assert m.explorer is None and m.head.head["problems"]
+    monkeypatch.setattr(watching, "on_view", on_view)
+    m.refresh()
+    assert steps_of(m.explorer.states) == [100, 200, 300] and m.head.head["problems"] == []

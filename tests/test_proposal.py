@@ -11,6 +11,7 @@ import pytest
 from helpers import TINY, flags
 from make_bad_data import folder
 from PIL import Image
+from sync_gate import ROOT
 
 from dgcl_nb.config import METHODS, parse_run
 from dgcl_nb.core import InputError
@@ -283,6 +284,12 @@ def test_check__written_and_taken(here, check, capsys):
     (here / "settings.ini").unlink()
     train(["--out", "runs/own-self_training-s0", "--resume"])
     assert "own-self_training-s0" in capsys.readouterr().out, "a run needs its section no more"
+
+
+def test_check__who_writes_into_the_shipped_file_is_told(here):
+    assert command.note_on_shipped("settings.ini") == ""
+    said = command.note_on_shipped(ROOT / "settings.ini")
+    assert "is the shipped one" in said and "--write FOLDER/settings.ini" in said
 
 
 def test_check__from_another_folder_the_root_is_absolute(here, check):

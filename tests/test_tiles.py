@@ -51,3 +51,13 @@ def test_predictions__what_does_not_fit_is_a_sentence(scenes):
         predictions_side_by_side(images, targets, {"none": targets[:1]}, PALETTE)
     with pytest.raises(InputError, match="class numbers from 0 and 255"):
         colour_labels(np.array([300]), PALETTE)
+
+
+@pytest.mark.parametrize("num", [1, 2, 4, 6, 8])
+@pytest.mark.parametrize("shape", [(48, 48), (36, 48), (48, 36)])
+def test_predictions__few_images_use_the_width_of_a_report(num, shape):
+    images = np.zeros((num, *shape, 3), np.uint8)
+    fig = predictions_side_by_side(images, images[..., 0], dict(a=images[..., 0], b=images[..., 0]), PALETTE)
+    assert fig.layout.width > (800 if shape[0] <= shape[1] else 700)
+    assert num > 6 or fig.layout.width <= 1132  # of a report's text
+    assert fig.layout.height < 1000

@@ -18,6 +18,7 @@ __all__ = ['CONFIG', 'RUN_FILES', 'RUN_FOLDERS', 'RunFiles', 'RunView', 'duratio
 # %% ../../nbs/looking/10_runs.ipynb #20f1e9ec
 import math, time
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from ..typed_files import COUNT, OBJECT, TEXT, dict_of, number_in, whole_in
 from ..run_folder import RunFolder
 from ..result import RESULT, miou_by_network
 from ..data.segdata import background_class, named_background
-from .run_files import JsonFile, LogTail, SnapshotShelf, file_stamp
+from .run_files import JsonFile, LogTail, SnapshotShelf, file_stamp, is_missing
 from ..snapshots import Snapshot
 
 # %% ../../nbs/looking/10_runs.ipynb #fc9715a5
@@ -63,18 +64,25 @@ class RunFiles:
             snapshots=SnapshotShelf(folder.snapshots),
         )
         self.refused: dict[str, str] = {}  # part -> why the system refuses to read it
+        self.is_lost = False  # whether files that were read are no longer there
         self.refresh()
 
     def refresh(self) -> set[str]:  # of "config", "metrics", "timings", "result", "snapshots"
-        "Bring everything up to date; says what has changed."
+        "Bring everything up to date; says what has changed. What is lost stays as it was."
+        parts = {name: copy(part) for name, part in self.parts.items()}
         changed, self.refused = set(), {}
         remedy = f"check the permissions of {self.path} and the disk"
-        for name, part in self.parts.items():
+        for name, part in parts.items():
             try:
                 if part.refresh():
                     changed.add(name)
             except OSError as e:
                 self.refused[name] = f"{name} cannot be read ({e.strerror or e}); {remedy}"
+        known = [self.parts[name] for name in ("config", "metrics", "timings")]
+        self.is_lost = any(part.was_read and is_missing(part.path) for part in known)
+        if self.is_lost:
+            return set()
+        self.parts = parts
         return changed
 
     @property

@@ -147,7 +147,8 @@ class Watcher:
         self.run: RunView | None = None
         self.why = "waiting for fit(run, callbacks=[monitor.callback])" if source is None else ""
         self.step, self.ended = 0, ""  # told by a callback
-        self.trouble = ""  # what went wrong in a look
+        self.trouble = ""  # what went wrong in the last look
+        self.unseen: set[str] = set()  # what has changed and is not in an update yet
         self.kept, self.left_out = [], []  # snapshots on view; sentences about the others
         self.new_layout, self.lock = partial(LiveLayout, layout, done), threading.Lock()
         self.layout = self.new_layout()
@@ -176,7 +177,7 @@ class Watcher:
             new, was_over = Update({}), self.is_over()
             try:
                 self._read(new)
-                new = replace(new, **self.layout.update(self.kept))
+                new, self.trouble = replace(new, **self.layout.update(self.kept)), ""
             except Exception as e:
                 self.trouble = f"something is not shown: {told(e)}"
             # the beat changes every other second, so that the page hears of a kernel that is alive
@@ -187,18 +188,25 @@ class Watcher:
 
     def _read(self, new: Update) -> None:
         "Put into an update what changed in the folder."
-        is_first = self.run is None
-        if is_first:
+        if self.run is None:
+            self.unseen = {"snapshots", "metrics"}
             self.run, self.why = find_run(self.fitting.folder if self.fitting else self.place, self.why)
         if self.run is None:
             return
-        if not self.run.path.is_dir():  # what was read of it stays on view
-            self.why = f"{self.run.path} is no longer there: the folder was deleted, moved or unmounted"
+        if not self._is_there():
             return
-        self.why = ""
-        changed = self.run.refresh()
-        if is_first or changed & {"snapshots", "result"}:
+        if self.unseen & {"snapshots", "result"}:
             new.maps, self.kept, self.left_out = on_view(self.run)
-        if is_first or "metrics" in changed:
+        if "metrics" in self.unseen:
             new.records = thin_records(self.run.records)
             new.scale = dict(class_names=self.run.class_names or None, steps=self.run.steps)
+        self.unseen = set()
+
+    def _is_there(self) -> bool:
+        "Bring the run up to date; False where it is gone, and what was read of it stays on view."
+        is_there = self.run.path.is_dir()
+        self.unseen |= self.run.refresh() if is_there else set()
+        is_there = is_there and not self.run.is_lost
+        gone = f"{self.run.path} is no longer there: the folder was deleted, moved or unmounted"
+        self.why = "" if is_there else gone
+        return is_there

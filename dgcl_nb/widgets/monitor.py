@@ -231,7 +231,8 @@ class Monitor(MonitorView):
         every: float = 0.5,  # seconds between two looks; 0: only at `refresh`
     ):
         super().__init__()
-        self._wake, self._ended, self._guard = threading.Event(), threading.Event(), threading.Lock()
+        self._wake, self._ended = threading.Event(), threading.Event()
+        self._guard, self._turn = threading.Lock(), threading.Lock()  # of what is pending; of who looks
         self._pending, self._left = None, None  # updates: not yet shown; held back by their pace
         self._saved = None  # the handle of what stays in the notebook
         self._home, self._loop = threading.get_ident(), running_loop()
@@ -260,7 +261,7 @@ class Monitor(MonitorView):
 
     def refresh(self) -> None:
         "Look, and show what is new; to be called from the thread that made the monitor."
-        self._hand_over(self.watcher.look())
+        self._look()
         self._show(now=True)
 
     def close(self) -> None:
@@ -293,18 +294,25 @@ class Monitor(MonitorView):
         while not ended.is_set():
             self._wake.wait(self._patience())
             self._wake.clear()
-            if ended.is_set() or not self._hand_over(self.watcher.look()):
+            if ended.is_set() or not self._look():
                 continue
             try:
                 self._loop.call_soon_threadsafe(self._show)
             except RuntimeError:
                 return  # the kernel has closed
 
-    def _hand_over(self, new: Update) -> bool:  # whether nothing was pending
-        with self._guard:
-            before = self._pending
-            self._pending = before.then(new) if before else new
+    def _look(self) -> bool:  # whether nothing was pending
+        with self._turn:
+            new = self.watcher.look()
+            with self._guard:
+                before = self._pending
+                self._pending = before.then(new) if before else new
         return before is None
+
+    def _as_of_now(self, new: Update) -> Update:
+        "An update that has waited: with the heading of this moment, and not the last if the run goes on."
+        head = new.head | self.watcher.head()
+        return replace(new, head=head, is_over=new.is_over and self.watcher.is_over())
 
     def _show(self, now: bool = False):
         with self._guard:
@@ -314,7 +322,7 @@ class Monitor(MonitorView):
         if self.comm is None:  # closed, with all widgets of the kernel
             self._finish()
             return
-        new = self._left.then(new) if self._left else new
+        new = self._as_of_now(self._left.then(new) if self._left else new)
         self.background = self.watcher.run.background if self.watcher.run else BY_NAME
         self._left = self.apply(new, now or new.is_over)
         if new.maps is not None or new.is_over:

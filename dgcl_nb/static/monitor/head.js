@@ -64,12 +64,16 @@ function showHead(parts, keys, head) {
   }
 }
 
+// What is asked, and a number by which it differs from all that any page has asked before: a value that
+// the model has already is not sent, and a page that is loaded again must not begin to count anew.
+export function nextAsked(asked, what) {
+  return [what, (asked?.[1] ?? 0) + 1];
+}
+
 export function render({ model, el }) {
-  let asked = 0;
   let last = Date.now();
   const keys = makeButtons((what) => {
-    asked += 1;
-    model.set("asked", [what, asked]);
+    model.set("asked", nextAsked(model.get("asked"), what));
     model.save_changes();
   });
   const parts = makeParts(frontRoot(el, "Monitor of a run"), keys);
