@@ -759,6 +759,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'dgcl_nb.evaluate.parse_evaluate': ('commands/evaluate.html#parse_evaluate', 'dgcl_nb/evaluate.py'),
                                   'dgcl_nb.evaluate.score_networks': ('commands/evaluate.html#score_networks', 'dgcl_nb/evaluate.py'),
                                   'dgcl_nb.evaluate.score_row': ('commands/evaluate.html#score_row', 'dgcl_nb/evaluate.py'),
+                                  'dgcl_nb.evaluate.score_unscored': ('commands/evaluate.html#score_unscored', 'dgcl_nb/evaluate.py'),
                                   'dgcl_nb.evaluate.scored_before': ('commands/evaluate.html#scored_before', 'dgcl_nb/evaluate.py')},
             'dgcl_nb.evaluation': { 'dgcl_nb.evaluation.EvalResult': ('evaluation.html#evalresult', 'dgcl_nb/evaluation.py'),
                                     'dgcl_nb.evaluation.check_sample': ('evaluation.html#check_sample', 'dgcl_nb/evaluation.py'),
