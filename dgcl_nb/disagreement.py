@@ -121,7 +121,7 @@ class Said(NamedTuple):
         "The class that the witness would give."
         return self.classes.nan_to_num(-torch.inf).argmax(1)
 
-
+# %% ../nbs/commands/40_disagreement.ipynb #dis017c
 def check_classes_known(
     banks: ClassBanks,  # of labelled images
 ) -> None:
@@ -133,7 +133,7 @@ def check_classes_known(
             "an audit needs two classes at least"
         )
 
-
+# %% ../nbs/commands/40_disagreement.ipynb #dis017f
 def hear(
     cells: ImageCells,  # of an image, with probabilities
     banks: ClassBanks,  # of labelled images, perhaps with this one

@@ -13,8 +13,8 @@ Where we differ: the codes of this family print the best of their networks over 
 
 # %% auto #0
 __all__ = ['log', 'PARTS', 'CLUSTER_NAMES', 'Evaluate', 'data_defaults', 'parse_evaluate', 'check_classes', 'score_networks',
-           'score_row', 'kinds_of', 'scored_before', 'evaluate_run', 'as_columns', 'format_scores', 'choose_file',
-           'evaluate_runs', 'main']
+           'score_row', 'kinds_of', 'scored_before', 'score_unscored', 'evaluate_run', 'as_columns', 'format_scores',
+           'choose_file', 'evaluate_runs', 'main']
 
 # %% ../nbs/commands/14_evaluate.ipynb #0f5a5443
 # before the imports below, which take seconds
@@ -180,7 +180,7 @@ def kinds_of(
     except InputError:  # its checkpoints were cleared away, the best weights kept
         return there
 
-
+# %% ../nbs/commands/14_evaluate.ipynb #evonce02
 def scored_before(
     network: nn.Module,  # about to be scored
     earlier: Sequence[tuple[nn.Module, EvalResult]],  # networks that were, with their scores
@@ -195,52 +195,31 @@ def scored_before(
     return None
 
 
-def evaluate_run(
-    folder: str | Path,  # of a run
-    weights: str = "all",  # all, best or last
-    part: str = "val",  # one of PARTS
-    data: DataConfig | None = None,  # what is scored on; None: the run's own data
-    cfg: EvalConfig | None = None,  # the protocol; None: the run's own
-    clusters: bool = False,  # whether the features are scored
-    device: str = "auto",  # where to compute
+def score_unscored(
+    trained: Trained,  # the networks of one kind of weights
+    data: SegData,  # for its classes
+    part: str,  # one of PARTS
+    cfg: EvalConfig,  # the protocol
+    clusters: bool,  # whether the features are scored
+    earlier: Sequence[tuple[nn.Module, EvalResult]],  # networks that were scored, with their scores
+    rank: int = 0,  # of this process
+    world: int = 1,  # processes; all must call it
     bar: bool = False,  # whether a progress bar is shown
-) -> dict:  # what the command writes as JSON
-    "Score a run; with several processes each calls it, and all get the same result."
+) -> dict[str, EvalResult]:  # network -> scores, in the order of the networks
+    "Score every network of some weights, but those whose very weights were scored before."
     from tqdm import tqdm
 
-    run, kinds, started = read_config(folder), kinds_of(folder, weights), time.time()
-    # (network, scores): where the last step is the best one, its weights come twice
-    earlier: list[tuple[nn.Module, EvalResult]] = []
-    data, cfg = data or run.data, cfg or run.eval
-    # whole precision here: each run's networks bring their own, in `score_networks`
-    loop = dataclasses.replace(run.loop, precision="no", threads=0)
-    accelerator = make_accelerator(dataclasses.replace(run, device=device, loop=loop))
-    opened = _open_together(accelerator, data)
-    images = getattr(opened, part)
-    if not len(images):
-        raise InputError(f"the {part} list of {data.name} is empty; --part val scores the validation images")
-    rank, world, rows = accelerator.process_index, accelerator.num_processes, []
-    for kind in kinds:
-        trained = open_trained(folder, kind, str(accelerator.device))
-        check_classes(trained, opened)
-        found: dict[str, Any] = {
-            name: scored_before(network, earlier) for name, network in trained.networks.items()
-        }
-        unscored = {name: trained.networks[name] for name, scores in found.items() if scores is None}
-        fresh = dataclasses.replace(trained, networks=unscored)
-        num = len(fresh.networks) * len(range(rank, len(images), world))
-        hidden = not bar or rank > 0
-        with tqdm(total=num, unit="image", desc=kind, leave=False, disable=hidden) as shown:
-            found |= score_networks(fresh, opened, part, cfg, clusters, rank, world, shown.update)
-        earlier += [(trained.networks[name], scores) for name, scores in found.items()]
-        rows += [score_row(trained, name, r) for name, r in found.items()]
-    about: dict[str, Any] = dict(run=Path(folder).resolve().name, method=run.method, preset=run.preset)
-    about |= dict(data=dataclasses.asdict(data), part=part, list=_describe_list(images.ids))
-    protocol = next(iter(found.values())).protocol
-    about |= dict(networks=rows, eval=dataclasses.asdict(cfg), protocol=protocol)
-    return about | _describe_effort(accelerator, trained, started)
+    found: dict[str, Any] = {
+        name: scored_before(network, earlier) for name, network in trained.networks.items()
+    }
+    unscored = {name: trained.networks[name] for name, scores in found.items() if scores is None}
+    fresh = dataclasses.replace(trained, networks=unscored)
+    num = len(fresh.networks) * len(range(rank, len(getattr(data, part)), world))
+    hidden = not bar or rank > 0
+    with tqdm(total=num, unit="image", desc=trained.weights, leave=False, disable=hidden) as shown:
+        return found | score_networks(fresh, data, part, cfg, clusters, rank, world, shown.update)
 
-
+# %% ../nbs/commands/14_evaluate.ipynb #evwhat02
 def _open_together(accelerator: Any, data: DataConfig) -> SegData:
     "The data set; what the first process renders or counts, the others find."
     kept = []
@@ -262,6 +241,43 @@ def _describe_effort(accelerator: Any, trained: Trained, started: float) -> dict
         seconds=round(time.time() - started, 3),
         environment=environment(),
     )
+
+# %% ../nbs/commands/14_evaluate.ipynb #evrun002
+def evaluate_run(
+    folder: str | Path,  # of a run
+    weights: str = "all",  # all, best or last
+    part: str = "val",  # one of PARTS
+    data: DataConfig | None = None,  # what is scored on; None: the run's own data
+    cfg: EvalConfig | None = None,  # the protocol; None: the run's own
+    clusters: bool = False,  # whether the features are scored
+    device: str = "auto",  # where to compute
+    bar: bool = False,  # whether a progress bar is shown
+) -> dict:  # what the command writes as JSON
+    "Score a run; with several processes each calls it, and all get the same result."
+    run, kinds, started = read_config(folder), kinds_of(folder, weights), time.time()
+    # (network, scores): where the last step is the best one, its weights come twice
+    earlier: list[tuple[nn.Module, EvalResult]] = []
+    data, cfg = data or run.data, cfg or run.eval
+    # whole precision here: each run's networks bring their own, in `score_networks`
+    loop = dataclasses.replace(run.loop, precision="no", threads=0)
+    accelerator = make_accelerator(dataclasses.replace(run, device=device, loop=loop))
+    opened = _open_together(accelerator, data)
+    images = getattr(opened, part)
+    if not len(images):
+        raise InputError(f"the {part} list of {data.name} is empty; --part val scores the validation images")
+    rank, world, rows = accelerator.process_index, accelerator.num_processes, []
+    how: dict[str, Any] = dict(rank=rank, world=world, bar=bar)
+    for kind in kinds:
+        trained = open_trained(folder, kind, str(accelerator.device))
+        check_classes(trained, opened)
+        found = score_unscored(trained, opened, part, cfg, clusters, earlier, **how)
+        earlier += [(trained.networks[name], scores) for name, scores in found.items()]
+        rows += [score_row(trained, name, r) for name, r in found.items()]
+    about: dict[str, Any] = dict(run=Path(folder).resolve().name, method=run.method, preset=run.preset)
+    about |= dict(data=dataclasses.asdict(data), part=part, list=_describe_list(images.ids))
+    protocol = next(iter(found.values())).protocol
+    about |= dict(networks=rows, eval=dataclasses.asdict(cfg), protocol=protocol)
+    return about | _describe_effort(accelerator, trained, started)
 
 # %% ../nbs/commands/14_evaluate.ipynb #0531b927
 CLUSTER_NAMES = dict(
@@ -285,7 +301,7 @@ def as_columns(
             same["weights"] += f", {row['weights']}"
     return shown
 
-
+# %% ../nbs/commands/14_evaluate.ipynb #evcond02
 def format_scores(
     scores: dict,  # of evaluate_run
 ) -> str:
@@ -347,7 +363,7 @@ def choose_file(
         raise InputError(f"cannot write {path}: {e.strerror or e}; name another file with --out") from e
     return path
 
-
+# %% ../nbs/commands/14_evaluate.ipynb #evcmd002
 @workers_explained()
 def evaluate_runs(
     args: Sequence[str],  # the command line, without the program

@@ -92,7 +92,7 @@ def points_of(
         **whole,
     )
 
-
+# %% ../nbs/looking/39_explore.ipynb #expl8b
 def words_on(
     found: Features,  # any
 ) -> str:  # for the line above the picture
@@ -118,7 +118,7 @@ def is_sample(
     is_path = isinstance(source, (str, Path)) and Path(source).suffix == ".npz"
     return is_path and holds_features(Path(source))
 
-
+# %% ../nbs/looking/39_explore.ipynb #expl10c
 def explore(
     # feature maps (B, C, h, w) or tokens (B, N, C); a sample, or its file; a run's folder, or its snapshots
     source: Any,
@@ -174,7 +174,7 @@ def left_out_of(
         said.append(f"A click shows no neighbours, which a page holds of up to {few} cells; a notebook does.")
     return said
 
-
+# %% ../nbs/looking/39_explore.ipynb #expl14c
 def features_view(
     found: Features,  # any
     layout: str = "pca",  # or umap
@@ -297,7 +297,7 @@ def deep_page(
         view, left_out, f"{folder.name}: {thousands(len(found.feats))} cells", folder / "explorer-deep.html"
     )
 
-
+# %% ../nbs/looking/39_explore.ipynb #expl16d
 def write_explorer(
     *sources: str | Path,  # a features file, a run folder, or two run folders
     out: str | Path = "",  # the file; empty: beside the features, or in the first run's folder

@@ -9,8 +9,8 @@ Where we differ from the released code: means are of **unit** features and proto
 
 # %% auto #0
 __all__ = ['SMALLEST_NORM', 'FAR', 'lengths_along', 'unit_along', 'ProtoScores', 'proto_scores', 'pixels_of_cells', 'draw_pixels',
-           'at_pixels', 'Corners', 'corners_of', 'feats_at', 'rows_at', 'slot_sums', 'few_of_each_class',
-           'cluster_centres', 'Prototypes']
+           'at_pixels', 'Corners', 'corners_of', 'feats_at', 'rows_at', 'slot_sums', 'running_means',
+           'few_of_each_class', 'cluster_centres', 'packed', 'write_over', 'ProtoTable', 'Prototypes']
 
 # %% ../nbs/48_prototypes.ipynb #prot0004
 from collections.abc import Sequence
@@ -130,7 +130,7 @@ def corners_of(
     cells = rows[:, :, None] * grid[1] + columns[:, None]
     return Corners(cells.flatten(1), (down[:, :, None] * across[:, None]).flatten(1))
 
-
+# %% ../nbs/48_prototypes.ipynb #prot015c
 def feats_at(
     feats: Tensor,  # (B, D, h, w) float of any precision, of a coarser grid or of this one
     pixels: Tensor,  # (n, 2) int64 (row, column)
@@ -176,6 +176,17 @@ def slot_sums(
     with torch.autocast(rows.device.type, enabled=False):
         return member @ rows
 
+# %% ../nbs/48_prototypes.ipynb #prot019b
+def running_means(
+    rows: Tensor,  # (S, D) float32 prototypes
+    sums: Tensor,  # (S, D + 1) of `slot_sums`
+    momentum: float,  # share of itself that a prototype keeps, [0, 1]
+) -> tuple[Tensor, Tensor]:  # (S, D) float32 where they go; (S, 1) bool, which of them got a row
+    "Prototypes (S, D) on their way to the means of their rows."
+    count = sums[:, -1:]
+    mean = sums[:, :-1] / count.clamp(min=1)
+    return momentum * rows + (1 - momentum) * mean, count > 0
+
 # %% ../nbs/48_prototypes.ipynb #prot0021
 @torch.no_grad()
 def few_of_each_class(
@@ -209,35 +220,50 @@ def cluster_centres(
         found = MiniBatchKMeans(num, n_init=3, random_state=seed % 2**32).fit(rows.numpy())
     return torch.from_numpy(found.cluster_centers_).float()
 
-# %% ../nbs/48_prototypes.ipynb #prot0024
+# %% ../nbs/48_prototypes.ipynb #prot023a
+def packed(
+    few: Tensor,  # (K, m, D + 1) of `few_of_each_class`
+    most: int,  # rows that remain
+) -> Tensor:  # (K, most or m, D + 1)
+    "Rows that are there before rows that only fill up."
+    first = few[..., -1].argsort(dim=1, descending=True, stable=True)[:, :most]
+    return few.gather(1, first[..., None].expand(-1, -1, few.shape[-1]))
+
+
+@torch.no_grad()
+def write_over(
+    ring: Tensor,  # (K, R, D), changed in place
+    pointer: Tensor,  # (K,) int64 place of the next entry
+    rows: Tensor,  # (K, m, D), m <= R
+    is_row: Tensor,  # (K, m, 1) bool; what is none leaves its place as it is
+) -> None:
+    "Write rows over the oldest ones of their class."
+    places = (pointer[:, None] + torch.arange(rows.shape[1], device=rows.device)) % ring.shape[1]
+    places = places[..., None].expand(-1, -1, ring.shape[-1])
+    ring.scatter_(1, places, torch.where(is_row, rows, ring.gather(1, places)))
+
+# %% ../nbs/48_prototypes.ipynb #prot023d
 FAR = -1e4
 "The score of a class that has no prototypes yet."
 
 
-class Prototypes(nn.Module):
-    "M prototypes of each of K classes, and the ring of labelled pixels from which the first ones come."
+class ProtoTable(nn.Module):
+    "M prototypes of each of K classes: what they say of pixels, and how they follow them."
 
     rows: Tensor  # (K, M, D) float32 prototypes
     is_ready: Tensor  # (K,) bool, whether a class has any
-    ring: Tensor  # (K, R, D) float32 labelled pixels
-    filled: Tensor  # (K,) int64 entries of each ring
-    pointer: Tensor  # (K,) int64 place of the next entry
 
     def __init__(
         self,
         num_classes: int,  # K
         per_class: int,  # M
         width: int,  # D
-        ring: int = 256,  # R, labelled pixels of each class that are remembered for the clusters
         unit: bool = True,  # whether features are made unit rows before a mean is taken (released: no)
     ):
         super().__init__()
         self.unit = unit
         self.register_buffer("rows", torch.zeros(num_classes, per_class, width))
         self.register_buffer("is_ready", torch.zeros(num_classes, dtype=torch.bool))
-        self.register_buffer("ring", torch.zeros(num_classes, ring, width))
-        for name in ("filled", "pointer"):
-            self.register_buffer(name, torch.zeros(num_classes, dtype=torch.long))
 
     def scores(
         self,
@@ -278,14 +304,32 @@ class Prototypes(nn.Module):
         momentum: float,  # share of itself that a prototype keeps, [0, 1]
     ) -> None:
         "Move each prototype towards the mean of its rows; one that got none stays."
-        total = gather_rows(sums[None]).sum(0)
-        count = total[:, -1:]
-        mean = total[:, :-1] / count.clamp(min=1)
         old = self.rows.flatten(0, 1)
-        new = momentum * old + (1 - momentum) * mean
+        new, got = running_means(old, gather_rows(sums[None]).sum(0), momentum)
         is_ready = self.is_ready[:, None].expand(self.rows.shape[:2]).reshape(-1, 1)
-        moved = torch.where((count > 0) & is_ready, self.as_stored(new), old)
+        moved = torch.where(got & is_ready, self.as_stored(new), old)
         self.rows.copy_(moved.view_as(self.rows))
+
+# %% ../nbs/48_prototypes.ipynb #prot0024
+class Prototypes(ProtoTable):
+    "M prototypes of each of K classes, and the ring of labelled pixels from which the first ones come."
+
+    ring: Tensor  # (K, R, D) float32 labelled pixels
+    filled: Tensor  # (K,) int64 entries of each ring
+    pointer: Tensor  # (K,) int64 place of the next entry
+
+    def __init__(
+        self,
+        num_classes: int,  # K
+        per_class: int,  # M
+        width: int,  # D
+        ring: int = 256,  # R, labelled pixels of each class that are remembered for the clusters
+        unit: bool = True,  # whether features are made unit rows before a mean is taken (released: no)
+    ):
+        super().__init__(num_classes, per_class, width, unit)
+        self.register_buffer("ring", torch.zeros(num_classes, ring, width))
+        for name in ("filled", "pointer"):
+            self.register_buffer(name, torch.zeros(num_classes, dtype=torch.long))
 
     @torch.no_grad()
     def remember(
@@ -293,14 +337,9 @@ class Prototypes(nn.Module):
         few: Tensor,  # (K, m, D + 1) of `few_of_each_class`, of this process
     ) -> None:
         "Write labelled rows of all processes over the oldest of their class."
-        few = torch.cat(gather_rows(few[None]).unbind(), 1)
-        first = few[..., -1].argsort(dim=1, descending=True, stable=True)[:, : self.ring.shape[1]]
-        few = few.gather(1, first[..., None].expand(-1, -1, few.shape[-1]))
+        few = packed(torch.cat(gather_rows(few[None]).unbind(), 1), self.ring.shape[1])
         is_row = few[..., -1:] > 0
-        places = (self.pointer[:, None] + torch.arange(few.shape[1], device=few.device)) % self.ring.shape[1]
-        places = places[..., None].expand(-1, -1, self.ring.shape[-1])
-        rows = torch.where(is_row, self.as_stored(few[..., :-1]), self.ring.gather(1, places))
-        self.ring.scatter_(1, places, rows)
+        write_over(self.ring, self.pointer, self.as_stored(few[..., :-1]), is_row)
         num_new = is_row.sum((1, 2))
         self.pointer.add_(num_new).remainder_(self.ring.shape[1])
         self.filled.add_(num_new).clamp_(max=self.ring.shape[1])
