@@ -491,7 +491,7 @@ def test_thread__at_most_one_update_is_pending(tmp_path):
         looks.clear()
         time.sleep(1.5)  # the loop is busy: looks go on, and are merged
         make_demo_run(folder, **SMALL, until=200)
-        until(lambda: len(m._pending.states or ()) == 2, 10)
+        until(lambda: len(m._pending.update.states or ()) == 2, 10)
         assert len(looks) > 3 and len(asked) == 1
         yield 0.05
         assert len(m.explorer.states) == 2 or m._left.states
@@ -636,7 +636,7 @@ def test_watch__a_part_that_cannot_be_shown_says_so(demo, monkeypatch):
 
 
 def test_watch__a_fault_of_a_look_is_said_not_raised(demo, monkeypatch):
-    monkeypatch.setattr(Watcher, "_read", fail)
+    monkeypatch.setattr(Watcher, "read", fail)
     m = watch(demo, every=0)
     said = "something is not shown: ZeroDivisionError: division by zero"
     assert m.head.head["problems"] == [said]
