@@ -244,7 +244,7 @@ def hearings_for(
     folds = train_folds(run, data, asked.folds, folder, say)
     return hearings_of(folds, data, asked.weights, asked.device), len(folds) * len(data.labelled)
 
-
+# %% ../nbs/commands/44_audit.ipynb #aud017h
 def score_for(
     asked: Audit,  # of a run
     data: SegData,  # its data
@@ -255,7 +255,7 @@ def score_for(
     is_shown = not asked.folds and any(part.trained_on for part in parts_of(data, asked.split, asked.masks))
     return RANKING if is_shown else RANKING_UNSEEN
 
-
+# %% ../nbs/commands/44_audit.ipynb #aud017k
 @workers_explained()
 def audit_run(
     asked: Audit,  # of `ask`, or of `parse_audit`

@@ -84,7 +84,7 @@ def plan_fold(
     again = replace(run, data=listed, out=str(folder / "run"), resume=True)
     return Fold(again, list(held), kept)
 
-
+# %% ../nbs/commands/43_folds.ipynb #fld0009b
 def check_same_run(
     fold: Fold,  # whose folder may hold a run
 ) -> None:
@@ -132,7 +132,7 @@ def train_folds(
             raise InputError(f"fold {number} of {num} failed: {e}") from e
     return folds
 
-
+# %% ../nbs/commands/43_folds.ipynb #fld000cc
 def hearings_of(
     folds: Sequence[Fold],  # trained
     data: SegData,  # whose labelled images are asked about

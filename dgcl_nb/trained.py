@@ -200,7 +200,7 @@ def fill(
         )
     module.load_state_dict(state, strict=names is None)
 
-
+# %% ../nbs/commands/10_trained.ipynb #trfill03
 def open_trained(
     folder: str | Path,  # of a run
     weights: str = "auto",  # one of WEIGHTS

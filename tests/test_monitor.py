@@ -493,7 +493,7 @@ def test_thread__at_most_one_update_is_pending(tmp_path):
         looks.clear()
         time.sleep(1.5)  # the loop is busy: looks go on, and are merged
         make_demo_run(folder, **SMALL, until=200)
-        until(lambda: len(m._pending.states or ()) == 2, 10)
+        until(lambda: len(m._pending.update.states or ()) == 2, 10)
         assert len(looks) > 3 and len(asked) == 1
         yield 0.05
         assert len(m.explorer.states) == 2 or m._left.states
@@ -538,10 +538,10 @@ def test_buttons__go_on_is_not_undone_by_what_waited_to_be_shown(tmp_path):
     f = FakeFitting(make_demo_run(tmp_path / "run", **TWO_IMAGES, until=50))
     f.go_on = lambda: vars(f).update(alive=True, error=None)
     m = Monitor(f, every=0)
-    m._ended.clear()  # as with a thread
+    m._beat._ended.clear()  # as with a thread
     f.alive, f.error = False, RuntimeError("stopped after step 59 of 300; go on with: ...")
     f.error.step = 59
-    m._look()  # the run is over: it waits for a loop that is busy
+    m._take_a_look()  # the run is over: it waits for a loop that is busy
     press(m, "go_on")
     m._show()
     assert m.head.head["state"] == "training" and m.is_live
@@ -701,7 +701,7 @@ def test_watch__a_part_that_cannot_be_shown_says_so(demo, monkeypatch):
 
 
 def test_watch__a_fault_of_a_look_is_said_not_raised(demo, monkeypatch):
-    monkeypatch.setattr(Watcher, "_read", fail)
+    monkeypatch.setattr(Watcher, "read", fail)
     m = watch(demo, every=0)
     said = "something is not shown: ZeroDivisionError: division by zero"
     assert m.head.head["problems"] == [said]

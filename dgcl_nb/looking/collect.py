@@ -289,7 +289,7 @@ def run_layer(
         )
     return caught[0], output
 
-
+# %% ../../nbs/looking/13_collect.ipynb #coll25b
 def seen_batches(
     model: nn.Module,  # any network
     loader: Iterable,  # of batches

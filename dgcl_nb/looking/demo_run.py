@@ -171,7 +171,7 @@ def demo_fill(
     pace = [1.2 - 0.1 * c for c in range(1, len(CLASS_NAMES))]
     return [1.0, *(min(1.0, 6 * t * p + 0.02) for p in pace)]
 
-
+# %% ../../nbs/looking/11_demo_run.ipynb #dmo17c
 def demo_roles(
     density: Tensor,  # (I, h, w) float, NaN where unknown
     labels: Tensor,  # (I, h, w) int64
@@ -185,7 +185,7 @@ def demo_roles(
     positives = inside & (density >= high)
     return anchors.long() + 2 * positives.long()
 
-
+# %% ../../nbs/looking/11_demo_run.ipynb #dmo17f
 def demo_snapshot(
     step: int,  # taken
     steps: int,  # of the run

@@ -262,7 +262,7 @@ def shown_views(
     there = [r for r in runs if (kind, r.name) in views]
     return [tag("div", *named(r, runs), views[kind, r.name], class_="view") for r in there]
 
-
+# %% ../../nbs/looking/36_report_page.ipynb #rpviews3
 def curve_parts(
     runs: Sequence[RunView],  # one or two
     figures: Mapping[str, Figure],  # by name
@@ -298,7 +298,7 @@ def density_parts(
             parts += [figure_html(figures[key]) for key in drawn]
     return parts
 
-
+# %% ../../nbs/looking/36_report_page.ipynb #rpviews6
 def view_sections(
     runs: Sequence[RunView],  # one or two
     figures: Mapping[str, Figure],  # by name

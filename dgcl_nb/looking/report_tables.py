@@ -252,7 +252,7 @@ WORDS = {
 }
 "What the words of a report mean; in braces stands what depends on the run."
 
-
+# %% ../../nbs/looking/32_report_tables.ipynb #rtwords2
 def page_words(
     *runs: RunView,  # one or two
 ) -> dict[str, str]:  # word -> what it means

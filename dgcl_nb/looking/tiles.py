@@ -248,8 +248,6 @@ WRONG = (213, 94, 0)
 "Colour of wrong pixels, on grey."
 COVER = 0.75
 "How much of a wrong pixel is that colour."
-SHEET_COLUMNS, SHEET_SIDE = 4, 115
-"Images side by side on a contact sheet, and the width of one in pixels; its errors stand beside it."
 
 
 def wrong_pixels(
@@ -271,6 +269,10 @@ def mark_pixels(
     grey = np.repeat(images.mean(-1, keepdims=True), 3, axis=-1)
     colour = (1 - COVER) * grey + COVER * np.array(WRONG)
     return np.where(marked[..., None], colour, grey).astype(np.uint8)
+
+# %% ../../nbs/looking/03_tiles.ipynb #tilewr3
+SHEET_COLUMNS, SHEET_SIDE = 4, 115
+"Images side by side on a contact sheet, and the width of one in pixels; its errors stand beside it."
 
 
 def contact_sheet(

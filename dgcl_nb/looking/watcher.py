@@ -10,7 +10,7 @@ A look never raises. A folder that is not there (yet) is no error but a sentence
 
 # %% auto #0
 __all__ = ['MOST_STEPS', 'MOST_RECORDS', 'HELD_HINT', 'thin_out', 'thin_records', 'Update', 'told', 'check_source', 'on_view',
-           'find_run', 'Watcher']
+           'find_run', 'RunReader', 'Watcher', 'Pending', 'Beat', 'patience']
 
 # %% ../../nbs/looking/28_watcher.ipynb #02be78cd
 import threading
@@ -124,6 +124,50 @@ def find_run(
         return None, f"{e}; waiting for it"
 
 # %% ../../nbs/looking/28_watcher.ipynb #watch006
+class RunReader:
+    "A run folder that is read on and on."
+
+    def __init__(
+        self,
+        source: Any = None,  # a run folder, or a Fitting; None: a callback will tell
+    ):
+        check_source(source)
+        self.fitting = source if hasattr(source, "is_paused") else None
+        self.place = None if self.fitting else getattr(source, "path", source)
+        self.run: RunView | None = None
+        self.why = "waiting for fit(run, callbacks=[monitor.callback])" if source is None else ""
+        self.unseen: set[str] = set()  # what has changed and is not in an update yet
+        self.kept, self.left_out = [], []  # snapshots on view; sentences about the others
+
+    def read(
+        self,
+        new: Update,  # gets what is new
+    ) -> None:
+        "Put into an update what changed in the folder."
+        if self.run is None:
+            self.unseen = {"snapshots", "metrics"}
+            self.run, self.why = find_run(self.fitting.folder if self.fitting else self.place, self.why)
+        if self.run is None:
+            return
+        if not self._is_there():
+            return
+        if self.unseen & {"snapshots", "result"}:
+            new.maps, self.kept, self.left_out = on_view(self.run)
+        if "metrics" in self.unseen:
+            new.records = thin_records(self.run.records)
+            new.scale = dict(class_names=self.run.class_names or None, steps=self.run.steps)
+        self.unseen = set()
+
+    def _is_there(self) -> bool:
+        "Bring the run up to date; False where it is gone, and what was read of it stays on view."
+        is_there = self.run.path.is_dir()
+        self.unseen |= self.run.refresh() if is_there else set()
+        is_there = is_there and not self.run.is_lost
+        gone = f"{self.run.path} is no longer there: the folder was deleted, moved or unmounted"
+        self.why = "" if is_there else gone
+        return is_there
+
+# %% ../../nbs/looking/28_watcher.ipynb #watch009
 HELD_HINT = (
     "No buttons here: fit holds the kernel until it returns. Interrupting the kernel stops the run with a "
     "checkpoint."
@@ -131,7 +175,7 @@ HELD_HINT = (
 "What is said where a callback tells of the run."
 
 
-class Watcher:
+class Watcher(RunReader):
     "Looks at a run and says what is new."
 
     def __init__(
@@ -140,16 +184,10 @@ class Watcher:
         layout: str = "pca",  # of LAYOUTS
         done: Callable[[], Any] | None = None,  # called, from another thread, when a UMAP layout is ready
     ):
-        check_source(source)
+        super().__init__(source)
         self.is_called = source is None  # a callback of a blocking fit tells where the run is
-        self.fitting = source if hasattr(source, "is_paused") else None
-        self.place = None if self.fitting else getattr(source, "path", source)
-        self.run: RunView | None = None
-        self.why = "waiting for fit(run, callbacks=[monitor.callback])" if source is None else ""
         self.step, self.ended = 0, ""  # told by a callback
         self.trouble = ""  # what went wrong in the last look
-        self.unseen: set[str] = set()  # what has changed and is not in an update yet
-        self.kept, self.left_out = [], []  # snapshots on view; sentences about the others
         self.new_layout, self.lock = partial(LiveLayout, layout, done), threading.Lock()
         self.layout = self.new_layout()
 
@@ -176,7 +214,7 @@ class Watcher:
         with self.lock:
             new, was_over = Update({}), self.is_over()
             try:
-                self._read(new)
+                self.read(new)
                 new, self.trouble = replace(new, **self.layout.update(self.kept)), ""
             except Exception as e:
                 self.trouble = f"something is not shown: {told(e)}"
@@ -186,27 +224,70 @@ class Watcher:
             new.is_over = was_over and (self.layout.is_settled(self.kept) or bool(self.trouble))
             return new
 
-    def _read(self, new: Update) -> None:
-        "Put into an update what changed in the folder."
-        if self.run is None:
-            self.unseen = {"snapshots", "metrics"}
-            self.run, self.why = find_run(self.fitting.folder if self.fitting else self.place, self.why)
-        if self.run is None:
-            return
-        if not self._is_there():
-            return
-        if self.unseen & {"snapshots", "result"}:
-            new.maps, self.kept, self.left_out = on_view(self.run)
-        if "metrics" in self.unseen:
-            new.records = thin_records(self.run.records)
-            new.scale = dict(class_names=self.run.class_names or None, steps=self.run.steps)
-        self.unseen = set()
+# %% ../../nbs/looking/28_watcher.ipynb #monpend1
+class Pending:
+    "At most one update on its way from one thread to another; later ones are merged into it."
 
-    def _is_there(self) -> bool:
-        "Bring the run up to date; False where it is gone, and what was read of it stays on view."
-        is_there = self.run.path.is_dir()
-        self.unseen |= self.run.refresh() if is_there else set()
-        is_there = is_there and not self.run.is_lost
-        gone = f"{self.run.path} is no longer there: the folder was deleted, moved or unmounted"
-        self.why = "" if is_there else gone
-        return is_there
+    def __init__(self) -> None:
+        self.update: Update | None = None
+        self._guard = threading.Lock()
+
+    def put(self, new: Update) -> bool:  # whether nothing was pending
+        with self._guard:
+            before = self.update
+            self.update = before.then(new) if before else new
+        return before is None
+
+    def take(self) -> Update | None:  # None: nothing is pending
+        with self._guard:
+            new, self.update = self.update, None
+        return new
+
+# %% ../../nbs/looking/28_watcher.ipynb #monbeat2
+class Beat:
+    "A daemon thread that does something every so often, and at once when it is woken."
+
+    def __init__(
+        self,
+        work: Callable[[], bool],  # whether to go on
+        patience: Callable[[], float],  # seconds until the next time
+        name: str,  # of the thread
+    ):
+        self.work, self.patience, self.name = work, patience, name
+        self._wake, self._ended = threading.Event(), threading.Event()
+        self._ended.set()
+
+    @property
+    def is_live(self) -> bool:
+        return not self._ended.is_set()
+
+    def start(self) -> None:
+        if self.is_live:
+            return
+        self._ended = threading.Event()  # an earlier thread keeps its own, which is set
+        threading.Thread(target=self._run, args=(self._ended,), daemon=True, name=self.name).start()
+
+    def wake(self) -> None:
+        "Do it now."
+        self._wake.set()
+
+    def halt(self) -> None:
+        self._ended.set()
+        self._wake.set()
+
+    def _run(self, ended: threading.Event):
+        while not ended.is_set():
+            self._wake.wait(self.patience())
+            self._wake.clear()
+            if not ended.is_set() and not self.work():
+                return
+
+# %% ../../nbs/looking/28_watcher.ipynb #monpat02
+def patience(
+    state: str,  # of the heading
+    every: float,  # seconds between two looks
+) -> float:  # seconds
+    "How long to wait for the next look: less while a button waits to be obeyed, more in the quiet."
+    if state in ("pausing", "stopping"):
+        return min(0.1, every)
+    return 4 * every if state in ("quiet", "gone") else every

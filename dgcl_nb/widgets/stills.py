@@ -67,7 +67,7 @@ def class_colours(
     table[: len(palette)] = palette
     return table[labels]
 
-
+# %% ../../nbs/looking/22_stills.ipynb #still08b
 def points_still(
     xy: np.ndarray,  # (n, 2)
     colours: np.ndarray,  # (n, 3) uint8
@@ -85,7 +85,7 @@ def points_still(
     figure.legend(marks, list(legend), loc="outside right upper", fontsize=7, frameon=False)
     return still_of(figure)
 
-
+# %% ../../nbs/looking/22_stills.ipynb #still08d
 def images_still(
     tiles: Mapping[str, np.ndarray],  # title -> (H, W, 3) uint8
     title: str,  # a line above them
