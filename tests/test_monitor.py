@@ -623,6 +623,8 @@ def test_watch__a_folder_that_is_deleted_is_gone_and_not_at_step_0(tmp_path):
     assert m.head.head["state"] == "gone" and "no longer there" in m.head.head["text"]
     assert m.head.head["text"].endswith("what is shown is from step 200 of 300")
     assert m.figure.figure == before and m.head.head["done"] == pytest.approx(2 / 3)
+    m.refresh()
+    assert (m.head.head["problems"], m.head.head["hint"]) == ([], "")  # one sentence says all
     shutil.move(tmp_path / "away", folder)
     m.refresh()
     assert m.head.head["text"] == "step 200 of 300"
