@@ -502,26 +502,27 @@ def test_thread__at_most_one_update_is_pending(tmp_path):
     in_loop(steps)
 
 
+def linger(m):
+    "Let one look of the thread come late, when others have looked meanwhile; gives what tells that it was."
+    look, taken = m.watcher.look, threading.Event()
+
+    def late_look():
+        new = look()
+        if threading.get_ident() != m._home and new.states and not taken.is_set():
+            taken.set()
+            time.sleep(0.5)
+        return new
+
+    m.watcher.look = late_look
+    return taken
+
+
 def test_thread__an_older_look_is_never_shown_after_a_later_one(tmp_path):
     folder = make_demo_run(tmp_path / "run", **SMALL, until=100)
-    taken = threading.Event()
-
-    def linger(m):
-        "A look of the thread whose result is late: others may look meanwhile."
-        look = m.watcher.look
-
-        def late_look():
-            new = look()
-            if threading.get_ident() != m._home and not taken.is_set():
-                taken.set()
-                time.sleep(0.5)
-            return new
-
-        m.watcher.look = late_look
 
     def steps():
         m = watch(folder, every=0.25)
-        linger(m)
+        taken = linger(m)
         make_demo_run(folder, **SMALL, until=200)
         until(taken.is_set)
         make_demo_run(folder, **SMALL)
@@ -530,6 +531,22 @@ def test_thread__an_older_look_is_never_shown_after_a_later_one(tmp_path):
         yield 1.0
         assert m.head.head["text"].startswith("finished after 300 steps") and not m.is_live
         assert steps_of(m.explorer.states) == [100, 200, 300]
+
+    in_loop(steps)
+
+
+def test_refresh__shows_what_the_thread_has_read_and_not_handed_over(tmp_path):
+    folder = make_demo_run(tmp_path / "run", **SMALL, until=200)
+
+    def steps():
+        m = watch(folder, every=0.25)
+        taken = linger(m)
+        make_demo_run(folder, **SMALL)
+        until(taken.is_set)
+        m.refresh()
+        assert steps_of(m.explorer.states) == [100, 200, 300]
+        m.close()
+        yield 0.3
 
     in_loop(steps)
 
@@ -623,6 +640,8 @@ def test_watch__a_folder_that_is_deleted_is_gone_and_not_at_step_0(tmp_path):
     assert m.head.head["state"] == "gone" and "no longer there" in m.head.head["text"]
     assert m.head.head["text"].endswith("what is shown is from step 200 of 300")
     assert m.figure.figure == before and m.head.head["done"] == pytest.approx(2 / 3)
+    m.refresh()
+    assert (m.head.head["problems"], m.head.head["hint"]) == ([], "")  # one sentence says all
     shutil.move(tmp_path / "away", folder)
     m.refresh()
     assert m.head.head["text"] == "step 200 of 300"

@@ -182,8 +182,10 @@ class SnapshotShelf:
         return True
 
     def read(self, path: Path) -> Snapshot | None:  # None where it cannot be read
-        "One snapshot; what is wrong with a damaged one goes to `problems`."
+        "One snapshot; what is wrong with a damaged one goes to `problems`. One that has gone stays readable."
         stamp = file_stamp(path)
+        if stamp is None and path in self._kept:
+            return self._known(path)[1]
         if stamp != self._known(path)[0]:
             self._kept.pop(path, None)
             self._kept[path] = stamp, self._load(path)

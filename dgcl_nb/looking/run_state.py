@@ -172,7 +172,7 @@ def why_no_buttons(
     fitting: Any = None,  # of fit_async; None: another process trains
 ) -> str:  # empty where there are some, or nothing is left to press
     "What a viewer is told who can only look on."
-    if fitting is not None or state in OVER:
+    if fitting is not None or state in (*OVER, "gone"):
         return ""
     return (
         "No buttons here: the run belongs to the process that trains it, where Ctrl-C stops it with a "
