@@ -13,7 +13,7 @@ import sys
 import torch
 
 from dgcl_nb.core import IGNORE_INDEX
-from dgcl_nb.methods.dgcl import DGCL
+from dgcl_nb.methods import dgcl
 from dgcl_nb.train import main
 
 KINDS = ("truth", "labelled", "agreed")
@@ -28,21 +28,21 @@ def wrong_cells(kind, cells, own, num_labelled):
 
 
 def with_labels(kind):
-    "DGCL.cells_of with other labels."
-    make = DGCL.cells_of
+    "`contrast_cells` with other labels."
+    make = dgcl.contrast_cells
 
-    def cells_of(self, batch, labels, outs, progress):
-        cells = make(self, batch, labels, outs, progress)
+    def contrast_cells(batch, labels, outs, *rest):
+        cells = make(batch, labels, outs, *rest)
         own = torch.cat([o.logits.detach().argmax(1).flatten() for o in (outs[0], outs[-1])])
         num_labelled = outs[0].feats[:, 0].numel()
         wrong = wrong_cells(kind, cells, own, num_labelled)
         return cells._replace(labels=cells.labels.masked_fill(wrong, IGNORE_INDEX))
 
-    return cells_of
+    return contrast_cells
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in KINDS:
         sys.exit(f"{__doc__}\nerror: the first word must be one of {', '.join(KINDS)}")
-    DGCL.cells_of = with_labels(sys.argv[1])
+    dgcl.contrast_cells = with_labels(sys.argv[1])
     main(["--method", "dgcl", *sys.argv[2:]])
