@@ -1,13 +1,13 @@
 """What a second process is worth on this machine: a step of one process beside a step of two.
 
-    python tests/bench/bench_scaling.py [--methods self_training dgcl] [--steps 200] [--rounds 3] [--out results]
+    python tests/bench/bench_scaling.py [--methods self_training dgcl] [--steps 200] [--rounds 3]
 
-Strong scaling: the batch stays as it is and is shared out. Four ways to train, in turn, `--rounds` times, each a
-training command of its own with one thread a process, on the CPU:
+Strong scaling: the batch stays as it is and is shared out. Four ways to train, in turn, `--rounds` times, each
+a training command of its own with one thread a process, on the CPU:
 
 - `one`: one process with the whole batch;
 - `two`: two processes under `torchrun`, each with half of it;
-- `half`: one process with half of it, alone on the machine: what is left of a step where a second core is free;
+- `half`: one process with half of it, alone on the machine, whose second core is idle;
 - `apart`: two such processes at once that exchange nothing: what the machine's cores take from each other.
 
 The time of `two` is then that of `half`, what the cores share (`apart` less `half`), and what the exchange of
