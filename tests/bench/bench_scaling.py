@@ -2,8 +2,8 @@
 
     python tests/bench/bench_scaling.py [--methods self_training dgcl] [--steps 200] [--rounds 3]
 
-Strong scaling: the batch stays as it is and is shared out. Four ways to train, in turn, `--rounds` times, each
-a training command of its own with one thread a process, on the CPU:
+Strong scaling: the batch stays as it is and is shared out. Four ways to train, in turn, `--rounds` times,
+each a training command of its own with one thread a process, on the CPU:
 
 - `one`: one process with the whole batch;
 - `two`: two processes under `torchrun`, each with half of it;
