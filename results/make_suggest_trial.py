@@ -129,7 +129,7 @@ def choose_list(before: Job, score: str, seed: int, number: int, places: Places,
 
 def run_plan(plan: Plan, places: Places, ask: argparse.Namespace) -> dict:
     "All rounds of one data set: score -> number of labelled images -> mIoU of each seed."
-    seeds = range(plan.seeds)
+    seeds = range(ask.first, ask.first + plan.seeds)
     rounds = {(score, plan.numbers[0]): [job_of(plan, s, places) for s in seeds] for score in plan.scores}
     finish(rounds[plan.scores[0], plan.numbers[0]], places, ask)
     for earlier, number in zip(plan.numbers, plan.numbers[1:]):
@@ -219,6 +219,9 @@ def main() -> None:
     names = [plan.data for plan in PLANS]
     parser.add_argument("--sets", nargs="+", choices=names, default=names)
     parser.add_argument("--seeds", type=int, default=0, help="5 and 3; with --steps 1")
+    parser.add_argument(
+        "--first", type=int, default=0, help="seed to begin with; from 1 on no table is written"
+    )
     parser.add_argument("--steps", type=int, default=0, help="so many instead of the presets', for trying")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of each run")
@@ -241,7 +244,7 @@ def main() -> None:
         except InputError as e:
             sys.exit(f"error: {e}")
         print(table_of(plan, found))
-        if not ask.steps:
+        if not ask.steps and not ask.first:
             write_results(plan, found, ROOT / "results" / plan.data)
 
 

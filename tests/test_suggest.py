@@ -394,7 +394,7 @@ def test_trial__the_loop_once_and_nothing_twice(place, scenes, tmp_path, monkeyp
     words = ("--preset", "digits", *tiny[2:], "--data.name", "folder")
     plan = trial.Plan("made_up", words, first, (), (LABELLED, 10, 12), ("density", "random"), 1)
     places = trial.Places(tmp_path / "runs", trial.Store(tmp_path / "store"), tmp_path / "lists")
-    ask = argparse.Namespace(jobs=1, threads=0, device="cpu")
+    ask = argparse.Namespace(first=0, jobs=1, threads=0, device="cpu")
     found = trial.run_plan(plan, places, ask)
     assert sorted(made) == sorted(
         ["drawn-8-s0", "density-10-s0", "random-10-s0", "density-12-s0", "random-12-s0"]
