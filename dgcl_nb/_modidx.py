@@ -326,6 +326,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'dgcl_nb.core.peak_gpu_mb': ('core.html#peak_gpu_mb', 'dgcl_nb/core.py'),
                               'dgcl_nb.core.peak_rss_mb': ('core.html#peak_rss_mb', 'dgcl_nb/core.py'),
                               'dgcl_nb.core.pick_device': ('core.html#pick_device', 'dgcl_nb/core.py'),
+                              'dgcl_nb.core.plural': ('core.html#plural', 'dgcl_nb/core.py'),
                               'dgcl_nb.core.seed_everything': ('core.html#seed_everything', 'dgcl_nb/core.py'),
                               'dgcl_nb.core.shortened': ('core.html#shortened', 'dgcl_nb/core.py'),
                               'dgcl_nb.core.unknown_name': ('core.html#unknown_name', 'dgcl_nb/core.py')},

@@ -44,7 +44,7 @@ from . import __version__
 from .audit_page import SPEAKERS, Look, audit_page, outlined_regions, suspect_html
 from .audited import AuditResult, Hearing, audit_hearings, parts_of, proposed_picture
 from .config import Run
-from .core import InputError
+from .core import InputError, plural
 from .data.segdata import SegData
 from .data.sets import DataConfig, open_data
 from .disagreement import NEIGHBORS, RANKING, RANKING_UNSEEN
@@ -296,9 +296,8 @@ def told(
         lines.append(f"{finding.score:7.2f}  {finding.suspicious:6}  {finding.image}{seen}")
     if result.trained_on:
         lines.append("the network was trained on these masks; --folds 2 asks networks that were not")
-    lines.append(
-        f"{len(result.parts)} masks judged by {result.score}; page, tables and proposed masks: {page}"
-    )
+    judged = plural(len(result.parts), "mask")
+    lines.append(f"{judged} judged by {result.score}; page, tables and proposed masks: {page}")
     return "\n".join(lines)
 
 # %% ../nbs/commands/44_audit.ipynb #aud017d
@@ -313,9 +312,8 @@ def main(
     limit = asked.fail_above
     above = [f for f in result.ranked() if limit is not None and f.score > limit]
     if above:
-        print(
-            f"{len(above)} of {len(result.parts)} masks score above {limit}: exit status 1", file=sys.stderr
-        )
+        judged = plural(len(result.parts), "mask")
+        print(f"above {limit} in score: {len(above)} of {judged}: exit status 1", file=sys.stderr)
         sys.exit(FAILED)
 
 # %% ../nbs/commands/44_audit.ipynb #aud0018

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from .audited import OUT_OF_FOLD, AuditResult, Suspect
-from .core import IGNORE_INDEX
+from .core import IGNORE_INDEX, plural
 from .data.damage import TOUCHING
 from .looking.html import Html, number, percent, table, tag
 from .looking.static import read_styles
@@ -192,8 +192,8 @@ def notes_on(
     if OUT_OF_FOLD in result.parts.values():
         unseen = "Each was judged out of fold, by a network that was trained on the masks of the other folds."
     notes = [
-        f"{len(judged)} masks were judged by {WORDS[result.score]}.",
-        f"The {num} most suspicious are below.",
+        f"Judged: {plural(len(judged), 'mask')}, by {WORDS[result.score]}.",
+        f"Shown below, the most suspicious first: {plural(num, 'image')}.",
         learnt if seen else unseen,
     ]
     if without:

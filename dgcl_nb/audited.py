@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .core import InputError
+from .core import InputError, plural
 from .data.files import by_id
 from .data.images import Shrunk, apply_label_map, check_labels, read_mask
 from .data.segdata import ImageSet, SegData, SomeImages
@@ -127,11 +127,13 @@ def masks_in(
     if not known:
         example = f", e.g. {strange[0]}" if strange else ""
         raise InputError(
-            f"{folder} holds {len(mask_of)} masks, none of an image of {data.name}{example}; "
+            f"{folder} holds {plural(len(mask_of), 'mask')}, none of an image of {data.name}{example}; "
             "name masks as their images, and the data with --data.name and --data.root"
         )
     if strange:
-        log.warning("%d masks in %s are of no image of the data, e.g. %s", len(strange), folder, strange[0])
+        log.warning(
+            "of no image of the data: %s in %s, e.g. %s", plural(len(strange), "mask"), folder, strange[0]
+        )
     return parts
 
 

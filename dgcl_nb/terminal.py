@@ -15,6 +15,7 @@ __all__ = ['MAIN_TERMS', 'ON_LABELS', 'COLUMNS', 'LESS_NEEDED', 'GAP', 'MIN_CELL
 import os, shutil, textwrap
 from collections.abc import Mapping
 
+from .core import plural
 from .machine import num_cores
 
 # %% ../nbs/65_terminal.ipynb #cd8e3dba
@@ -227,8 +228,7 @@ def hint_of_val(
     "A sentence where too few images are scored."
     if num >= FEW_VAL:
         return ""
-    images = "1 image" if num == 1 else f"{num} images"
     return (
-        f"hint: val has {images}: its mIoU moves by points with any one of them, and choosing by it is "
-        f"chance; give at least {FEW_VAL} images a mask, or name a list of them with --data.val"
+        f"hint: val has {plural(num, 'image')}: its mIoU moves by points with any one of them, and choosing by "
+        f"it is chance; give at least {FEW_VAL} images a mask, or name a list of them with --data.val"
     )

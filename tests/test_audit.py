@@ -274,7 +274,7 @@ def test_write_number__is_wholly_inside_wherever_a_region_begins(number):
 def test_command__status_for_scripts_and_folders_that_are_taken(run, scenes, command, monkeypatch):
     monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
     status, _, complained = command(run, "--fail_above", "0")
-    assert status == 1 and "10 of 10 masks score above 0.0: exit status 1" in complained
+    assert status == 1 and "above 0.0 in score: 10 of 10 masks: exit status 1" in complained
     assert command(run, "--fail-above", "1")[0] == 0
     assert [p.name for p in sorted(run.glob("audit*"))] == ["audit", "audit-2"]
     status, _, complained = command(run, "--out", run / "audit")
@@ -293,7 +293,7 @@ def test_command__masks_that_the_run_has_not_seen(run, scenes, command, monkeypa
     Image.fromarray(target).save(masks / f"{name}.png")
     Image.fromarray(target).save(masks / "stranger.png")
     status, printed, _ = command(run, "--masks", masks, "--out", tmp_path / "out")
-    assert status == 0 and "1 masks judged" in printed and "(not trained on)" in printed
+    assert status == 0 and "1 mask judged" in printed and "(not trained on)" in printed
     [row] = rows_of(tmp_path / "out" / "images.csv")
     assert (row["image"], row["list"], row["trained_on"]) == (name, "masks", "False")
     assert "was not trained on this mask" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")

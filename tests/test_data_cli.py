@@ -111,9 +111,9 @@ def test_check__lists_are_read_and_named(run, tmp_path):
     write_list(tmp_path / "splits/u2pl/2/labeled.txt", ["a", "d", "zebra"])
     (tmp_path / "splits/u2pl/2/unlabeled.txt").write_text("a\na\n")
     status, out, _ = run("check", tmp_path)
-    assert status == 1 and "splits/own/seed0/1/labelled.txt: 1 images, not a published list" in out
-    assert "labeled.txt names 1 images that have no image here: zebra" in out
-    assert "labeled.txt names 2 images that have no mask here: d, zebra" in out
+    assert status == 1 and "splits/own/seed0/1/labelled.txt: 1 image, not a published list" in out
+    assert "labeled.txt: no image here for 1 name: zebra" in out
+    assert "labeled.txt: no mask here for 2 names: d, zebra" in out
     assert "unlabeled.txt names a more than once" in out
 
 

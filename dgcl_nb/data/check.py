@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import IGNORE_INDEX, InputError
+from ..core import IGNORE_INDEX, InputError, plural
 from .files import Found, read_all
 from .images import ImageMaskFiles, check_sizes, read_image
 from .proposal import Seen
@@ -140,7 +140,7 @@ _KIND_OF_FILE = {file: kind for kind, files in LIST_FILES.items() for file in fi
 def _inspect_list(health: Health, found: Found, path: Path, ids: Sequence[str]) -> None:
     "Name the family of a list, and note images and masks that it needs and that are not there."
     family = known_family(ids) or "not a published list"
-    health.there.append(f"{path.relative_to(health.root)}: {len(ids)} images, {family}")
+    health.there.append(f"{path.relative_to(health.root)}: {plural(len(ids), 'image')}, {family}")
     needed = dict(image=found.image_of, mask=found.mask_of)
     # a list is known by its file's name, as published ones are called in many ways
     if path.name.startswith("unlab") or "unlabel" in path.name:
@@ -149,7 +149,7 @@ def _inspect_list(health: Health, found: Found, path: Path, ids: Sequence[str]) 
         lost = [name for name in ids if name not in known]
         if lost:
             names = some_ids(lost)
-            health.missing.append(f"{path} names {len(lost)} images that have no {kind} here: {names}")
+            health.missing.append(f"{path}: no {kind} here for {plural(len(lost), 'name')}: {names}")
 
 
 def inspect_lists(
@@ -235,12 +235,12 @@ def check_data(
     health.class_names, health.background = found.class_names, found.background
     health.bad = [message for _, message in faults]
     inspect_all(health, found, found.masked if layout.has_only_masked else list(found.image_of))
-    health.there.append(f"{len(found.image_of)} images, {len(found.masked)} with a mask")
+    health.there.append(f"{plural(len(found.image_of), 'image')}, {len(found.masked)} with a mask")
     if not found.masked:
         health.missing.append("no image has a mask; labelled and scored images need one")
     alone = [name for name in found.mask_of if name not in found.image_of]
     if alone:
-        health.notes.append(f"{len(alone)} masks have no image: {some_ids(alone)}")
+        health.notes.append(f"without an image: {plural(len(alone), 'mask')}: {some_ids(alone)}")
     inspect_numbers(health, found, layout.known_numbers)
     for kind, said in layout.remarks(found).items():
         getattr(health, kind).extend(said)
