@@ -229,6 +229,6 @@ def hint_of_val(
     if num >= FEW_VAL:
         return ""
     return (
-        f"hint: val has {plural(num, 'image')}: its mIoU moves by points with any one of them, and choosing by "
-        f"it is chance; give at least {FEW_VAL} images a mask, or name a list of them with --data.val"
+        f"hint: val has {plural(num, 'image')}: its mIoU moves by points with any one of them, and choosing "
+        f"by it is chance; give at least {FEW_VAL} images a mask, or name a list of them with --data.val"
     )
