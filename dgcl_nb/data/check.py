@@ -195,7 +195,7 @@ def inspect_numbers(
     if found.test:  # published apart, and rightly missing where nobody is to score on it
         health.there.append(f"test images: {len(found.test)}")
 
-
+# %% ../../nbs/data/21_check.ipynb #908b55fd
 def inspect_classes(
     health: Health,  # with its counts; to be filled
     found: Found,  # the files

@@ -90,7 +90,7 @@ def by_id(
             faults.append((path, fault))
     return found
 
-
+# %% ../../nbs/data/05_files.ipynb #56a737f3
 def join_parts(
     parts: Iterable[Mapping[str, Path]],  # id -> file, of each part
     faults: list | None = None,  # collects (file, message) instead of raising
@@ -209,7 +209,7 @@ def _keep(path: Path, known: list) -> None:
     except OSError as e:
         log.warning("cannot keep %s (%s): the masks are read again at each start", path, e.strerror)
 
-
+# %% ../../nbs/data/05_files.ipynb #5d02afaf
 def class_sets(
     files: ImageMaskFiles,  # images that all have masks
     root: str | Path,  # what was found is kept in its folder class_sets/
@@ -301,7 +301,7 @@ def _scored_ids(name, found, val, root):
         raise InputError(f"{name} in {root} has no test part; name a list with data.val, or leave it empty")
     return list(found.test)
 
-
+# %% ../../nbs/data/05_files.ipynb #60571583
 def complete_lists(
     name: str,  # of the data set
     found: Found,  # the files
