@@ -102,7 +102,7 @@ def test_check__cityscapes_numbers_and_label_files(run, tmp_path, numbers_ought_
     assert run("check", tmp_path)[0] == 0
     next(tmp_path.glob("gtFine/train/ulm/*2_000019_gtFine_labelIds.png")).unlink()
     status, out, _ = run("check", tmp_path)
-    assert status == 1 and "MISSING  1 images have no label file: ulm_000002_000019" in out
+    assert status == 1 and "MISSING  no label file for 1 image: ulm_000002_000019" in out
 
 
 def test_check__lists_are_read_and_named(run, tmp_path):

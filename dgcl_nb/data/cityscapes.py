@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from torchvision.datasets import Cityscapes
 
-from ..core import IGNORE_INDEX, InputError
+from ..core import IGNORE_INDEX, InputError, plural
 from .files import Found, Layout, assemble, by_id, complete_lists
 from .segdata import SegData
 from .splits import some_ids
@@ -92,7 +92,7 @@ def _remarks(found: Found) -> dict[str, list[str]]:
     lacking = [name for name in (*found.train, *found.val) if name not in found.mask_of]
     if not lacking:
         return {}
-    return dict(missing=[f"{len(lacking)} images have no label file: {some_ids(lacking)}"])
+    return dict(missing=[f"no label file for {plural(len(lacking), 'image')}: {some_ids(lacking)}"])
 
 
 CITYSCAPES = Layout(

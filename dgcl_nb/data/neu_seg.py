@@ -17,7 +17,7 @@ from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 
-from ..core import InputError, mix_seed
+from ..core import InputError, mix_seed, plural
 from .archives import Source
 from .files import Draw, Found, Layout, assemble, by_id, complete_lists, join_parts, without
 from .segdata import SegData, distinct_palette
@@ -123,7 +123,7 @@ def _remarks(found: Found) -> dict[str, list[str]]:
     said = []
     lacking = [name for name in found.image_of if name not in found.mask_of]
     if lacking:
-        said.append(f"{len(lacking)} images have no mask: {some_ids(lacking)}")
+        said.append(f"no mask for {plural(len(lacking), 'image')}: {some_ids(lacking)}")
     if found.test and len(found.test) != NUM_TEST:
         said.append(f"test images: {len(found.test)}, and not {NUM_TEST}")
     return dict(missing=said)
