@@ -75,6 +75,14 @@ def test_halves__nothing_to_ask():
     assert ranges_by_image([np.ones(3, bool)] * 2, [np.arange(3)] * 2)[2] == (0, 0)
 
 
+def test_halves__one_image_says_nothing_of_others():
+    wrong, density = np.arange(40) % 10 < 5, np.arange(40)  # of each ten of like confidence the sparser half
+    known = [np.full(40, 0.9), density, wrong]
+    assert matched_halves(*known, images=np.arange(40)).verdict == "shown"
+    h = matched_halves(*known, images=np.zeros(40, int))
+    assert (h.gap_range, h.verdict) == ((-1, 1), "undecided")
+
+
 def test_halves__unknown_density_is_no_low_density():
     rng = np.random.default_rng(0)
     confidence, density, wrong = rng.random(600), rng.random(600), rng.random(600) < 0.3
