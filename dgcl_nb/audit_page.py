@@ -186,7 +186,7 @@ def notes_on(
     how_many = "all" if seen == len(judged) else str(seen)
     learnt = (
         f"The network was trained on {how_many} of them: where it has learnt a wrong one by heart, little "
-        "speaks against it; --folds asks networks that have not."
+        "speaks against it. An audit with folds asks networks that have not."
     )
     unseen = "The network was trained on none of them."
     if OUT_OF_FOLD in result.parts.values():
