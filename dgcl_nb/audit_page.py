@@ -149,7 +149,7 @@ def suspect_html(
     seen = finding.image in suspect.part.trained_on
     learnt = "the network was trained on this mask" if seen else "the network was not trained on this mask"
     hidden = len(finding.regions) - len(regions)
-    more = f"; {hidden} smaller regions are not outlined" if hidden else ""
+    more = f"; not outlined: {plural(hidden, 'smaller region')}" if hidden else ""
     lead = f"Score {number(finding.score, 2)}; {suspect.part.name}, {learnt}{more}."
     parts = [tag("h3", f"{rank}. {finding.image}"), tag("p", lead), tag("div", *panels, class_="panels")]
     parts.append(region_table(regions, mask.shape, look) if regions else tag("p", "No region is suspicious."))
