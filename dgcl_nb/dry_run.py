@@ -10,8 +10,8 @@ With the largest memory of a step $s$, of an evaluation $e$ and the bytes of a c
 # %% auto #0
 __all__ = ['BATCHES_TRIED', 'TRIED_SHARE', 'what_runs', 'in_use', 'still_free', 'Peak', 'bytes_of', 'held_bytes', 'copied_bytes',
            'Cost', 'take_step', 'grown_bytes', 'grown', 'moments', 'score_stand_ins', 'try_evaluation', 'Measured',
-           'measure', 'in_words', 'gib', 'images_in_words', 'describe_parameters', 'describe_steps',
-           'describe_whole_run', 'cost_report', 'speak_less', 'dry_run']
+           'measure', 'in_words', 'gib', 'images_in_words', 'speak_less', 'describe_parameters', 'describe_steps',
+           'describe_whole_run', 'cost_report', 'dry_run']
 
 # %% ../nbs/commands/00_dry_run.ipynb #83eb1559
 import gc, logging, math, tempfile, threading, time
@@ -299,6 +299,20 @@ def images_in_words(
     "Labelled and unlabelled images of a step, in words."
     return f"{cost.images[0]} + {cost.images[1]} images"
 
+# %% ../nbs/commands/00_dry_run.ipynb #c9af35fd
+@contextmanager
+def speak_less() -> Iterator[None]:
+    "Inside, the rooms of data and views log errors alone: the report tells of the lists."
+    quiet = [logging.getLogger(f"dgcl_nb.{room}") for room in ("data", "views")]
+    levels = [q.level for q in quiet]
+    for q in quiet:
+        q.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for q, level in zip(quiet, levels):
+            q.setLevel(level)
+
 # %% ../nbs/commands/00_dry_run.ipynb #609d9cce
 def describe_parameters(
     t: Training,  # its method
@@ -384,20 +398,6 @@ def cost_report(
         *describe_whole_run(asked, t, measured),
     ]
     return "\n".join(["", *lines])
-
-# %% ../nbs/commands/00_dry_run.ipynb #c9af35fd
-@contextmanager
-def speak_less() -> Iterator[None]:
-    "Inside, the rooms of data and views log errors alone: the report tells of the lists."
-    quiet = [logging.getLogger(f"dgcl_nb.{room}") for room in ("data", "views")]
-    levels = [q.level for q in quiet]
-    for q in quiet:
-        q.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for q, level in zip(quiet, levels):
-            q.setLevel(level)
 
 # %% ../nbs/commands/00_dry_run.ipynb #d5e1000c
 def dry_run(

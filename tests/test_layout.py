@@ -88,7 +88,7 @@ def test_pca__is_defined_for_few_and_equal_points(feats):
 @pytest.mark.parametrize(
     "feats, message",
     [
-        (np.array([[1, 2], [np.nan, 1], [np.inf, 0]]), r"2 of 3 rows of feats hold NaN or inf.*np.isfinite"),
+        (np.array([[1, 2], [np.nan, 1], [np.inf, 0]]), r"NaN or inf.* in 2 of 3 rows of feats.*np.isfinite"),
         (np.zeros((2, 8, 4, 4)), r"\(2, 8, 4, 4\), but must be \(n, D\).*flatten\(0, 2\)"),
         (np.zeros((3, 0)), r"\(3, 0\), but must be \(n, D\)"),
     ],

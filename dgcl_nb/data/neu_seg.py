@@ -86,7 +86,7 @@ def find_neu_seg(
 def _is_neu_seg(root: Path) -> bool:
     return (root / "images" / "training").is_dir() and (root / "annotations" / "training").is_dir()
 
-
+# %% ../../nbs/data/11_neu_seg.ipynb #neu0s002
 def open_neu_seg(
     root: str | Path,  # the folder with images/training/ and annotations/training/
     # list file or ids; must be given or drawn, since all training images have labels

@@ -255,7 +255,7 @@ def check_finite(
     bad = int((~torch.isfinite(maps.feats).all(-1)).sum())
     if bad:
         raise InputError(
-            f"{bad} of {maps.target.numel()} cells of '{layer}' hold NaN or infinity: the network has "
+            f"NaN or infinity in {bad} of {maps.target.numel()} cells of '{layer}': the network has "
             "diverged, or computes in too few bits; look at an earlier checkpoint, or in float32"
         )
 

@@ -72,7 +72,7 @@ def unit_feats(
     wrong = ~torch.isfinite(x).all(1)
     if wrong.any():
         raise InputError(
-            f"{int(wrong.sum())} of {len(x)} rows of feats hold NaN or infinity, which have no place in a "
+            f"NaN or infinity in {int(wrong.sum())} of {len(x)} rows of feats, which have no place in a "
             "layout; leave them out (feats[np.isfinite(feats).all(1)]), or look at a snapshot from before "
             "the network diverged"
         )
