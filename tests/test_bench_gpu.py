@@ -44,7 +44,7 @@ def test_bench_gpu__says_what_there_was_no_time_for(bench, tmp_path):
 def test_bench_gpu__without_a_gpu_keeps_the_figures_of_an_earlier_one(bench, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     bench.main(["--out", str(tmp_path)])
-    assert "no GPU was lent so far" in (tmp_path / "gpu.md").read_text()
+    assert "no GPU was at hand so far" in (tmp_path / "gpu.md").read_text()
     (tmp_path / "gpu.md").write_text("figures")
     bench.main(["--out", str(tmp_path)])
     assert (tmp_path / "gpu.md").read_text() == "figures" and not (tmp_path / "gpu.json").exists()
