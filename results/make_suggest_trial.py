@@ -5,12 +5,12 @@
 
 FOLDER holds neu_seg/ and camvid/ as published (by default the one that DGCL_NB_DATA names). Self-training on
 10 % of the labels, one draw with all classes in it that all scores and all seeds begin with; then each score
-chooses up to 15 % and, with the network of its own choice, up to 20 %. Every run of a set has the same steps, so it sees as many images: those
-of its preset on steel, 0.4 of them on streets, where mIoU hardly rises after that. (Runs of 0.4 of the steps
-on steel do not tell: with 308 labels or with nearly all of them they end alike, LOG.md.) All 76 runs take
-some ten hours of a core. Runs of one seed are paired. What a score has chosen stands in
-results/SET/suggest/SCORE-sSEED-NUMBER.txt, so a run has the same name on every machine: one that the store
-has is not made again, and an interrupted one goes on.
+chooses up to 15 % and, with the network of its own choice, up to 20 %. Every run of a set has the same steps,
+so it sees as many images: those of its preset on steel, 0.4 of them on streets, where mIoU hardly rises after
+that. (Runs of 0.4 of the steps on steel do not tell: with 308 labels or with nearly all of them they end
+alike, LOG.md.) All 76 runs take some ten hours of a core. Runs of one seed are paired. What a score has chosen
+stands in results/SET/suggest/SCORE-sSEED-NUMBER.txt, so a run has the same name on every machine: one that the
+store has is not made again, and an interrupted one goes on.
 """
 
 import argparse
@@ -175,8 +175,8 @@ def table_of(plan: Plan, found: dict) -> str:
         f"`python results/make_suggest_trial.py --sets {plan.data} --seeds {seeds}`: {METHOD}, "
         f"`{' '.join(plan.words)}`, {seeds} seed(s){planned}. "
         "mIoU of the predictor at the last step, on val; differences are paired over seeds. The first round "
-        "is shared: one draw of labels with all classes in it, the same for every seed, so the spread is that "
-        "of training and of what follows, and not of where one began."
+        "is shared: one draw of labels with all classes in it, the same for every seed, so the spread is "
+        "that of training and of what follows, and not of where one began."
     )
     explained = [f"- *{score}*: {SCORES[score]}" for score in found]
     parts = [f"# What to annotate next: {plan.data}", about, markdown_table(*lines_of(found))]
