@@ -3,14 +3,14 @@
     python results/make_suggest_trial.py --data FOLDER               both sets; writes results/SET/suggest*
     python results/make_suggest_trial.py --data FOLDER --steps 20    whether it goes: one seed, writes nothing
 
-FOLDER holds neu_seg/ and camvid/ as published (by default the one that DGCL_NB_DATA names). Self-training on
-10 % of the labels, one draw with all classes in it that all scores and all seeds begin with; then each score
-chooses up to 15 % and, with the network of its own choice, up to 20 %. Every run of a set has the same steps,
-so it sees as many images: those of its preset on steel, 0.4 of them on streets, where mIoU hardly rises after
-that. (Runs of 0.4 of the steps on steel do not tell: with 308 labels or with nearly all of them they end
-alike, LOG.md.) All 76 runs take some ten hours of a core. Runs of one seed are paired. What a score has chosen
-stands in results/SET/suggest/SCORE-sSEED-NUMBER.txt, so a run has the same name on every machine: one that the
-store has is not made again, and an interrupted one goes on.
+FOLDER holds neu_seg/ and camvid/ as published (by default the one that DGCL_NB_DATA names). Self-training
+on 10 % of the labels, one draw with all classes in it that all scores and all seeds begin with; then each
+score chooses up to 15 % and, with the network of its own choice, up to 20 %. Every run of a set has the
+same steps, so it sees as many images: those of its preset on steel, 0.4 of them on streets, where mIoU
+hardly rises after that. (Runs of 0.4 of the steps on steel do not tell: with 308 labels or with nearly all
+of them they end alike, LOG.md.) All 76 runs take some ten hours of a core. Runs of one seed are paired.
+What a score has chosen stands in results/SET/suggest/SCORE-sSEED-NUMBER.txt, so a run has the same name on
+every machine: one that the store has is not made again, and an interrupted one goes on.
 """
 
 import argparse
