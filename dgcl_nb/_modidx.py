@@ -660,6 +660,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'dgcl_nb/disagreement.py'),
                                       'dgcl_nb.disagreement.entry_weights': ( 'commands/disagreement.html#entry_weights',
                                                                               'dgcl_nb/disagreement.py'),
+                                      'dgcl_nb.disagreement.half_and_half': ( 'commands/disagreement.html#half_and_half',
+                                                                              'dgcl_nb/disagreement.py'),
                                       'dgcl_nb.disagreement.hear': ('commands/disagreement.html#hear', 'dgcl_nb/disagreement.py'),
                                       'dgcl_nb.disagreement.lead': ('commands/disagreement.html#lead', 'dgcl_nb/disagreement.py'),
                                       'dgcl_nb.disagreement.nearest_entries': ( 'commands/disagreement.html#nearest_entries',

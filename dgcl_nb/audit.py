@@ -79,8 +79,10 @@ class Audit:
     folds: int = 0
     num: int = 20  # so many of the worst images are shown and get a proposed mask
     # which witness ranks; images.csv has all of them. auto: self_confidence of masks that the network was
-    # trained on, density of those that it was not shown
-    score: Literal["auto", "neighbours", "unweighted", "density", "self_confidence", "margin"] = "auto"
+    # trained on, both (density and probability) of those that it was not shown
+    score: Literal["auto", "neighbours", "unweighted", "density", "self_confidence", "margin", "both"] = (
+        "auto"
+    )
     neighbors: int = NEIGHBORS  # cells of other images that vote on a cell
     bank_size: int = BANK_SIZE  # cells of each class that may vote, at most
     # whether cleanlab's scores are added (pip install 'dgcl_nb[audit]'); the probabilities of all images

@@ -167,11 +167,13 @@ WORDS = dict(
     density="the class in whose bank the cell lies most densely; cells of the same image are left out",
     self_confidence="the network's own probability of the label",
     margin="how far the network's best other class is ahead of the label",
+    both="how far the best other class is ahead of the label by density and by probability, half and half",
 )
 "Who speaks, by score."
 SPEAKERS = dict.fromkeys(WORDS, "what the neighbours say") | dict.fromkeys(
     ("self_confidence", "margin"), "what the network says"
 )
+SPEAKERS["both"] = "what the two together say"
 "Whose word the third picture of an image shows, by score."
 
 

@@ -6,7 +6,7 @@
 is needed. Steps are those of the preset voc-732 (ResNet-101, 513 pixels, 4 + 4 images), in the middle of its
 schedule, with a full bank. What takes longer than --seconds is not begun any more, and the report says so.
 
-Without a GPU nothing is measured: gpu.md says that none was at hand, or keeps the figures of an earlier machine.
+Without a GPU nothing is measured: gpu.md says that none was at hand, or keeps an earlier machine's figures.
 `--device cpu --quick` runs everything in a tiny form on the CPU, to see that it runs; its figures mean
 nothing.
 
