@@ -61,7 +61,10 @@ TRIALS = dict(
     camvid=("camvid-92", 0.1, ("mixture",)),
 )
 # data set -> (preset of finished runs, share of val, kinds of damage)
-UNSEEN = dict(neu_seg=("neu-77", 0.1, (*KINDS, MIXTURE)))
+UNSEEN = {
+    name: (preset, 0.1, (*KINDS, MIXTURE))
+    for name, preset in dict(digits="digits", neu_seg="neu-308", camvid="camvid-46").items()
+}
 SEEN = {"labelled": "trained on", OUT_OF_FOLD: OUT_OF_FOLD, "masks": "not trained on"}
 FOR_TRYING = (
     "--steps 20 --loop.evaluations 1 --loop.snapshots 1 --loop.num_probes 2 --loop.report False".split()
