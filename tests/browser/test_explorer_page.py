@@ -228,6 +228,21 @@ def test_controls__have_names(demo, show):
     assert all(name.strip() for name in names)
 
 
+def test_ranks__as_many_cells_and_others_are_counted_anew(demo, show):
+    density = np.linspace(0.1, 0.9, len(demo.states[-1]), dtype=np.float32)
+    page = show(
+        front_page(EXPLORER_ESM, EXPLORER_CSS, explorer_values([replace(demo.states[-1], density=density)]))
+    )
+    page.get_by_role("button", name="Select shown").click()
+    said = []
+    for rank in ("sparsest 20 %", "densest 20 %"):
+        page.get_by_label("Density rank").select_option(label=rank)
+        said.append((shown(page), page.locator(".dgcl-compare td").nth(4).inner_text()))
+    (first, sparse), (second, dense) = said
+    assert first == second
+    assert (sparse, dense) == (f"{density[:first].mean():.3f}", f"{density[-first:].mean():.3f}")
+
+
 def test_steps__slider_play_and_selection_that_stays(demo, show):
     page = show(fragment(demo))
     slider = page.get_by_role("slider", name="Training step")

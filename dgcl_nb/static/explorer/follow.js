@@ -30,7 +30,7 @@ export function showStep(app, before, index, milliseconds) {
   carryChosen(app, before, points);
   app.hovered = -1;
   app.tip.hidden = true;
-  app.counted = -1; // what depends on the filter is shown anew
+  app.counted = null; // what depends on the filter is shown anew
   app.density.refresh();
   app.ranks.refresh();
   app.confidence.refresh();
