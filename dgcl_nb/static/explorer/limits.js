@@ -31,6 +31,13 @@ export function limitsOf(points, name, range) {
   return { step, low: tidy(first), high: tidy(last) };
 }
 
+// Where all values are alike a scale has some width, too; no end of it is beyond what is possible.
+function widened([low, high], most) {
+  if (high > low) return [low, high];
+  const end = Math.min(low + 0.01, most);
+  return [Math.min(low, end - 0.01), end];
+}
+
 // From where to where the middle 96 % of the known values go: one odd point would take most of a scale.
 export function middleOf(steps, name) {
   const known = steps.map((points) => points[name].filter((value) => !Number.isNaN(value)));
@@ -41,7 +48,8 @@ export function middleOf(steps, name) {
   }, 0);
   if (!sorted.length) return [...LIMITS[name]];
   sorted.sort();
-  const quantile = (share) => sorted[Math.round(share * (sorted.length - 1))];
-  const [low, high] = [quantile(0.02), quantile(0.98)];
-  return high > low ? [low, high] : [low, low + 0.01];
+  const [least, most] = LIMITS[name];
+  const possible = (value) => Math.min(Math.max(value, least), most);
+  const quantile = (share) => possible(sorted[Math.round(share * (sorted.length - 1))]);
+  return widened([quantile(0.02), quantile(0.98)], most);
 }

@@ -63,7 +63,7 @@ function unknownText(unknown) {
 }
 
 // The step, and what the filter asks for: two filters may show as many points, and not the same ones.
-export function filterKey(app) {
+function filterKey(app) {
   const names = ["density_range", "confidence_range", "classes"];
   return JSON.stringify([app.now, ...names.map((name) => app.model.get(name))]);
 }
