@@ -88,6 +88,13 @@ test("middleOf: quantiles of what is known, over one or several steps", () => {
   assert.deepEqual(same, [0.5, 0.51]);
 });
 
+test("middleOf: a change is as far from 0 at both ends, however the values lie", () => {
+  const ends = (...values) => middleOf([makePoints(3, { shift: Float32Array.from(values) })], "shift");
+  assert.deepEqual(ends(0.25, 0.5, -0.125), [-0.5, 0.5]);
+  assert.deepEqual(ends(-0.75, -0.5, NaN), [-0.75, 0.75]);
+  assert.deepEqual(ends(0, 0, 0), [-0.01, 0.01]);
+});
+
 test("middleOf: who is sure everywhere is at the sure end, and no end is beyond what is possible", () => {
   const sure = (value) => ({ confidence: new Float32Array(3).fill(value) });
   const alike = (value) => middleOf([makePoints(3, sure(value))], "confidence");

@@ -4,6 +4,7 @@ import { scaleCss } from "../front/colours.js";
 import { make } from "../front/elements.js";
 import { ENDS, NO_DENSITY } from "../front/ends.js";
 import { RIGHT_WRONG, UNKNOWN } from "../front/palette.js";
+import { SIGNED } from "./limits.js";
 import { CHANGES } from "./names.js";
 import { scaleOf } from "./paint.js";
 import { colourChip, thousands } from "./words.js";
@@ -46,6 +47,7 @@ function scaleLegend(app, points, by) {
   const digits = high - low < 0.1 ? 3 : 2;
   const [lowEnd, highEnd] = ENDS[by];
   const texts = [`${lowEnd}, ≤ ${low.toFixed(digits)}`, `${highEnd}, ≥ ${high.toFixed(digits)}`];
+  if (SIGNED.includes(by)) texts.splice(1, 0, "0");
   const parts = [bar, make("div", "dgcl-name", ...texts.map((text) => make("span", "", text)))];
   if (points[by].some((value) => Number.isNaN(value))) {
     parts.push(make("div", "dgcl-note", `Grey: ${by} unknown.`));

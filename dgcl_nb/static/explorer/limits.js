@@ -4,6 +4,9 @@ import { decimals } from "../front/slider.js";
 // What is possible.
 export const LIMITS = { density: [-1, 1], confidence: [0, 1], shift: [-2, 2] };
 
+// What rises or falls: 0 has the colour in the middle of the scale.
+export const SIGNED = ["shift"];
+
 // 5, 2 or 1 times a power of ten, so that 60 steps or more span the width.
 export function niceStep(width) {
   const power = 10 ** Math.floor(Math.log10(width / 60));
@@ -51,5 +54,8 @@ export function middleOf(steps, name) {
   const [least, most] = LIMITS[name];
   const possible = (value) => Math.min(Math.max(value, least), most);
   const quantile = (share) => possible(sorted[Math.round(share * (sorted.length - 1))]);
-  return widened([quantile(0.02), quantile(0.98)], most);
+  const [low, high] = [quantile(0.02), quantile(0.98)];
+  if (!SIGNED.includes(name)) return widened([low, high], most);
+  const farthest = Math.max(-low, high) || 0.01;
+  return [-farthest, farthest];
 }
