@@ -205,6 +205,8 @@ def test_pair__kinds_are_counted_sorted_and_clicked(page, runs, place):
     assert int(cards.first.get_attribute("data-row")) == int(np.nanargmax(shift))
     press(kinds.nth(int(counts[1:].argmax()) + 1), "Enter")
     assert cards.count() == min(24, counts[1:].max())
+    pressed = page.evaluate("() => document.activeElement.getAttribute('aria-pressed')")
+    assert pressed == "true"  # the focus stays on the button
     stage, before = page.locator(".dgcl-stage"), picture(page.locator(".dgcl-stage"))
     press(cards.first, "Enter")
     assert differ(before, picture(stage)) > 0.0005

@@ -220,6 +220,29 @@ def test_keyboard__reaches_selects_clicks_and_clears(demo, show):
     assert page.locator(".dgcl-near li").count() == 0
 
 
+FOCUSED = "() => document.activeElement.innerText || document.activeElement.labels?.[0].innerText"
+
+
+def test_focus__stays_where_a_key_was_pressed(demo, show):
+    page = show(fragment(demo, colour_by="density"))
+    press(page.get_by_label("one scale for all steps"), "Space")
+    assert page.evaluate(FOCUSED) == "one scale for all steps"
+    assert page.get_by_label("one scale for all steps").is_checked()
+    press(page.get_by_role("button", name="Select shown"), "Enter")
+    press(page.get_by_role("button", name="Clear"), "Enter")
+    assert page.evaluate(FOCUSED) == "Select shown"
+
+
+def test_escape__on_a_slider_or_a_list_clears_nothing(demo, show):
+    page = show(fragment(demo))
+    page.get_by_role("button", name="Select shown").click()
+    for control in ("Density, lower bound", "Colour by", "anchors"):
+        press(page.get_by_label(control), "Escape")
+        assert page.locator(".dgcl-strip canvas").count() > 0
+    press(page.get_by_role("button", name="Select shown"), "Escape")
+    assert page.locator(".dgcl-strip canvas").count() == 0
+
+
 def test_controls__have_names(demo, show):
     page = show(fragment(demo))
     controls = page.locator(".dgcl-explorer :is(input, select, button)")

@@ -70,5 +70,8 @@ function legendParts(app, points) {
 }
 
 export function showLegend(app) {
-  app.legend.replaceChildren(...legendParts(app, app.points()));
+  const { legend } = app;
+  const hadFocus = legend.querySelector(":focus"); // who has just pressed the box in it
+  legend.replaceChildren(...legendParts(app, app.points()));
+  if (hadFocus) legend.querySelector("input")?.focus({ preventScroll: true });
 }
