@@ -338,6 +338,22 @@ def test_paper__has_what_lies_over_the_points_in_the_picture(demo, show):
     assert page.evaluate(INK, "beforeprint") > page.evaluate(INK, "afterprint") > 0
 
 
+SHARPNESS = """() => {
+    const canvases = document.querySelectorAll(".dgcl-stage canvas, .dgcl-sketch, .dgcl-pictures canvas");
+    return [...canvases].map((canvas) => canvas.width / canvas.clientWidth);
+}"""
+
+
+def test_finer_screen__all_is_drawn_as_fine(demo, show):
+    page = show(fragment(demo))
+    page.get_by_role("button", name="Select shown").click()
+    assert max(page.evaluate(SHARPNESS)) < 1.1
+    devtools = page.context.new_cdp_session(page)
+    screen = dict(width=0, height=0, deviceScaleFactor=2, mobile=False)  # as large as before
+    devtools.send("Emulation.setDeviceMetricsOverride", screen)
+    wait_until(lambda: min(page.evaluate(SHARPNESS)) > 1.9, 5, "a finer drawing")
+
+
 def test_two_on_a_page__are_independent(demo, show):
     page = show(fragment(demo), fragment(demo))
     both = page.locator(".dgcl-explorer")

@@ -69,6 +69,11 @@ test("csv: empty where it is not known, quotes where they are needed", () => {
   assert.match(imageless[1], /^7,1,0,0,im1,2,3,,,/);
 });
 
+test("percent: a few are not none, and all but a few are not all", () => {
+  assert.deepEqual([0, 0.5, 1].map(percent), ["0.0 %", "50.0 %", "100.0 %"]);
+  assert.deepEqual([0.0004, 0.9996].map(percent), ["< 0.1 %", "> 99.9 %"]);
+});
+
 test("words: what is not known is called so", () => {
   const points = makePoints(1, { label: Uint8Array.of(IGNORE), right: Int8Array.of(-1) });
   points.density[0] = NaN;

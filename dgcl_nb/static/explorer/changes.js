@@ -8,7 +8,7 @@ import { className, colourChip, fixed, thousands } from "./words.js";
 
 const MOST_CARDS = 24;
 const MOST_LINES = 400; // between the places of a cell in both layouts
-const UNTOLD = 255; // the change of a cell whose class is not known
+export const UNTOLD = 255; // the change of a cell whose class is not known
 const ORDERS = {
   fall: ["sparser in the second run", (a, b) => a - b],
   rise: ["denser in the second run", (a, b) => b - a]
