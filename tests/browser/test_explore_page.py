@@ -161,6 +161,15 @@ def test_words__are_those_of_a_network_that_is_not_trained_here(page, place, fou
     assert "prediction" in page.get_by_label("Colour by").inner_text()
 
 
+def test_narrow_place__everything_is_within_reach(page, place, found):
+    page.set_viewport_size(dict(width=375, height=800))
+    show(page, write_explorer(save_features(found, place / "narrow.npz")))
+    page.get_by_role("button", name="Select shown").click()
+    parts = page.locator(".dgcl-explorer :is(canvas, button, input, select, table)")
+    rights = parts.evaluate_all("all => all.map((part) => part.getBoundingClientRect().right)")
+    assert max(rights) <= 375
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page__is_drawn_in_the_readers_theme(page, place, found, scheme):
     page.emulate_media(color_scheme=scheme)
@@ -205,6 +214,8 @@ def test_pair__kinds_are_counted_sorted_and_clicked(page, runs, place):
     assert int(cards.first.get_attribute("data-row")) == int(np.nanargmax(shift))
     press(kinds.nth(int(counts[1:].argmax()) + 1), "Enter")
     assert cards.count() == min(24, counts[1:].max())
+    pressed = page.evaluate("() => document.activeElement.getAttribute('aria-pressed')")
+    assert pressed == "true"  # the focus stays on the button
     stage, before = page.locator(".dgcl-stage"), picture(page.locator(".dgcl-stage"))
     press(cards.first, "Enter")
     assert differ(before, picture(stage)) > 0.0005

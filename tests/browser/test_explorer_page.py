@@ -220,12 +220,50 @@ def test_keyboard__reaches_selects_clicks_and_clears(demo, show):
     assert page.locator(".dgcl-near li").count() == 0
 
 
+FOCUSED = "() => document.activeElement.innerText || document.activeElement.labels?.[0].innerText"
+
+
+def test_focus__stays_where_a_key_was_pressed(demo, show):
+    page = show(fragment(demo, colour_by="density"))
+    press(page.get_by_label("one scale for all steps"), "Space")
+    assert page.evaluate(FOCUSED) == "one scale for all steps"
+    assert page.get_by_label("one scale for all steps").is_checked()
+    press(page.get_by_role("button", name="Select shown"), "Enter")
+    press(page.get_by_role("button", name="Clear"), "Enter")
+    assert page.evaluate(FOCUSED) == "Select shown"
+
+
+def test_escape__on_a_slider_or_a_list_clears_nothing(demo, show):
+    page = show(fragment(demo))
+    page.get_by_role("button", name="Select shown").click()
+    for control in ("Density, lower bound", "Colour by", "anchors"):
+        press(page.get_by_label(control), "Escape")
+        assert page.locator(".dgcl-strip canvas").count() > 0
+    press(page.get_by_role("button", name="Select shown"), "Escape")
+    assert page.locator(".dgcl-strip canvas").count() == 0
+
+
 def test_controls__have_names(demo, show):
     page = show(fragment(demo))
     controls = page.locator(".dgcl-explorer :is(input, select, button)")
     names = controls.evaluate_all(NAMES_OF_CONTROLS)
     assert len(names) > 20
     assert all(name.strip() for name in names)
+
+
+def test_ranks__as_many_cells_and_others_are_counted_anew(demo, show):
+    density = np.linspace(0.1, 0.9, len(demo.states[-1]), dtype=np.float32)
+    page = show(
+        front_page(EXPLORER_ESM, EXPLORER_CSS, explorer_values([replace(demo.states[-1], density=density)]))
+    )
+    page.get_by_role("button", name="Select shown").click()
+    said = []
+    for rank in ("sparsest 20 %", "densest 20 %"):
+        page.get_by_label("Density rank").select_option(label=rank)
+        said.append((shown(page), page.locator(".dgcl-compare td").nth(4).inner_text()))
+    (first, sparse), (second, dense) = said
+    assert first == second
+    assert (sparse, dense) == (f"{density[:first].mean():.3f}", f"{density[-first:].mean():.3f}")
 
 
 def test_steps__slider_play_and_selection_that_stays(demo, show):
@@ -298,6 +336,22 @@ def test_paper__has_what_lies_over_the_points_in_the_picture(demo, show):
     page = show(fragment(demo))
     press(page.locator(".dgcl-over"), "ArrowRight", "Enter")  # a click: rings around the neighbours
     assert page.evaluate(INK, "beforeprint") > page.evaluate(INK, "afterprint") > 0
+
+
+SHARPNESS = """() => {
+    const canvases = document.querySelectorAll(".dgcl-stage canvas, .dgcl-sketch, .dgcl-pictures canvas");
+    return [...canvases].map((canvas) => canvas.width / canvas.clientWidth);
+}"""
+
+
+def test_finer_screen__all_is_drawn_as_fine(demo, show):
+    page = show(fragment(demo))
+    page.get_by_role("button", name="Select shown").click()
+    assert max(page.evaluate(SHARPNESS)) < 1.1
+    devtools = page.context.new_cdp_session(page)
+    screen = dict(width=0, height=0, deviceScaleFactor=2, mobile=False)  # as large as before
+    devtools.send("Emulation.setDeviceMetricsOverride", screen)
+    wait_until(lambda: min(page.evaluate(SHARPNESS)) > 1.9, 5, "a finer drawing")
 
 
 def test_two_on_a_page__are_independent(demo, show):

@@ -181,6 +181,15 @@ def test_image__smaller_than_the_maps_leaves_the_rest_to_the_page(page, tmp_path
     assert "the whole image of 400 × 640 pixels, shown at 40 × 64" in text_of(page)
 
 
+def test_crosshair__comes_within_a_smaller_image(page, tmp_path):
+    sizes = np.int32([[64, 64], [40, 50], [64, 64]])
+    _, right = show(page, tmp_path, [replace(snap(), shown_size=sizes, image_size=sizes)])
+    press(right, "ArrowRight", *["ArrowRight"] * 25, *["ArrowDown"] * 25)
+    assert "row 57, column 57" in readout(page)
+    choose(page, "image", "1")
+    assert "row 39, column 49" in readout(page)
+
+
 def test_keys__image_step_and_play(page, tmp_path):
     left, _ = show(page, tmp_path, [snap(10), snap(20, seed=1), snap(30, seed=2)])
     image, step = control(page, "combobox", "image"), control(page, "slider", "step")

@@ -65,6 +65,13 @@ test("csv: empty where it is not known, quotes where they are needed", () => {
   assert.equal(lines[1], "7,0,0,0,,0,0,2,2,,a,,,0,none");
   assert.equal(lines[2], '7,1,0,0,im1,2,3,14,10,"b, ""c""","b, ""c""",yes,0.1,0,none');
   assert.equal(lines.at(-1), "");
+  const imageless = csvOf({ ...SCENE, image_size: [0, 0] }, points, [1]).split("\r\n");
+  assert.match(imageless[1], /^7,1,0,0,im1,2,3,,,/);
+});
+
+test("percent: a few are not none, and all but a few are not all", () => {
+  assert.deepEqual([0, 0.5, 1].map(percent), ["0.0 %", "50.0 %", "100.0 %"]);
+  assert.deepEqual([0.0004, 0.9996].map(percent), ["< 0.1 %", "> 99.9 %"]);
 });
 
 test("words: what is not known is called so", () => {

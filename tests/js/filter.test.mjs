@@ -79,11 +79,28 @@ test("limitsOf: where nothing is known, what is possible; one value gets some wi
 });
 
 test("middleOf: quantiles of what is known, over one or several steps", () => {
-  const many = makePoints(101, { density: Float32Array.from({ length: 101 }, (_, i) => i) });
-  assert.deepEqual(middleOf([many], "density"), [2, 98]);
-  assert.deepEqual(middleOf([POINTS, many], "density")[1], 98);
+  const many = makePoints(101, { density: Float32Array.from({ length: 101 }, (_, i) => (i - 50) / 50) });
+  assert.deepEqual(middleOf([many], "density"), [-0.96, 0.96].map(Math.fround));
+  assert.equal(middleOf([POINTS, many], "density")[1], Math.fround(0.96));
   const nothing = makePoints(1, { density: Float32Array.of(NaN) });
   assert.deepEqual(middleOf([nothing], "density"), [-1, 1]);
   const same = middleOf([makePoints(2, { density: Float32Array.of(0.5, 0.5) })], "density");
   assert.deepEqual(same, [0.5, 0.51]);
+});
+
+test("middleOf: a change is as far from 0 at both ends, however the values lie", () => {
+  const ends = (...values) => middleOf([makePoints(3, { shift: Float32Array.from(values) })], "shift");
+  assert.deepEqual(ends(0.25, 0.5, -0.125), [-0.5, 0.5]);
+  assert.deepEqual(ends(-0.75, -0.5, NaN), [-0.75, 0.75]);
+  assert.deepEqual(ends(0, 0, 0), [-0.01, 0.01]);
+});
+
+test("middleOf: who is sure everywhere is at the sure end, and no end is beyond what is possible", () => {
+  const sure = (value) => ({ confidence: new Float32Array(3).fill(value) });
+  const alike = (value) => middleOf([makePoints(3, sure(value))], "confidence");
+  assert.deepEqual(alike(1), [0.99, 1]);
+  assert.deepEqual(alike(0), [0, 0.01]);
+  assert.deepEqual(alike(0.995), [0.99, 1]);
+  const [low, high] = middleOf([makePoints(2, { density: Float32Array.of(0.5, 1.0000001) })], "density");
+  assert.deepEqual([low, high], [0.5, 1]);
 });

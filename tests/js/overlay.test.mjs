@@ -9,6 +9,7 @@ import {
   cellOf, classReader, droppedReader, isContinuous, levelAt, levelReader, valueOf
 } from "../../dgcl_nb/static/overlay/readers.js";
 import { shareOf, valueText, wholePercent } from "../../dgcl_nb/static/overlay/shares.js";
+import { pixelIn } from "../../dgcl_nb/static/overlay/state.js";
 import { RIGHT_WRONG, UNKNOWN } from "../../dgcl_nb/static/front/palette.js";
 import { makeMaps } from "./helpers.mjs";
 
@@ -71,6 +72,12 @@ test("images smaller than the maps: what lies beyond is transparent and in no sh
   compose(out, maps, FIRST, "image", 0, () => false);
   assert.deepEqual(PIXELS.map((pixel) => out[4 * pixel + 3]), [255, 255, 0, 0, 0, 0, 0, 0]);
   assert.equal(shareOf(maps, FIRST, (pixel) => pixel !== 0), 0.5);
+});
+
+test("crosshair: comes within the next image where that is smaller", () => {
+  const maps = makeMaps({ images: ["a", "b"], shown_size: [[2, 4], [1, 3]] });
+  assert.deepEqual([0, 2, 7].map((pixel) => pixelIn(maps, 1, pixel)), [0, 2, 2]);
+  assert.deepEqual([pixelIn(maps, 0, 7), pixelIn(maps, 1, null)], [7, null]);
 });
 
 test("the words of an image: whole or not, at which size", () => {

@@ -22,7 +22,7 @@ function packedScene() {
   };
   const steps = [{ step: 1, n: 2, k: 1 }, { step: 2, n: 1, k: 0 }];
   const bytes = Object.entries(columns).map(([name, array]) => [name, dataView(array)]);
-  return { steps, ignore: IGNORE, layout: "PCA", ...Object.fromEntries(bytes) };
+  return { steps, ignore: IGNORE, layout: "PCA", image_ids: ["a", "b"], ...Object.fromEntries(bytes) };
 }
 
 test("unpack: each step has its own part of each column", () => {
@@ -37,8 +37,16 @@ test("unpack: the class that filters go by, right or wrong or not known, and a n
   const [first, second] = unpack(packedScene()).steps;
   assert.deepEqual([[...first.kind], [...second.kind]], [[0, 1], [2]]);
   assert.deepEqual([[...first.right], [...second.right]], [[1, -1], [0]]);
-  assert.deepEqual([...first.key], [65536 + 4, -1]);
+  assert.deepEqual([...first.key], [65536 + 4, 2 ** 52 + 2 ** 21 + 1]);
   assert.deepEqual([...second.key], [(65536 + 3) * 65536 + 6]);
+});
+
+test("unpack: a cell keeps its number where another scene numbers the images otherwise", () => {
+  const before = unpack(packedScene());
+  const after = unpack({ ...packedScene(), image_ids: ["new", "a"] }, before.known);
+  assert.deepEqual([...after.steps[1].key], [3 * 65536 + 6]); // of image a, which was number 0
+  assert.equal(after.steps[0].key[0], (2 * 65536 + 1) * 65536 + 4);
+  assert.equal(after.steps[0].key[1], before.steps[0].key[1]); // of no image: the row in its step
 });
 
 test("unpack: without bytes there are no points", () => {

@@ -27,6 +27,7 @@ function stateOf(model, root) {
     fitted: true, // nobody has zoomed or moved
     isPaper: false, // drawn to be printed
     draws: 0,
+    counted: null, // of paint_all.js: the filter whose numbers are on view
     selected: new Set(), // rows
     clicked: -1, // a row, or none
     hovered: -1,

@@ -102,11 +102,11 @@ function buildSide(app) {
     const points = app.points();
     download(csvOf(app.scene, points, app.rows()), `selection_step_${points.step}.csv`);
   });
-  const all = button("Select shown", () => app.choose(shownRows(app.points()), false));
-  explain(all, "Selects every cell that the filters show");
+  app.all = button("Select shown", () => app.choose(shownRows(app.points()), false));
+  explain(app.all, "Selects every cell that the filters show");
   explain(app.clear, "Forgets the selection and the clicked cell");
   explain(app.csv, "Saves the selected cells as a table, with their images, places and values");
-  const buttons = make("div", "dgcl-buttons", all, app.clear, app.csv);
+  const buttons = make("div", "dgcl-buttons", app.all, app.clear, app.csv);
   app.pane = pictureControl(app);
   const chosen = make("div", "", buttons, app.pane.node, app.chosenBox);
   return make("div", "dgcl-side", chosen, app.nearBox);

@@ -8,7 +8,7 @@ import { className, colourChip, fixed, thousands } from "./words.js";
 
 const MOST_CARDS = 24;
 const MOST_LINES = 400; // between the places of a cell in both layouts
-const UNTOLD = 255; // the change of a cell whose class is not known
+export const UNTOLD = 255; // the change of a cell whose class is not known
 const ORDERS = {
   fall: ["sparser in the second run", (a, b) => a - b],
   rise: ["denser in the second run", (a, b) => b - a]
@@ -63,39 +63,48 @@ function card(app, i) {
   return node;
 }
 
-// One line for each kind; pressing it lists cells of that kind only.
-function kindButtons(app, state, refresh) {
-  return tallyChanges(app.points(), shownRows(app.points())).map(({ count, shift }, kind) => {
-    const [name, rgb] = CHANGES[kind];
+// One line for each kind; pressing it lists cells of that kind only. Made once: a button that is made anew
+// when it is pressed loses the focus.
+function kindButtons(state, refresh) {
+  return CHANGES.map(([name, rgb], kind) => {
     const node = button("", () => {
       state.kind = state.kind === kind ? -1 : kind;
       refresh();
     });
-    node.setAttribute("aria-pressed", String(state.kind === kind));
-    const meanText = Number.isNaN(shift) ? "" : `, density ${signed(shift)}`;
-    const value = make("span", "dgcl-value", `${thousands(count)}${meanText}`);
-    node.append(make("span", "", colourChip(rgb), name), value);
+    node.told = make("span", "dgcl-value");
+    node.append(make("span", "", colourChip(rgb), name), node.told);
     return node;
+  });
+}
+
+// Which of them is pressed, and how many cells each stands for.
+function showKinds(buttons, pressed, tally) {
+  tally.forEach(({ count, shift }, kind) => {
+    const meanText = Number.isNaN(shift) ? "" : `, density ${signed(shift)}`;
+    buttons[kind].setAttribute("aria-pressed", String(pressed === kind));
+    buttons[kind].told.textContent = `${thousands(count)}${meanText}`;
   });
 }
 
 export function changesControl(app) {
   const state = { kind: -1, order: "fall" };
   const box = make("div", "dgcl-strip dgcl-changes");
-  const kinds = make("div", "dgcl-kinds");
   const cards = make("div", "dgcl-cards");
   const note = make("p", "dgcl-note");
   box.refresh = () => {
     box.hidden = !app.scene.compared;
     if (box.hidden) return;
     const points = app.points();
-    const rows = sortedByShift(points, shownRows(points), state.kind, state.order);
-    kinds.replaceChildren(...kindButtons(app, state, box.refresh));
+    const shown = shownRows(points);
+    const rows = sortedByShift(points, shown, state.kind, state.order);
+    showKinds(buttons, state.kind, tallyChanges(points, shown));
     cards.replaceChildren(...rows.slice(0, MOST_CARDS).map((i) => card(app, i)));
-    const shown = Math.min(MOST_CARDS, rows.length);
+    const first = Math.min(MOST_CARDS, rows.length);
     const all = `${thousands(rows.length)} cells whose density is known in both runs`;
-    note.textContent = `The first ${shown} of ${all}.`;
+    note.textContent = `The first ${first} of ${all}.`;
   };
+  const buttons = kindButtons(state, box.refresh);
+  const kinds = make("div", "dgcl-kinds", ...buttons);
   const orders = Object.entries(ORDERS).map(([key, [name]]) => [key, name]);
   const order = choice("Sorted by change of density", orders, state.order, (key) => {
     state.order = key;

@@ -19,9 +19,9 @@ function yesOrNo(right) {
   return right ? "yes" : "no";
 }
 
-// The middle of a cell in pixels of the image; empty where there is no grid.
+// The middle of a cell in pixels of the image; empty where there is no grid, or no image.
 function pixelOf(cell, length, cells) {
-  return cells ? short(((cell + 0.5) * length) / cells) : "";
+  return cells && length ? short(((cell + 0.5) * length) / cells) : "";
 }
 
 function lineOf(scene, points, i) {

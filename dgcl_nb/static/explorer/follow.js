@@ -6,7 +6,8 @@ import { carryOver, startMove } from "./time.js";
 
 const MOVE = 700; // milliseconds from step to step
 
-// The selection as it is in another step: that of the model at the start, the same cells later.
+// The selection as it is in another step: that of the model at the start, the same cells later, be it in
+// another scene.
 function carryChosen(app, before, points) {
   const { model } = app;
   if (!before) {
@@ -30,7 +31,7 @@ export function showStep(app, before, index, milliseconds) {
   carryChosen(app, before, points);
   app.hovered = -1;
   app.tip.hidden = true;
-  app.counted = -1; // what depends on the filter is shown anew
+  app.counted = null; // what depends on the filter is shown anew
   app.density.refresh();
   app.ranks.refresh();
   app.confidence.refresh();
@@ -42,7 +43,8 @@ export function showStep(app, before, index, milliseconds) {
 function takeScene(app) {
   const before = app.points();
   const old = app.scene;
-  app.scene = unpack(app.model.get("scene"));
+  app.scene = unpack(app.model.get("scene"), old.known);
+  app.pane.image = app.scene.image_ids.indexOf(old.image_ids[app.pane.image]);
   if (app.fitted || old.layout !== app.scene.layout) app.fitView();
   app.scene.oneScale = old.oneScale;
   app.classBox.build();

@@ -30,6 +30,12 @@ function consume(event) {
   event.stopPropagation();
 }
 
+// Escape clears from the picture, the image that one draws on, or a button: on a slider or a list it is
+// pressed for something else.
+function isCleared(app, target) {
+  return target === app.over || target === app.pane.canvas || target.tagName === "BUTTON";
+}
+
 export function listenToKeys(app) {
   app.over.addEventListener("keydown", (event) => {
     const action = actionOf(app, event.key);
@@ -38,7 +44,7 @@ export function listenToKeys(app) {
     consume(event);
   });
   app.root.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
+    if (event.key !== "Escape" || !isCleared(app, event.target)) return;
     consume(event);
     if (app.drag?.path) app.drag = null; // the lasso is given up
     app.clearAll();

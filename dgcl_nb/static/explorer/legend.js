@@ -2,16 +2,23 @@
 import { check } from "../front/choice.js";
 import { scaleCss } from "../front/colours.js";
 import { make } from "../front/elements.js";
-import { ENDS, NO_DENSITY } from "../front/ends.js";
+import { ENDS, NO_DENSITY, NO_OWN_DENSITY } from "../front/ends.js";
 import { RIGHT_WRONG, UNKNOWN } from "../front/palette.js";
+import { decimals } from "../front/slider.js";
+import { UNTOLD } from "./changes.js";
+import { SIGNED } from "./limits.js";
 import { CHANGES } from "./names.js";
 import { scaleOf } from "./paint.js";
-import { colourChip, thousands } from "./words.js";
+import { colourChip, isOwnDensity, thousands } from "./words.js";
 
-function classLegend(scene, points, by) {
-  const hasGrey = by === "class" && points.label.includes(scene.ignore);
-  const grey = hasGrey ? " Grey: true class unknown." : "";
-  return [make("span", "dgcl-note", `Colours: see Classes.${grey}`)];
+// What is said of the colours of classes, and of the grey of cells whose class is not known.
+export function classText(scene, points, by) {
+  const isTruth = by === "class";
+  const classes = isTruth ? points.label : points.pseudo;
+  const name = isTruth ? "true class" : scene.said;
+  if (points.n && classes.every((c) => c === scene.ignore)) return `Grey: no ${name} is known.`;
+  const grey = classes.includes(scene.ignore) ? ` Grey: ${name} unknown.` : "";
+  return `Colours: see Classes.${grey}`;
 }
 
 // A colour, what it means, and how many points have that value.
@@ -22,7 +29,8 @@ function countLine(values, rgb, text, wanted) {
 }
 
 function changeLegend({ change }) {
-  return CHANGES.map(([text, rgb], kind) => countLine(change, rgb, text, kind));
+  const kinds = CHANGES.map(([text, rgb], kind) => countLine(change, rgb, text, kind));
+  return change.includes(UNTOLD) ? [...kinds, countLine(change, UNKNOWN, "not known", UNTOLD)] : kinds;
 }
 
 function rightLegend({ said }, points) {
@@ -34,18 +42,24 @@ function rightLegend({ said }, points) {
   ];
 }
 
+// Decimals by which the ends of a scale can be told apart.
+export function scaleDigits(low, high) {
+  return Math.max(2, decimals((high - low) / 10));
+}
+
 // The ends of a scale are quantiles: values lie beyond them.
 function scaleLegend(app, points, by) {
   const { scene } = app;
   if (by === "density" && points.n && points[by].every((value) => Number.isNaN(value))) {
-    return [make("div", "dgcl-note", `Grey: ${NO_DENSITY}.`)];
+    return [make("div", "dgcl-note", `Grey: ${isOwnDensity(scene) ? NO_OWN_DENSITY : NO_DENSITY}.`)];
   }
   const bar = make("div", "dgcl-scale");
   bar.style.background = scaleCss();
   const [low, high] = scaleOf(scene, points, by);
-  const digits = high - low < 0.1 ? 3 : 2;
+  const digits = scaleDigits(low, high);
   const [lowEnd, highEnd] = ENDS[by];
   const texts = [`${lowEnd}, ≤ ${low.toFixed(digits)}`, `${highEnd}, ≥ ${high.toFixed(digits)}`];
+  if (SIGNED.includes(by)) texts.splice(1, 0, "0");
   const parts = [bar, make("div", "dgcl-name", ...texts.map((text) => make("span", "", text)))];
   if (points[by].some((value) => Number.isNaN(value))) {
     parts.push(make("div", "dgcl-note", `Grey: ${by} unknown.`));
@@ -62,11 +76,15 @@ function scaleLegend(app, points, by) {
 
 function legendParts(app, points) {
   const { scene, by } = app;
-  if (by === "class" || by === "pseudo") return classLegend(scene, points, by);
+  const isOfClasses = by === "class" || by === "pseudo";
+  if (isOfClasses) return [make("span", "dgcl-note", classText(scene, points, by))];
   if (by === "change") return changeLegend(points);
   return by === "right" ? rightLegend(scene, points) : scaleLegend(app, points, by);
 }
 
 export function showLegend(app) {
-  app.legend.replaceChildren(...legendParts(app, app.points()));
+  const { legend } = app;
+  const hadFocus = legend.querySelector(":focus"); // who has just pressed the box in it
+  legend.replaceChildren(...legendParts(app, app.points()));
+  if (hadFocus) legend.querySelector("input")?.focus({ preventScroll: true });
 }

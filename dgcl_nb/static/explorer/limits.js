@@ -4,6 +4,9 @@ import { decimals } from "../front/slider.js";
 // What is possible.
 export const LIMITS = { density: [-1, 1], confidence: [0, 1], shift: [-2, 2] };
 
+// What rises or falls: 0 has the colour in the middle of the scale.
+export const SIGNED = ["shift"];
+
 // 5, 2 or 1 times a power of ten, so that 60 steps or more span the width.
 export function niceStep(width) {
   const power = 10 ** Math.floor(Math.log10(width / 60));
@@ -31,6 +34,13 @@ export function limitsOf(points, name, range) {
   return { step, low: tidy(first), high: tidy(last) };
 }
 
+// Where all values are alike a scale has some width, too; no end of it is beyond what is possible.
+function widened([low, high], most) {
+  if (high > low) return [low, high];
+  const end = Math.min(low + 0.01, most);
+  return [Math.min(low, end - 0.01), end];
+}
+
 // From where to where the middle 96 % of the known values go: one odd point would take most of a scale.
 export function middleOf(steps, name) {
   const known = steps.map((points) => points[name].filter((value) => !Number.isNaN(value)));
@@ -41,7 +51,11 @@ export function middleOf(steps, name) {
   }, 0);
   if (!sorted.length) return [...LIMITS[name]];
   sorted.sort();
-  const quantile = (share) => sorted[Math.round(share * (sorted.length - 1))];
+  const [least, most] = LIMITS[name];
+  const possible = (value) => Math.min(Math.max(value, least), most);
+  const quantile = (share) => possible(sorted[Math.round(share * (sorted.length - 1))]);
   const [low, high] = [quantile(0.02), quantile(0.98)];
-  return high > low ? [low, high] : [low, low + 0.01];
+  if (!SIGNED.includes(name)) return widened([low, high], most);
+  const farthest = Math.max(-low, high) || 0.01;
+  return [-farthest, farthest];
 }

@@ -62,13 +62,20 @@ function unknownText(unknown) {
     "They are shown only while the density slider covers its whole range.";
 }
 
+// The step, and what the filter asks for: two filters may show as many points, and not the same ones.
+function filterKey(app) {
+  const names = ["density_range", "confidence_range", "classes"];
+  return JSON.stringify([app.now, ...names.map((name) => app.model.get(name))]);
+}
+
 // Numbers beside the picture that depend on the filter.
 function showCounts(app, points, { count, unknown, perClass }) {
   app.classBox.count(perClass);
   app.count.replaceChildren(make("b", "", thousands(count)), ` of ${thousands(points.n)} cells shown`);
   app.unknown.textContent = unknownText(unknown);
-  if (app.counted === count) return;
-  app.counted = count;
+  const key = filterKey(app);
+  if (app.counted === key) return;
+  app.counted = key;
   app.changes.refresh();
   if (app.selected.size) showSummary(app, points);
   if (app.clicked >= 0) showNeighbours(app, points);

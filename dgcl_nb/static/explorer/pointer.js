@@ -15,9 +15,16 @@ function distance([x, y], [x0, y0]) {
   return Math.hypot(x - x0, y - y0);
 }
 
-// A drag: where it began, how far it went, and the path of the lasso or the view that is moved.
-function beginDrag(app, place, adds) {
-  const drag = { from: place, farthest: 0 };
+// Whether an event is of another finger, or pen, than the one that draws. Who comes first of its kind may
+// begin anew: the end of a drag may have been missed.
+export function isAnother(drawing, event) {
+  if (!drawing || drawing.pointer === event.pointerId) return false;
+  return event.type !== "pointerdown" || !event.isPrimary;
+}
+
+// A drag: whose it is, where it began, how far it went, and the path of the lasso or the view that is moved.
+function beginDrag(app, place, { pointerId, shiftKey: adds }) {
+  const drag = { pointer: pointerId, from: place, farthest: 0 };
   return app.moves ? { ...drag, view: { ...app.view } } : { ...drag, adds, path: [place] };
 }
 
@@ -49,20 +56,22 @@ function listenToDrag(app) {
     if (!app.drag) app.hover(pointAt(app, app.points(), x, y));
   });
   const end = (event) => {
+    if (isAnother(app.drag, event)) return;
     const ended = app.drag;
     app.drag = null;
     if (ended && event.type !== "pointercancel") endDrag(app, ended, placeIn(over, event));
     app.mark();
   };
   over.addEventListener("pointerdown", (event) => {
-    if (event.button > 0) return;
+    if (event.button > 0 || isAnother(app.drag, event)) return;
     over.setPointerCapture(event.pointerId);
     over.focus({ preventScroll: true });
-    app.drag = beginDrag(app, placeIn(over, event), event.shiftKey);
+    app.drag = beginDrag(app, placeIn(over, event), event);
     app.hover(-1);
   });
   over.addEventListener("pointermove", (event) => {
     const place = placeIn(over, event);
+    if (isAnother(app.drag, event)) return;
     if (!app.drag) {
       hover(...place);
       return;

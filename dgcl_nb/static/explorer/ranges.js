@@ -7,19 +7,14 @@ import { decimals } from "../front/slider.js";
 import { fromRange, toRange } from "./filter.js";
 import { limitsOf } from "./limits.js";
 import { tell } from "./tell.js";
+import { isForeign, isOwnDensity } from "./words.js";
 
 function isAllUnknown(points, name) {
   return points.n > 0 && points[name].every((value) => Number.isNaN(value));
 }
 
-// Only a network that is trained here has pseudo-labels and a memory bank, and will know more later.
-function isForeign({ said }) {
-  return said === "prediction";
-}
-
-// Two runs are compared by one density, whatever their methods remember.
 function meaningOf(scene, name) {
-  return name === "density" && (isForeign(scene) || scene.compared) ? OWN_CLASS : MEANING[name];
+  return name === "density" && isOwnDensity(scene) ? OWN_CLASS : MEANING[name];
 }
 
 // A slider spans the values of the step on view, so that each key takes away points.

@@ -1,5 +1,5 @@
 // The explorer.
-import { hiDpi, throttle } from "../front/draw.js";
+import { hiDpi, throttle, watchRatio } from "../front/draw.js";
 import { frontRoot } from "../front/elements.js";
 import { makeApp } from "./app.js";
 import { build } from "./build.js";
@@ -38,11 +38,12 @@ function addDrawing(app) {
   };
 }
 
-// The picture takes the width that there is.
+// The picture takes the width that there is, and is as fine as the screen.
 function fitSize(app) {
   const width = Math.max(240, Math.floor(app.stage.clientWidth));
   const height = Math.round(Math.min(560, Math.max(360, width * 0.78)));
-  if (width === app.width && height === app.height && app.ratio) return;
+  const isAsFine = app.ratio === (window.devicePixelRatio || 1);
+  if (width === app.width && height === app.height && isAsFine) return;
   Object.assign(app, { width, height, ratio: hiDpi(app.canvas, width, height) });
   hiDpi(app.over, width, height);
   if (app.fitted) app.fitView();
@@ -73,10 +74,16 @@ function watchPlace(app) {
     app.draw();
     setTimeout(() => app.recolour(), 400); // the new style sheet comes later
   });
+  const unwatchRatio = watchRatio(() => {
+    fitSize(app);
+    app.counted = null; // crops of cells are drawn anew, too
+    app.showChosen();
+  });
   place.observe(app.stage.parentElement);
   const attributeFilter = ["data-jp-theme-name", "data-jp-theme-light", "class"];
   theme.observe(document.body, { attributes: true, attributeFilter });
   return () => {
+    unwatchRatio();
     place.disconnect();
     theme.disconnect();
   };

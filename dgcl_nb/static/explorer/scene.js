@@ -20,6 +20,7 @@ const COLUMN_TYPES = {
 const COMPARED_TYPES = { change: Uint8Array, shift: Float32Array };
 
 const UNKNOWN_LEVEL = 65535;
+const LOST = 2 ** 52; // above the number of every cell of an image
 
 // Values that Python rounded to levels (pack_levels): the least one, and the step between two.
 export function fromLevels(levels, [low, step]) {
@@ -46,10 +47,25 @@ function cutColumns(columns, first, count) {
   return cut;
 }
 
+// A number for each of some images, by their names: `known` (a map) gives a name that it has seen the same
+// number again, and grows by those that it has not.
+function numbersOf(names, known) {
+  for (const name of names) {
+    if (!known.has(name)) known.set(name, known.size);
+  }
+  return names.map((name) => known.get(name));
+}
+
+// A number that names a cell, the same in every step. One of an image that was not kept is known by its
+// row, in its step alone; no number of the others is as large.
+function cellKey({ step, image, row, col }, i, numbers) {
+  return image[i] < 0 ? LOST + step * 2 ** 21 + i : (numbers[image[i]] * 65536 + row[i]) * 65536 + col[i];
+}
+
 // What follows from the columns: the class that filters go by; right (1), wrong (0) or not known (-1);
-// and a number that names the cell, the same in every step (-1: of an image that was not kept).
-function addDerived(points, ignore) {
-  const { label, pseudo, image, row, col } = points;
+// and the number of the cell.
+function addDerived(points, ignore, numbers) {
+  const { label, pseudo } = points;
   const { n } = points;
   points.kind = new Uint8Array(n);
   points.right = new Int8Array(n);
@@ -58,7 +74,7 @@ function addDerived(points, ignore) {
     const isJudged = label[i] !== ignore && pseudo[i] !== ignore;
     points.kind[i] = label[i] === ignore ? pseudo[i] : label[i];
     points.right[i] = isJudged ? Number(label[i] === pseudo[i]) : -1;
-    points.key[i] = image[i] < 0 ? -1 : (image[i] * 65536 + row[i]) * 65536 + col[i];
+    points.key[i] = cellKey(points, i, numbers);
   }
 }
 
@@ -78,21 +94,23 @@ export function bounds(steps) {
 }
 
 // `scene` as Python sends it (make_scene); each of its steps gets the columns of its n points, and
-// `shown`, which the filter writes.
-export function unpack(scene) {
+// `shown`, which the filter writes. A cell has the same number in all scenes that are unpacked with one map
+// of the names of their images, `known`: scenes number their images as they come.
+export function unpack(scene, known = new Map()) {
   const types = scene.compared ? { ...COLUMN_TYPES, ...COMPARED_TYPES } : COLUMN_TYPES;
   const columns = Object.entries(types).map(([name, Type]) => [name, columnOf(scene, name, Type)]);
   const near = typed(scene.near, Uint16Array);
   const cosines = typed(scene.cosines, Int16Array);
   let first = 0;
   let firstNear = 0;
+  const numbers = numbersOf(scene.image_ids || [], known);
   const steps = scene.steps.map(({ step, n, k, name }) => {
     const endNear = firstNear + n * k;
     const own = cutColumns(columns, first, n);
     const points = { step, n, k, name, paint: {}, shown: new Uint8Array(n), ...own };
     points.near = near.subarray(firstNear, endNear);
     points.cosines = cosines.subarray(firstNear, endNear);
-    addDerived(points, scene.ignore);
+    addDerived(points, scene.ignore, numbers);
     first += n;
     firstNear = endNear;
     return points;
@@ -100,5 +118,5 @@ export function unpack(scene) {
   const hasRoles = typed(scene.role, Uint8Array).some((role) => role > 0);
   const said = scene.said || "pseudo-label"; // what the class that a network says is called
   const thumbs = typed(scene.thumbs, Uint8Array);
-  return { ...scene, said, hasRoles, steps, thumbs, pictures: [], box: bounds(steps) };
+  return { ...scene, known, said, hasRoles, steps, thumbs, pictures: [], box: bounds(steps) };
 }

@@ -1,5 +1,6 @@
 // Mouse, pen, finger and keys on the image: a region is drawn, and its cells are chosen.
 import { throttle } from "../front/draw.js";
+import { isAnother } from "./pointer.js";
 import { inBox, pointNear, pointsInside, underBrush } from "./region.js";
 
 export const BRUSH = 14; // CSS pixels, the radius
@@ -51,18 +52,20 @@ function listenToHand(app, pane) {
   const { canvas } = pane;
   const preview = throttle(() => previewRegion(app, pane));
   canvas.addEventListener("pointerdown", (event) => {
-    if (event.button > 0) return;
+    if (event.button > 0 || isAnother(pane.region, event)) return;
     canvas.setPointerCapture(event.pointerId);
     canvas.focus({ preventScroll: true });
     const path = [cellPlace(pane, event)];
     const from = [event.clientX, event.clientY];
     const own = { tool: pane.tool, radius: BRUSH / pane.cellWidth, adds: event.shiftKey };
+    own.pointer = event.pointerId;
     pane.cursor = null;
     const brushed = { touched: new Set(), asked: 0 };
     pane.region = { ...own, ...brushed, path, from, before: [...app.selected], isClick: true };
   });
   canvas.addEventListener("pointermove", (event) => {
     const { region } = pane;
+    if (isAnother(region, event)) return;
     if (!region) {
       app.hover(pointNear(app.points(), pane.image, cellPlace(pane, event)));
       return;
@@ -75,12 +78,12 @@ function listenToHand(app, pane) {
     region.path.push(cellPlace(pane, event));
     if (!region.isClick) preview();
   });
-  canvas.addEventListener("pointerup", () => {
-    if (pane.region) endRegion(app, pane, false);
-  });
-  canvas.addEventListener("pointercancel", () => {
-    if (pane.region) endRegion(app, pane, true);
-  });
+  const end = (event) => {
+    if (!pane.region || isAnother(pane.region, event)) return;
+    endRegion(app, pane, event.type === "pointercancel");
+  };
+  canvas.addEventListener("pointerup", end);
+  canvas.addEventListener("pointercancel", end);
   canvas.addEventListener("pointerleave", () => {
     if (!pane.region) app.hover(-1);
   });

@@ -38,12 +38,19 @@ function classBars(scene, { mix, n }) {
   return bars;
 }
 
+// A button that cannot be pressed any more hands its focus on.
+function setDisabled(node, isDisabled, next) {
+  const hadFocus = node.matches(":focus");
+  node.disabled = isDisabled;
+  if (isDisabled && hadFocus) next.focus({ preventScroll: true });
+}
+
 export function showSummary(app, points) {
   const { scene, chosenBox } = app;
   const rows = [...app.selected];
   const head = make("h4", "", "Selection");
-  app.csv.disabled = !rows.length;
-  app.clear.disabled = !rows.length && app.clicked < 0;
+  setDisabled(app.csv, !rows.length, app.all);
+  setDisabled(app.clear, !rows.length && app.clicked < 0, app.all);
   if (!rows.length) {
     chosenBox.replaceChildren(head, make("p", "dgcl-note", EMPTY));
     return;

@@ -12,8 +12,23 @@ export function thousands(count) {
   return count.toLocaleString("en").replace(/,/g, " ");
 }
 
+// A few are not none, and all but a few are not all.
 export function percent(share) {
-  return Number.isNaN(share) ? "unknown" : `${(100 * share).toFixed(1)} %`;
+  if (Number.isNaN(share)) return "unknown";
+  if (share > 0 && share < 0.0005) return "< 0.1 %";
+  if (share < 1 && share > 0.9995) return "> 99.9 %";
+  return `${(100 * share).toFixed(1)} %`;
+}
+
+// Only a network that is trained here has pseudo-labels and a memory bank, and will know more later.
+export function isForeign({ said }) {
+  return said === "prediction";
+}
+
+// Whether density is that among the cells on view. Two runs are compared by one density, whatever their
+// methods remember.
+export function isOwnDensity(scene) {
+  return isForeign(scene) || Boolean(scene.compared);
 }
 
 export function className(scene, c) {

@@ -19,10 +19,26 @@ export function throttle(fn) {
 export function hiDpi(canvas, width, height) {
   const ratio = window.devicePixelRatio || 1;
   const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
-  if (canvas.width === w && canvas.height === h) return ratio;
-  canvas.width = w;
-  canvas.height = h;
   canvas.style.width = `${width}px`;
   canvas.style.height = `${height}px`;
+  if (canvas.width === w && canvas.height === h) return ratio; // setting them would clear it
+  canvas.width = w;
+  canvas.height = h;
   return ratio;
+}
+
+// Calls `fn` whenever the screen has become finer or coarser, as where a window is moved to another one;
+// returns what ends that.
+export function watchRatio(fn) {
+  let asked = null;
+  const listen = () => {
+    asked = matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`); // holds for this one only
+    asked.addEventListener("change", changed, { once: true });
+  };
+  const changed = () => {
+    listen();
+    fn();
+  };
+  listen();
+  return () => asked.removeEventListener("change", changed);
 }

@@ -10,6 +10,9 @@ export const ENDS = {
 // What is said of a density that nothing could be compared with.
 export const NO_DENSITY = "no density yet: the memory bank holds nothing to compare with";
 
+// And where there is no memory bank, now or later.
+export const NO_OWN_DENSITY = "no density is known, as no cell has others of a known class to compare with";
+
 // The meaning of the words, beside the controls that use them.
 export const MEANING = {
   density: "mean cosine to the nearest features of its class; 1: all alike",

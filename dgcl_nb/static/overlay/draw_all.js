@@ -6,6 +6,7 @@ import { legend } from "./legend.js";
 import { drawPanel } from "./panel.js";
 import { isContinuous, rangeOf } from "./readers.js";
 import { readout } from "./readout.js";
+import { pixelIn } from "./state.js";
 
 const HINT = "Point at a pixel, or move there with the arrow keys, to read all its values.";
 
@@ -34,6 +35,7 @@ function drawPane(state, pane, place, options) {
 
 export function drawAll(state, controls, panels, pane) {
   const place = state.place();
+  state.pixel = pixelIn(state.maps, place.image, state.pixel);
   const options = state.options();
   controls.images.set(place.image);
   controls.film.steps.set(place.step);

@@ -2,14 +2,12 @@
 import { choice } from "../front/choice.js";
 import { explain, make } from "../front/elements.js";
 import { isContinuous } from "./readers.js";
-import { within } from "./state.js";
+import { pixelNear } from "./state.js";
 
 const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 function pointTo(state, row, col) {
-  const { width, shown_size } = state.maps;
-  const [rows, columns] = shown_size[state.place().image];
-  state.pixel = within(0, rows - 1, row) * width + within(0, columns - 1, col);
+  state.pixel = pixelNear(state.maps, state.place().image, row, col);
   state.draw();
 }
 

@@ -1,5 +1,5 @@
 // The overlay: two linked panels, their controls, and the values of a pixel.
-import { throttle } from "../front/draw.js";
+import { throttle, watchRatio } from "../front/draw.js";
 import { frontRoot, make } from "../front/elements.js";
 import { controlsOf } from "./controls.js";
 import { drawAll, fillChoices, setLimits } from "./draw_all.js";
@@ -71,9 +71,11 @@ export async function render({ model, el }) {
   const parts = build(state, el);
   const changes = changesOf(state, parts);
   const unfollow = followModel(state, changes);
+  const unwatch = watchRatio(() => state.draw());
   changes.refresh();
   return () => {
     parts.controls.film.stop();
     unfollow();
+    unwatch();
   };
 }

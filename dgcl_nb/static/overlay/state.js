@@ -6,6 +6,17 @@ export function within(low, high, value) {
   return Math.min(Math.max(value, low), high);
 }
 
+// The pixel of an image that is nearest to a row and a column.
+export function pixelNear(maps, image, row, col) {
+  const [rows, columns] = maps.shown_size[image];
+  return within(0, rows - 1, row) * maps.width + within(0, columns - 1, col);
+}
+
+// The crosshair of one image in another one, which may be smaller; null is none.
+export function pixelIn(maps, image, pixel) {
+  return pixel === null ? null : pixelNear(maps, image, Math.floor(pixel / maps.width), pixel % maps.width);
+}
+
 export function stateOf(model, maps) {
   const state = { model, maps, pixel: null };
   state.get = (name) => model.get(name);
