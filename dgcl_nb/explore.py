@@ -80,7 +80,7 @@ def points_of(
     }
     return ExplorerState(
         xy=places,
-        density=found.pixel_density,
+        density=found.pixel_density.clip(-1, 1),  # where the filter ends
         confidence=found.pixel_confidence,
         role=np.zeros(len(feats), np.uint8),
         feats=feats,
