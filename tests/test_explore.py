@@ -11,6 +11,7 @@ from torch import nn
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.density import multi_scale_density
+from dgcl_nb import explore as explore_room
 from dgcl_nb.explore import (
     MOST_PAGE,
     collect,
@@ -20,7 +21,9 @@ from dgcl_nb.explore import (
     features_view,
     load_features,
     main,
+    run_view,
     save_features,
+    write_explorer,
 )
 from dgcl_nb.looking import features as features_room
 from dgcl_nb.looking.changes import CHANGES, compared_values, paired_states, shared_cells
@@ -487,6 +490,54 @@ def test_page__drops_images_to_fit_and_says_so(found):
     ]
     with pytest.raises(InputError, match="collect fewer"):
         features_view(found, most=1000)
+
+
+def test_explore__options_are_the_explorers_or_those_of_maps_or_refused(net, loader, found):
+    feats, _ = all_cells(net, loader)
+    maps, labels = feats.permute(0, 3, 1, 2), loader[0][1]
+    assert explore(maps[:2], labels, colour_by="density", num_cells=20).colour_by == "density"
+    with pytest.raises(InputError, match="unknown option 'colour'"):
+        explore(maps[:2], labels, colour="density")
+    with pytest.raises(InputError, match="labels and images go with feature maps"):
+        explore(found, labels)
+
+
+def test_page__says_pca_where_umap_has_nothing_to_say(found, two_runs, tmp_path):
+    alike = replace(found, feats=np.ones_like(found.feats))
+    view, _ = features_view(alike, "umap")
+    assert "There is no UMAP layout: all features point the same way" in view
+    same = [replace(run.latest(), feats=np.ones_like(run.latest().feats)) for run in two_runs]
+    scene = compared_values(*map(OneSnapshot, same), "umap")
+    assert scene["scene"]["layout"] == "PCA" and "There is no UMAP layout" in scene["note"]
+    for sources in ((save_features(found, tmp_path / "a.npz"),), [run.path for run in two_runs]):
+        with pytest.raises(InputError, match="unknown layout 'tsne'"):
+            write_explorer(*sources, layout="tsne")
+    with pytest.raises(InputError, match="--part names the images for --cells"):
+        write_explorer(two_runs[0].path, part="labelled")
+
+
+class OneSnapshot:
+    "A run of a single snapshot."
+
+    name = "run"
+
+    def __init__(self, snap):
+        self.latest = lambda: snap
+
+
+def test_page__names_its_file(found, tmp_path, monkeypatch):
+    file = save_features(found, tmp_path / "mine.npz")
+    whole = len(features_view(found)[0])
+    monkeypatch.setattr(explore_room.features_view, "__defaults__", ("pca", whole - 100, "all"))
+    assert "mine.npz has all" in explore_room.page_of_sample(file, "pca").left_out[0]
+
+
+def test_page__of_a_run_names_the_snapshots_that_could_not_be_read(tmp_path):
+    run = make_demo_run(tmp_path / "run", 400, snapshots=4, num_images=2)
+    first = min((run / "snapshots").glob("*.npz"))
+    first.write_bytes(first.read_bytes()[:100])
+    view, _ = run_view(open_run(run))
+    assert first.name in view
 
 
 def test_page__names_from_a_file_are_text(found):

@@ -124,7 +124,7 @@ def parts_of(
         labels = named
     return images, labels
 
-
+# %% ../../nbs/looking/12_given.ipynb #give13b
 def unread_note(
     batch: Any,  # of a loader
 ) -> str:  # a sentence; empty where there is nothing to say
