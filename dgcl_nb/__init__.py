@@ -63,6 +63,7 @@ Modules:
 - `dgcl_nb.looking.density_figures`: Density by class before and after, and the test of the claim about sparse features as a figure.
 - `dgcl_nb.looking.features`: Features that were taken from a segmentation network of whatever kind: a balanced sample of cells, the density of each among the cells of its class, and one file that holds them.
 - `dgcl_nb.looking.figures`: What all figures have in common - ground, text, colours, names of classes - and how a figure becomes a picture.
+- `dgcl_nb.looking.given`: What people hand over to have features looked at: options, batches, labels, names and colours; each is read, or refused in one sentence.
 - `dgcl_nb.looking.html`: Elements, tables and numbers of a page, escaped where they must be.
 - `dgcl_nb.looking.layout`: From feature vectors to points on a screen: a PCA view at once, and UMAP over the exact neighbours of the density.
 - `dgcl_nb.looking.layout_time`: One layout for all snapshots of a run, live or afterwards, that an eye can follow.

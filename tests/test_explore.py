@@ -1,6 +1,7 @@
 "The explorer of any network: what a hook gives, what a file may hold, what two runs have in common."
 
 import zipfile
+from collections import OrderedDict
 from dataclasses import fields, replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.density import multi_scale_density
+from dgcl_nb import explore as explore_room
 from dgcl_nb.explore import (
     MOST_PAGE,
     collect,
@@ -19,11 +21,13 @@ from dgcl_nb.explore import (
     features_view,
     load_features,
     main,
+    run_view,
     save_features,
+    write_explorer,
 )
 from dgcl_nb.looking import features as features_room
 from dgcl_nb.looking.changes import CHANGES, compared_values, paired_states, shared_cells
-from dgcl_nb.looking.collect import cells_of, logits_in
+from dgcl_nb.looking.collect import cells_of, logits_in, shown_images
 from dgcl_nb.looking.demo_run import make_demo_run
 from dgcl_nb.looking.features import Features, class_quota
 from dgcl_nb.looking.runs import open_run
@@ -147,6 +151,16 @@ def test_collect__tokens_with_a_stated_grid_are_the_map(net, loader, found):
         (dict(class_names=("a", "b")), "a label is 2; allowed: 0 to 1"),
         (dict(palette=np.zeros((2, 3), int)), "palette has shape (2, 3)"),
         (dict(ignore_index=255), "a label is 7; allowed: 0 to 2, and 255"),
+        (dict(ignore_index=None), "ignore_index is None; give a whole number"),
+        (dict(layer=None), "layer is None; give a name of model.named_modules()"),
+        (dict(layer="tokens", grid=4), "grid is 4; give (rows, columns)"),
+        (dict(num_neighbors=8), "num_neighbors is 8; give a list"),
+        (dict(num_cells=10.5), "num_cells is 10.5; give a whole number"),
+        (dict(num_cells=2), "ask for 3 cells or more (num_cells=3)"),
+        (dict(palette=np.full((3, 3), np.nan)), "the palette holds float64; give whole numbers"),
+        (dict(palette=np.ones((3, 3)) / 2), "the palette holds float64; give whole numbers"),
+        (dict(mean=(0, 0, 0)), "mean is given without std"),
+        (dict(mean=(0, 0), std=(1, 1)), "mean has 2 values and images have 3 channels"),
     ],
 )
 def test_collect__bad_input_is_one_sentence(net, loader, options, words):
@@ -154,6 +168,160 @@ def test_collect__bad_input_is_one_sentence(net, loader, options, words):
     with pytest.raises(InputError) as caught:
         collect(net, loader, **given)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_collect__logits_of_another_number_than_names_may_be_none_at_all(net, loader):
+    with pytest.raises(InputError, match="or say logits=lambda output: None, if these are no logits"):
+        collect(net, loader, "backbone.layer4", class_names="abcdefgh", ignore_index=7)
+
+
+@pytest.mark.parametrize(
+    "batch, words",
+    [
+        ([], "a batch is empty"),
+        ((torch.zeros(2, 3, 8, 8), dict(boxes=1)), "labels are a dictionary of boxes"),
+        ((torch.zeros(2, 3, 8, 8), 1), "labels are a single number"),
+        ((torch.zeros(2, 3, 8, 8), torch.zeros(2, 0, 8).long()), "of shape (2, 0, 8)"),
+    ],
+)
+def test_collect__a_batch_that_cannot_be_read_is_one_sentence(net, batch, words):
+    with pytest.raises(InputError) as caught:
+        collect(net, [batch], "backbone.layer4")
+    assert words in str(caught.value)
+
+
+def test_collect__takes_what_can_be_read_in_one_way_only(net, loader, found):
+    images, labels = loader[0]
+    pair = collect(net, [(images, labels)], "backbone.layer4")
+    nested = collect(net, [(images, dict(masks=labels))], "backbone.layer4")
+    np.testing.assert_array_equal(nested.pixel_class, pair.pixel_class)
+    named = collect(net, [(images, labels)], "backbone.layer4", class_names={2: "c", 0: "a", 1: "b"})
+    assert named.class_names == ("a", "b", "c")
+    turned = collect(net, [(images.numpy()[..., ::-1], labels.numpy()[..., ::-1])], "backbone.layer4")
+    mirrored = collect(net, [(images.flip(-1), labels.flip(-1))], "backbone.layer4")
+    np.testing.assert_array_equal(turned.feats, mirrored.feats)
+    few_bits = Net().bfloat16()
+    assert len(collect(few_bits, [(images, labels)], "backbone.layer4").feats) == 32
+    quantised = torch.quantize_per_tensor(torch.ones(1, 2, 3, 3), 0.5, 0, torch.quint8)
+    assert cells_of(quantised).unique().tolist() == [1]
+    for empty in (torch.zeros(1, 0, 3, 3), torch.zeros(1, 4, 0, 3)):
+        with pytest.raises(InputError, match="which holds nothing"):
+            features_of(empty, logits=torch.zeros(1, 2, 3, 3))
+
+
+def test_collect__a_layer_is_as_it_was_before_what_follows_it_in_place():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Conv2d(8, 2, 1))
+    images = torch.randn(2, 3, 8, 8)
+    found = collect(model, [(images, torch.zeros(2, 8, 8).long())], "1", num_cells=72)
+    with torch.no_grad():
+        wanted = model.eval()[1](model[0](images))
+    feats = nn.functional.normalize(wanted.permute(0, 2, 3, 1).flatten(0, 2), dim=1)
+    np.testing.assert_allclose(found.feats, feats.numpy(), atol=2e-3)
+    assert found.feats.min() < 0
+
+
+def test_collect__a_layer_that_runs_twice_in_one_pass_is_refused():
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), relu := nn.ReLU(), nn.Conv2d(2, 2, 1), relu)
+    with pytest.raises(InputError, match="'1' ran 2 times in one pass"):
+        collect(model, [(torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4).long())], "1")
+
+
+class Answers(nn.Module):
+    "A network that wraps its logits."
+
+    def __init__(self, wrap, classes=2):
+        super().__init__()
+        self.body, self.head, self.wrap = nn.Conv2d(3, 4, 1), nn.Conv2d(4, classes, 1), wrap
+
+    def forward(self, x):
+        return self.wrap(self.head(self.body(x)))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda x: x,
+        lambda x: dict(out=x, aux=-x),
+        lambda x: dict(logits=x),
+        lambda x: OrderedDict(loss=x.mean(), logits=x),
+        lambda x: (x, -x),
+        lambda x: [x.mean(), x],
+    ],
+)
+def test_collect__finds_logits_however_they_are_wrapped(wrap):
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 6, 6)
+    model = Answers(wrap)
+    found = collect(model, [images], "body", num_cells=72)
+    with torch.no_grad():
+        said = model.head(model.body(images)).argmax(1)
+    at = (found.pixel_image.astype(int), found.pixel_row.astype(int), found.pixel_col.astype(int))
+    np.testing.assert_array_equal(found.pixel_pseudo, said[at].numpy())
+    assert not any("logits" in note for note in found.notes)
+
+
+def test_collect__says_so_where_no_logits_are_found():
+    labels = torch.arange(36).reshape(1, 6, 6) % 2
+    silent = collect(Answers(lambda x: dict(masks=x)), [(torch.randn(1, 3, 6, 6), labels)], "body")
+    assert silent.notes[0].startswith("No predictions: in what the network gives no logits")
+
+
+def test_collect__one_logit_parts_two_classes():
+    torch.manual_seed(0)
+    images, model = torch.randn(2, 3, 6, 6), Answers(lambda x: x, classes=1)
+    found = collect(model, [images], "body", num_cells=72, class_names=("no", "yes"))
+    with torch.no_grad():
+        share = model.head(model.body(images)).sigmoid()[:, 0]
+    at = (found.pixel_image.astype(int), found.pixel_row.astype(int), found.pixel_col.astype(int))
+    np.testing.assert_array_equal(found.pixel_pseudo, share[at].numpy() > 0.5)
+    np.testing.assert_allclose(found.pixel_confidence, torch.maximum(share, 1 - share)[at].numpy(), atol=1e-5)
+
+
+def test_collect__where_logits_are_nan_nothing_is_predicted():
+    images = torch.ones(1, 3, 6, 6)
+    broken = Answers(lambda x: x.masked_fill(torch.arange(6) < 3, torch.nan))
+    found = collect(broken, [(images, torch.zeros(1, 6, 6).long())], "body")
+    assert (found.pixel_pseudo[found.pixel_col < 3] == IGNORE_INDEX).all()
+    assert (found.pixel_pseudo[found.pixel_col > 3] < 2).all()
+
+
+def test_collect__labels_that_were_not_read_and_tokens_before_the_grid_are_notes(net, loader):
+    images, labels = loader[0]
+    unread = collect(net, [dict(image=images, annotation=labels)], "backbone.layer4")
+    assert unread.notes[0].startswith("No labels were read: batches have annotation and none of target")
+    small = collect(net, loader, "tokens", ignore_index=7, grid=(3, 3))
+    assert small.notes[0] == "8 of 17 tokens stand before the grid of 3×3 and are left out"
+
+
+def test_collect__an_image_of_another_size_ends_it_at_once(net, loader):
+    seen = []
+
+    def batches():
+        for side in (16, 32, 16):
+            seen.append(side)
+            yield torch.zeros(1, 3, side, side), torch.zeros(1, side, side).long()
+
+    with pytest.raises(InputError, match="images of 16×16 and of 32×32 pixels"):
+        collect(net, batches(), "backbone.layer4")
+    assert seen == [16, 32]
+    with pytest.raises(InputError, match="a label is 254; allowed: 0 to 253"):
+        features_of(torch.ones(1, 2, 4, 4), torch.full((1, 4, 4), 254))
+
+
+def test_images__are_shown_as_they_were_before_a_mean_of_bytes_was_taken():
+    "Of as many channels as there are."
+    flat = torch.zeros(1, 4, 2, 2)
+    shown = shown_images(flat, mean=(100, 110, 120, 130), std=(50, 50, 50, 50))
+    assert shown[0, 0, 0].tolist() == [100, 110, 120]
+
+
+def test_density__of_cells_that_are_alike_is_at_most_one():
+    feats = torch.ones(1, 16, 16, 16) + 1e-4 * torch.randn(1, 16, 16, 16)
+    found = features_of(feats, torch.zeros(1, 16, 16).long(), num_cells=256)
+    assert found.pixel_density.max() <= 1 and len(found.pixel_density) == 256
+    old = replace(found, pixel_density=found.pixel_density + np.float32(1e-6))
+    assert explore(old).state.mask(density=(0.5, 1)).all()
 
 
 def test_collect__ten_million_cells_say_what_they_need_and_offer_less(net, loader, monkeypatch):
@@ -219,6 +387,17 @@ def test_file__gives_back_what_was_saved(found, tmp_path):
         save_features(found, tmp_path / "features.pkl")
 
 
+def test_file__what_is_written_can_be_read_however_long_names_are(found, tmp_path):
+    ids = [f"{i}{'x' * 140}" for i in range(5)]
+    feats = torch.randn(5, 4, 2, 2)
+    labels = torch.full((5, 2, 2), IGNORE_INDEX)
+    labels[0] = torch.tensor([[0, 1], [0, 1]])
+    made = features_of(feats, labels, image_ids=ids)
+    assert load_features(save_features(made, tmp_path / "long.npz")).notes == made.notes
+    with pytest.raises(InputError, match="'class_names' has 500 letters; allowed: at most 400; shorten it"):
+        save_features(replace(found, class_names=("x" * 500, "b", "c")), tmp_path / "x.npz")
+
+
 def rewritten(found, path, **changes):
     "A features file with other arrays in it."
     np.savez(save_features(found, path), **{**np.load(path), **changes})
@@ -238,6 +417,12 @@ def rewritten(found, path, **changes):
         (dict(feats=np.zeros((80, 8))), "'feats' is float64"),
         (dict(grid=np.zeros(3, np.int32)), "'grid' has shape (3,)"),
         (dict(feats=np.array([{}], object)), "pickled"),
+        (dict(class_names=np.array([f"class {c}" for c in range(260)])), "260"),
+        (dict(image_id=np.array(["a"] * 5)), "two images of the features have one image_id"),
+        (dict(pixel_confidence=np.full(80, 7, np.float32)), "'pixel_confidence' holds 7.0; allowed: 0 to 1"),
+        (dict(pixel_density=np.full(80, -3, np.float32)), "'pixel_density' holds -3.0; allowed: -1 to 1"),
+        (dict(image_size=np.int32([-16, 16])), "'image_size' holds -16"),
+        (dict(grid=np.int32([4, 2**31 - 1])), "'grid' holds 2147483647; allowed: 1 to 32767"),
     ],
 )
 def test_file__is_hostile_until_checked(found, tmp_path, changes, words):
@@ -305,6 +490,54 @@ def test_page__drops_images_to_fit_and_says_so(found):
     ]
     with pytest.raises(InputError, match="collect fewer"):
         features_view(found, most=1000)
+
+
+def test_explore__options_are_the_explorers_or_those_of_maps_or_refused(net, loader, found):
+    feats, _ = all_cells(net, loader)
+    maps, labels = feats.permute(0, 3, 1, 2), loader[0][1]
+    assert explore(maps[:2], labels, colour_by="density", num_cells=20).colour_by == "density"
+    with pytest.raises(InputError, match="unknown option 'colour'"):
+        explore(maps[:2], labels, colour="density")
+    with pytest.raises(InputError, match="labels and images go with feature maps"):
+        explore(found, labels)
+
+
+def test_page__says_pca_where_umap_has_nothing_to_say(found, two_runs, tmp_path):
+    alike = replace(found, feats=np.ones_like(found.feats))
+    view, _ = features_view(alike, "umap")
+    assert "There is no UMAP layout: all features point the same way" in view
+    same = [replace(run.latest(), feats=np.ones_like(run.latest().feats)) for run in two_runs]
+    scene = compared_values(*map(OneSnapshot, same), "umap")
+    assert scene["scene"]["layout"] == "PCA" and "There is no UMAP layout" in scene["note"]
+    for sources in ((save_features(found, tmp_path / "a.npz"),), [run.path for run in two_runs]):
+        with pytest.raises(InputError, match="unknown layout 'tsne'"):
+            write_explorer(*sources, layout="tsne")
+    with pytest.raises(InputError, match="--part names the images for --cells"):
+        write_explorer(two_runs[0].path, part="labelled")
+
+
+class OneSnapshot:
+    "A run of a single snapshot."
+
+    name = "run"
+
+    def __init__(self, snap):
+        self.latest = lambda: snap
+
+
+def test_page__names_its_file(found, tmp_path, monkeypatch):
+    file = save_features(found, tmp_path / "mine.npz")
+    whole = len(features_view(found)[0])
+    monkeypatch.setattr(explore_room.features_view, "__defaults__", ("pca", whole - 100, "all"))
+    assert "mine.npz has all" in explore_room.page_of_sample(file, "pca").left_out[0]
+
+
+def test_page__of_a_run_names_the_snapshots_that_could_not_be_read(tmp_path):
+    run = make_demo_run(tmp_path / "run", 400, snapshots=4, num_images=2)
+    first = min((run / "snapshots").glob("*.npz"))
+    first.write_bytes(first.read_bytes()[:100])
+    view, _ = run_view(open_run(run))
+    assert first.name in view
 
 
 def test_page__names_from_a_file_are_text(found):

@@ -286,3 +286,30 @@ def test_to_scatter__colours_by_everything():
     pytest.importorskip("jscatter", reason="jupyter-scatter is not installed (the extra [fast])")
     for by in room.COLOURS:
         assert to_scatter(state(), by) is not None
+
+
+def test_classes__can_be_said_by_name():
+    w = Explorer([state()])
+    w.classes = [NAMES[0], 2]
+    assert w.classes == [0, 2] and Explorer([state()], classes=[NAMES[1]]).classes == [1]
+    with pytest.raises(InputError, match="unknown class 'cow'"):
+        w.classes = ["cow"]
+
+
+def test_selected__are_rows_of_the_step_on_view():
+    w = Explorer([part(state(), range(40)), state(step=8)])
+    w.selected, w.clicked = [50], 50
+    w.step_index = 0
+    assert w.selected == [] and w.clicked == -1
+    with pytest.raises(InputError, match="selected is 50; there are 40 points"):
+        w.selected = [50]
+    with pytest.raises(InputError, match="clicked is 50; there are 40 points"):
+        w.clicked = 50
+    assert w.selection()["count"] == 0 and w.marks() == []
+
+
+def test_layout__where_umap_has_nothing_to_say_it_is_not_called_umap():
+    w = Explorer([part(state(), range(4))], note="Four points")
+    replace_layout(w).join(20)
+    assert w.scene["layout"] == "PCA"
+    assert w.note.startswith("Four points. There is no UMAP layout: 4 points are too few")

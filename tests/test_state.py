@@ -11,7 +11,7 @@ import torch
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
 from dgcl_nb.snapshot_schema import ROLES
-from dgcl_nb.snapshots import keep_pixels, load_snapshot, make_snapshot, save_snapshot
+from dgcl_nb.snapshots import every_nth, keep_pixels, load_snapshot, make_snapshot, save_snapshot
 from dgcl_nb.widgets.state import COLUMNS, ExplorerState, all_neighbours, csv_text, write_table
 
 RUN = Path(__file__).parent / "older" / "run-0.1"
@@ -256,3 +256,30 @@ def test_from_snapshot__unknown_density_stays_unknown():
     s = ExplorerState.from_snapshot(replace(snap, pixel_density=dark))
     assert np.isnan(s.density).tolist() == half.tolist()
     assert s.summary(range(len(s)))["density_known"] == (~half).sum()
+
+
+def test_pixels__are_unknown_without_a_size_and_those_of_the_file_when_maps_are_thinned():
+    s = state(image=np.zeros(60, int), image_size=(0, 0))
+    assert np.isnan(s.pixels([0, 1])["x"]).all() and np.isnan(s.pixels([0])["y"]).all()
+    run = RUN / "snapshots"
+    snap = load_snapshot(sorted(run.glob("*.npz"))[-1])
+    sized = replace(snap, image_size=np.tile(np.int32(snap.image.shape[1:3]), (len(snap.image_id), 1)))
+    whole, thinned = (ExplorerState.from_snapshot(x) for x in (sized, every_nth(sized, 2, 2)))
+    rows = range(20)
+    np.testing.assert_array_equal(thinned.pixels(rows)["x"], whole.pixels(rows)["x"])
+    assert thinned.image_size == whole.image_size
+
+
+def test_pixels__of_images_of_two_sizes_are_those_of_each_file():
+    run = RUN / "snapshots"
+    snap = load_snapshot(sorted(run.glob("*.npz"))[-1])
+    height, width = snap.image.shape[1:3]
+    sizes = np.tile(np.int32([height, width]), (len(snap.image_id), 1))
+    sizes[1] *= 3
+    s = ExplorerState.from_snapshot(replace(snap, image_size=sizes))
+    lost = np.flatnonzero(s.image == -1)
+    for image, scale in ((0, 1), (1, 3)):
+        row = int(np.flatnonzero(s.image == image)[0])
+        wanted = (s.col[row] + 0.5) * scale * width / s.grid[1]
+        assert s.pixels([row])["x"][0] == pytest.approx(wanted)
+    assert np.isnan(s.pixels(lost)["x"]).all()

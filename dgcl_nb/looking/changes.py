@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..core import IGNORE_INDEX, InputError
+from ..core import IGNORE_INDEX, InputError, unknown_name
 from ..density import multi_scale_density
 from .layout import align, pca_layout, umap_layout
+from .layout_time import laid_out_as
 from .runs import RunView
 from .static import read_constants
 from ..snapshot_schema import PIXEL_FIELDS, Snapshot
@@ -120,6 +121,8 @@ def paired_states(
     layout: str = "pca",  # of LAYOUTS
 ) -> tuple[ExplorerState, ExplorerState]:  # the same cells, row by row
     "The cells that both snapshots have, the second layout lying over the first."
+    if layout not in LAYOUTS:
+        raise unknown_name("layout", layout, LAYOUTS)
     rows, others = shared_cells(a, b)
     left, right = only_cells(a, rows), only_cells(b, others)
     classes = classes_of_cells(left)
@@ -162,6 +165,9 @@ def compared_values(
     "The whole content of an explorer of two runs."
     snaps = last_of(a), last_of(b)
     states = paired_states(*snaps, layout)
-    start: dict[str, Any] = dict(colour_by="change", step_index=1)
+    why_not = next(filter(None, (laid_out_as([state.feats], layout)[1] for state in states)), "")
+    if why_not:  # one of both would be PCA: then both are
+        layout, states = "pca", paired_states(*snaps)
+    start: dict[str, Any] = dict(colour_by="change", step_index=1, note=why_not)
     values = explorer_values(states, snaps, layout=layout.upper(), **start | settings)
     return values | dict(scene=compared_scene((a.name, b.name), states, values["scene"]))

@@ -110,19 +110,22 @@ def explorer_view(
     layout: str = "pca",  # or umap
 ) -> Html:
     "The sampled features of all snapshots in one layout."
-    from dgcl_nb.looking.layout_time import joint_layout
+    from dgcl_nb.looking.layout_time import joint_layout, laid_out_as
     from dgcl_nb.looking.live_layout import cell_keys
     from dgcl_nb.widgets.explorer import Explorer, explorer_values
     from dgcl_nb.widgets.scene import usable
     from dgcl_nb.widgets.state import ExplorerState
 
-    snapshots, note = usable([smaller(s, amount) for s in spread_out(run.load_all(), amount.steps)])
+    snapshots, left_out = usable([smaller(s, amount) for s in spread_out(run.load_all(), amount.steps)])
     if not any(len(s.feats) for s in snapshots):  # an empty stage would explain nothing
         raise InputError("no snapshot holds a sampled cell")
     feats, keys = [s.feats.astype(np.float32) for s in snapshots], [cell_keys(s) for s in snapshots]
-    xys = joint_layout(feats, kind=layout, keys=keys)
+    kind, why_not = laid_out_as(feats, layout)
+    xys = joint_layout(feats, kind=kind, keys=keys)
     states = [ExplorerState.from_snapshot(s, xy) for s, xy in zip(snapshots, xys)]
-    values = explorer_values(states, snapshots, layout=layout.upper(), note=note)
+    said = [*run.parts["snapshots"].problems, *left_out, why_not]
+    note = ". ".join(sentence for sentence in said if sentence)
+    values = explorer_values(states, snapshots, layout=kind.upper(), note=note)
     return boxed(Explorer, values, "explorer-view")
 
 # %% ../../nbs/looking/35_report_views.ipynb #d1e72483

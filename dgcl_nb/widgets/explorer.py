@@ -11,7 +11,7 @@ The picture of feature clusters is that of DGCL (CVPR 2023, the visualisation of
 # %% auto #0
 __all__ = ['COLOURS', 'SETTINGS', 'EXPLORER_ESM', 'EXPLORER_CSS', 'LAYOUTS', 'explorer_values', 'check_range', 'check_number',
            'shared', 'shared_range', 'ExplorerTraits', 'ChosenPoints', 'Explorer', 'snapshots_of', 'running_loop',
-           'show_layout', 'compute_layout', 'replace_layout', 'explore', 'hex_colours', 'to_scatter']
+           'and_then', 'show_layout', 'compute_layout', 'replace_layout', 'explore', 'hex_colours', 'to_scatter']
 
 # %% ../../nbs/looking/23_explorer.ipynb #80f0059d
 import asyncio
@@ -25,13 +25,13 @@ import numpy as np
 import traitlets
 
 from ..core import InputError, unknown_name
-from ..looking.layout_time import joint_layout
+from ..looking.layout_time import joint_layout, laid_out_as
 from ..looking.runs import RunView, open_run
 from ..looking.static import read_constants, read_styles
 from ..snapshots import Snapshot, best_known, load_snapshot
 from .front import FRONT_CSS, RIGHT_WRONG, UNKNOWN, Front, front_module, report_words
 from .scene import Pictures, carry_rows, cell_names, make_scene, usable
-from .state import ExplorerState
+from .state import ExplorerState, places
 from .stills import class_colours, points_still
 
 # %% ../../nbs/looking/23_explorer.ipynb #124b5091
@@ -113,7 +113,7 @@ def shared_range() -> traitlets.List:  # (low, high); None = no condition
     "A range that the page has, too."
     return shared(traitlets.List(traitlets.Float(), None, allow_none=True))
 
-
+# %% ../../nbs/looking/23_explorer.ipynb #da7c5da2
 class ExplorerTraits(Front):
     "The values that page and process share, and what each may be."
 
@@ -121,8 +121,8 @@ class ExplorerTraits(Front):
     scene = shared(traitlets.Dict())  # of make_scene
     density_range = shared_range()
     confidence_range = shared_range()
-    # numbers of the ticked classes; None = all
-    classes = shared(traitlets.List(traitlets.Int(), None, allow_none=True))
+    # numbers of the ticked classes (names are read as these); None = all
+    classes = shared(traitlets.List(None, None, allow_none=True))
     colour_by = shared(traitlets.Unicode("class"))  # of COLOURS
     show_roles = shared(traitlets.Bool(False))  # draw anchors and positives
     step_index = shared(traitlets.Int(0))  # place of the step on view
@@ -136,6 +136,11 @@ class ExplorerTraits(Front):
     def _check_range(self, proposal):
         return check_range(proposal.value, proposal.trait.name)
 
+    @traitlets.validate("classes")
+    def _check_classes(self, proposal):
+        names = self.states[0].class_names  # of all steps
+        return None if proposal.value is None else places(proposal.value, names, "class")
+
     @traitlets.validate("colour_by")
     def _check_colour(self, proposal):
         if proposal.value not in COLOURS:
@@ -148,16 +153,16 @@ class ExplorerTraits(Front):
 
     @traitlets.validate("selected")
     def _check_selected(self, proposal):
-        count = self.most_rows()
+        count = self.num_rows()
         return [check_number(row, count, "selected", "points") for row in proposal.value]
 
     @traitlets.validate("clicked")
     def _check_clicked(self, proposal):
-        return check_number(proposal.value, self.most_rows(), "clicked", "points", least=-1)
+        return check_number(proposal.value, self.num_rows(), "clicked", "points", least=-1)
 
-    def most_rows(self) -> int:
-        "The rows of the largest step."
-        return max(map(len, self.states))
+    def num_rows(self) -> int:
+        "The rows of the step that `selected` and `clicked` are of."
+        return len(self.states[min(max(self.rows_step, 0), len(self.states) - 1)])
 
 # %% ../../nbs/looking/23_explorer.ipynb #expl23cp1
 class ChosenPoints(ExplorerTraits):
@@ -311,6 +316,14 @@ def running_loop() -> asyncio.AbstractEventLoop | None:  # None outside a notebo
         return None
 
 
+def and_then(
+    note: str,  # of the page; may be empty
+    more: str,  # a sentence
+) -> str:
+    "A note with a further sentence."
+    return f"{note.rstrip('.')}. {more}" if note else more
+
+
 def show_layout(
     explorer: Explorer,  # is changed
     states: list[ExplorerState],  # whose layout was computed
@@ -325,7 +338,7 @@ def show_layout(
         explorer.set_states(moved, layout=LAYOUTS[kind])
     explorer.layout_done.set()
 
-
+# %% ../../nbs/looking/23_explorer.ipynb #explnote3
 def compute_layout(
     states: list[ExplorerState],  # one a step
     kind: str,  # of LAYOUTS
@@ -334,9 +347,13 @@ def compute_layout(
     "Another layout of all steps, or why there is none."
     try:
         keys = [cell_names(state) for state in states]
-        return joint_layout([state.feats for state in states], kind=kind, keys=keys), note
+        feats = [state.feats for state in states]
+        _, why_not = laid_out_as(feats, kind)
+        if why_not:
+            return None, and_then(note, why_not)
+        return joint_layout(feats, kind=kind, keys=keys), note
     except Exception as e:  # whatever it is: the view stays as it is
-        return None, f"{note} {LAYOUTS[kind]} could not be computed ({e}); this is PCA".strip()
+        return None, and_then(note, f"{LAYOUTS[kind]} could not be computed ({e}); this is PCA")
 
 
 def replace_layout(
@@ -358,7 +375,8 @@ def replace_layout(
             explorer.layout_done.set()  # the kernel has closed
 
     explorer.layout_done.clear()
-    explorer.note = f"{note} {LAYOUTS[kind]} is being computed and will take the place of PCA.".strip()
+    waiting = f"{LAYOUTS[kind]} is being computed and will take the place of PCA."
+    explorer.note = and_then(note, waiting)
     thread = threading.Thread(target=work, daemon=True, name="layout")
     thread.start()
     return thread
