@@ -21,7 +21,8 @@ Where we differ: the data sets of this field are taken as they are; cleanlab (`-
 
 # %% auto #0
 __all__ = ['log', 'IMAGE_COLUMNS', 'REGION_COLUMNS', 'Audit', 'ask', 'parse_audit', 'choose_folder', 'image_lines',
-           'region_lines', 'write_audit', 'hearings_for', 'score_for', 'audit_run', 'told', 'main']
+           'region_lines', 'write_text', 'write_tables', 'write_proposal', 'write_audit', 'hearings_for', 'score_for',
+           'audit_run', 'told', 'main']
 
 # %% ../nbs/commands/44_audit.ipynb #aud0003
 # before the imports below, which take seconds
@@ -42,7 +43,7 @@ import tyro
 
 from . import __version__
 from .audit_page import SPEAKERS, Look, audit_page, outlined_regions, suspect_html
-from .audited import AuditResult, Hearing, audit_hearings, parts_of, proposed_picture
+from .audited import AuditResult, Hearing, Suspect, audit_hearings, parts_of, proposed_picture
 from .config import Run
 from .core import InputError, plural
 from .data.segdata import SegData
@@ -182,6 +183,46 @@ def region_lines(
         yield [rank, r.image, given, proposed, r.size, *figures, *box]
 
 # %% ../nbs/commands/44_audit.ipynb #aud0015
+def write_text(
+    path: Path,  # of a file of the results
+    text: str,  # what it holds
+) -> None:
+    "Write a file of the results; InputError where that fails."
+    try:
+        write_atomic(path, text)
+    except OSError as e:
+        raise InputError(f"cannot write {path}: {e.strerror}; name another folder with --out") from e
+
+
+def write_tables(
+    result: AuditResult,  # what was found
+    class_names: Sequence[str],  # K names
+    out: Path,  # folder of the results
+) -> None:
+    "Write both tables."
+    soft = ["cleanlab_softmin"] if result.cleanlab else []
+    head = [*IMAGE_COLUMNS, *(f"score_{name}" for name in result.findings), *soft]
+    write_text(out / "images.csv", to_csv(head, image_lines(result)))
+    lines = region_lines(result, class_names, result.sizes)
+    write_text(out / "regions.csv", to_csv(REGION_COLUMNS, lines))
+
+# %% ../nbs/commands/44_audit.ipynb #aud015c
+def write_proposal(
+    suspect: Suspect,  # an image with its regions
+    num_classes: int,  # K
+    out: Path,  # folder of the results
+) -> tuple[str, str]:  # its path; the command that accepts it, or nothing
+    "Write the proposed mask of an image; two empty texts where it has no region."
+    regions = outlined_regions(suspect.finding)
+    if not regions:
+        return "", ""
+    picture, original = proposed_picture(suspect, num_classes, regions)
+    path = out / "proposed" / f"{suspect.finding.image}.png"
+    save_picture(picture, path)
+    is_png = original is not None and original.suffix.lower() == ".png"
+    return str(path), shlex.join(["cp", "--", str(path), str(original)]) if is_png else ""
+
+# %% ../nbs/commands/44_audit.ipynb #aud015f
 def write_audit(
     asked: Audit,  # the command line
     result: AuditResult,  # what was found
@@ -189,41 +230,18 @@ def write_audit(
     out: Path,  # an empty folder
 ) -> Path:  # the page
     "Write tables, proposed masks and the page."
-    names = tuple(data.class_names)
-    look, shown = Look(names, data.palette, data.background), []
+    names, shown = tuple(data.class_names), []
+    write_tables(result, names, out)
+    look = Look(names, data.palette, data.background)
     for rank, suspect in enumerate(result.suspects, 1):
-        regions = outlined_regions(suspect.finding)
-        accept = proposal = ""
-        if regions:
-            picture, original = proposed_picture(suspect, data.num_classes, regions)
-            path = out / "proposed" / f"{suspect.finding.image}.png"
-            save_picture(picture, path)
-            proposal = str(path)
-            if original is not None and original.suffix.lower() != ".mat":
-                accept = shlex.join(["cp", "--", proposal, str(original)])
+        proposal, accept = write_proposal(suspect, data.num_classes, out)
         shown.append(suspect_html(rank, suspect, look, accept, proposal, SPEAKERS[result.score]))
     report = RunFolder(asked.run).report
     explorer = quote(os.path.relpath(report, out)) if report.is_file() else ""
     when = time.strftime("%d %B %Y at %H:%M")
     foot = f"Written by dgcl_nb {__version__} on {when} from {asked.run}; the file needs no network."
     title = f"Masks of {data.name}, audited by {RunFolder(asked.run).path.resolve().name}"
-    page = audit_page(title, result, shown, look, explorer, foot)
-    scores = [
-        *(f"score_{name}" for name in result.findings),
-        *(["cleanlab_softmin"] if result.cleanlab else []),
-    ]
-    files = {
-        "images.csv": to_csv([*IMAGE_COLUMNS, *scores], image_lines(result)),
-        "regions.csv": to_csv(REGION_COLUMNS, region_lines(result, names, result.sizes)),
-        "index.html": page,
-    }
-    for name, text in files.items():
-        try:
-            write_atomic(out / name, text)
-        except OSError as e:
-            raise InputError(
-                f"cannot write {out / name}: {e.strerror}; name another folder with --out"
-            ) from e
+    write_text(out / "index.html", audit_page(title, result, shown, look, explorer, foot))
     return out / "index.html"
 
 # %% ../nbs/commands/44_audit.ipynb #aud0017

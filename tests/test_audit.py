@@ -17,7 +17,7 @@ from PIL import Image
 
 from dgcl_nb import audit, audited, engine, folds
 from dgcl_nb.audit import ask, main, parse_audit
-from dgcl_nb.audit_page import write_number
+from dgcl_nb.audit_page import outlined, write_number
 from dgcl_nb.audited import Part, audit_images
 from dgcl_nb.config import build_data, parse_run
 from dgcl_nb.core import IGNORE_INDEX, InputError
@@ -31,7 +31,14 @@ from dgcl_nb.engine import Stopped, fit
 from dgcl_nb.processes import RunFailed
 from dgcl_nb.reference import ImageCells, build_banks
 from dgcl_nb.run_folder import RunFolder
-from dgcl_nb.suspects import cleanlab_findings, image_precision, region_precision
+from dgcl_nb.suspects import (
+    Region,
+    cleanlab_findings,
+    enlarge_cells,
+    find_regions,
+    image_precision,
+    region_precision,
+)
 from dgcl_nb.trained import read_config
 
 GRID, CLASSES, DIM = 12, 4, 8
@@ -269,6 +276,52 @@ def test_write_number__is_wholly_inside_wherever_a_region_begins(number):
     assert all(in_the_middle)
     for place in ((0, 0), (0, 95), (95, 0), (95, 95), (88, 40), (40, 88)):
         assert drawn(*place) == in_the_middle, place
+
+
+def region_of_cell(row, column, *shape):
+    cells = np.zeros(shape, bool)
+    cells[row, column] = True
+    return Region("a", 0, 1, cells, 0.9)
+
+
+def test_outlined__a_region_smaller_than_a_pixel_of_the_picture():
+    "Of a photo with more cells than the picture has pixels, no region is lost."
+    image, far = np.full((300, 4000, 3), 128, np.uint8), region_of_cell(70, 997, 75, 1000)
+    picture = np.asarray(outlined(image, [region_of_cell(5, 701, 75, 1000), far]))
+    assert picture.shape == (43, 572, 3) and (picture == 255).any() and (picture == 0).any()
+    outlined(image[:1, :1], [far])  # of which no pixel is left
+
+
+def test_region__its_box_holds_its_pixels_and_no_other():
+    for length, count in ((50, 13), (64, 16), (97, 13)):
+        for cell in range(count):
+            region = region_of_cell(cell, 0, count, 1)
+            rows = np.flatnonzero(enlarge_cells(region.cells, length, 8)[:, 0])
+            assert region.box(length, 8) == (rows[0], 0, rows[-1] + 1, 8)
+
+
+def test_regions__a_class_of_which_nothing_is_known_is_not_proposed():
+    said = np.full((4, 4, 3), [-0.9, -0.5, np.nan])
+    [region] = find_regions("a", np.zeros((4, 4), int), said, np.full((4, 4), 0.7))
+    assert region.proposed == 1, "densities may be negative"
+
+
+def test_command__tables_are_there_though_the_page_fails(run, scenes, command, monkeypatch):
+    monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
+    monkeypatch.setattr(audit, "suspect_html", lambda *_: (_ for _ in ()).throw(InputError("no picture")))
+    status, _, complained = command(run, "--num", "1")
+    assert status == 2 and "no picture" in complained
+    assert len(rows_of(run / "audit" / "images.csv")) == 10 and (run / "audit" / "regions.csv").is_file()
+
+
+def test_command__a_proposal_replaces_masks_of_its_own_kind_alone(run, folder, command):
+    for path in (folder / "masks").iterdir():
+        with Image.open(path) as mask:
+            mask.save(path.with_suffix(".tif"))
+        path.unlink()
+    status, _, complained = command(run, *on_folder(folder), "--num", "3")
+    page = (run / "audit" / "index.html").read_text(encoding="utf-8")
+    assert status == 0 and "cp --" not in page and page.count("The proposed mask: ") == 3, complained
 
 
 def test_command__status_for_scripts_and_folders_that_are_taken(run, scenes, command, monkeypatch):
