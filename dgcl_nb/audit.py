@@ -53,7 +53,7 @@ from .folds import MIN_FOLDS, hearings_of, train_folds
 from .evaluate import check_classes, data_defaults
 from .predict import save_picture
 from .reference import BANK_SIZE
-from .run_folder import RunFolder, write_atomic
+from .run_folder import RunFolder, made_folder, write_atomic
 from .endings import FAILED, as_command
 from .suspects import Region, need_cleanlab
 from .trained import Trained, open_trained, parse_words, read_config
@@ -102,6 +102,11 @@ class Audit:
         for name in ("num", "neighbors", "bank_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} is {getattr(self, name)}; allowed: 1 or more")
+        if self.neighbors > 2 * self.bank_size:
+            raise InputError(
+                f"--neighbors is {self.neighbors}; allowed: 1 to {2 * self.bank_size}, twice --bank_size, "
+                "as no class could have half of the votes"
+            )
         if self.fail_above is not None and not 0 <= self.fail_above <= 1:
             raise InputError(f"--fail_above is {self.fail_above}; allowed: 0 to 1, as scores are")
         if self.masks and self.split != "labelled":
@@ -135,19 +140,14 @@ def parse_audit(
 # %% ../nbs/commands/44_audit.ipynb #aud0010
 def choose_folder(
     asked: Audit,  # the run, and where to write
-) -> Path:  # an empty folder
-    "The folder of the results, made now and not after minutes of computing."
+) -> Path:  # new or empty
+    "The folder of the results."
     path, n = Path(asked.out) if asked.out else RunFolder(asked.run).path / "audit", 1
-    while path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    while os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
         if asked.out:
             raise InputError(f"--out {path} is there already; name another folder, as nothing is replaced")
         n += 1
         path = path.with_name(f"audit-{n}")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as e:
-        why = getattr(e, "strerror", None) or e
-        raise InputError(f"cannot make {path}: {why}; name another folder with --out") from e
     return path
 
 # %% ../nbs/commands/44_audit.ipynb #aud0013
@@ -291,16 +291,12 @@ def audit_run(
     check_classes(trained, data)
     out = choose_folder(asked)
     how: dict[str, Any] = dict(num=asked.num, num_neighbors=asked.neighbors, bank_size=asked.bank_size)
-    try:
+    with made_folder(out):
         hearings, total = hearings_for(asked, trained, data, say=print if bar else log.info)
         with tqdm(total=total, unit="image", leave=False, disable=not bar) as shown:
             how |= dict(with_cleanlab=asked.cleanlab, cfg=asked.eval, watch=shown.update)
             result = audit_hearings(hearings, data.num_classes, score_for(asked, data), **how)
         return result, write_audit(asked, result, data, out)
-    except BaseException:
-        if not any(out.iterdir()):
-            out.rmdir()
-        raise
 
 # %% ../nbs/commands/44_audit.ipynb #aud017a
 def told(

@@ -157,7 +157,7 @@ def hear(
             voices = votes_of if name == "neighbours" else torch.ones_like(votes_of)
             votes = neighbour_votes(entries, others, voices)
             found[name] = Said(
-                votes, _if_judged(rest(votes, cells.labels), cells.labels, others, num_neighbors)
+                votes, _if_judged(rest(votes, cells.labels), cells.labels, others, entries.shape[1])
             )
         elif name == "density":
             density = class_density(cells.feats, others)
@@ -168,8 +168,8 @@ def hear(
     return found
 
 
-def _if_judged(suspicion: Tensor, labels: Tensor, banks: ClassBanks, num_neighbors: int) -> Tensor:
+def _if_judged(suspicion: Tensor, labels: Tensor, banks: ClassBanks, num_voters: int) -> Tensor:
     "Suspicion (N,), NaN for labels of a class that could not win a vote."
     counts = torch.tensor([*banks.counts(), 0], device=labels.device)
     held = counts[labels.clamp(max=banks.num_classes)]
-    return suspicion.masked_fill(held < num_neighbors / 2, torch.nan)
+    return suspicion.masked_fill(held < num_voters / 2, torch.nan)

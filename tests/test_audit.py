@@ -358,6 +358,15 @@ def test_command__masks_that_the_run_has_not_seen(run, scenes, command, monkeypa
     assert status == 2 and "there is no folder" in complained
 
 
+def test_command__an_empty_folder_of_a_person_stays(run, scenes, command, monkeypatch, tmp_path):
+    monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
+    (tmp_path / "mine").mkdir()
+    for out, said in ((tmp_path / "mine", "there is no folder"), (tmp_path / ("x" * 300), "cannot make")):
+        status, _, complained = command(run, "--masks", tmp_path / "nowhere", "--out", out)
+        assert status == 2 and said in complained
+    assert (tmp_path / "mine").is_dir()
+
+
 def test_command__features_that_are_no_numbers(run, scenes, command, monkeypatch):
     monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
     whole = audit.open_trained
@@ -379,6 +388,7 @@ def test_command__features_that_are_no_numbers(run, scenes, command, monkeypatch
     "words, said",
     [
         ("--num 0", "--num is 0; allowed: 1 or more"),
+        ("--neighbors 1001", "--neighbors is 1001; allowed: 1 to 1000, twice --bank_size"),
         ("--fail_above 2", "--fail_above is 2.0; allowed: 0 to 1"),
         ("--masks x --split val", "--split val has no effect beside --masks"),
         ("--folds 2 --masks x", "--folds asks about the labelled images; leave --masks and --split out"),
@@ -464,6 +474,43 @@ def test_folds__move_with_their_run_and_know_their_images(run_on_folder, command
     (moved / "folds-2" / "1" / "run" / "config.json").write_text(json.dumps(config))
     status, _, complained = command(moved, "--folds", "2")
     assert status == 2 and "the run was begun with other images" in complained
+
+
+def test_folds__know_the_masks_that_they_learnt_from(run_on_folder, folder, command):
+    assert command(run_on_folder, "--folds", "2")[0] == 0
+    corrected = ids_in(run_on_folder / "folds-2" / "2" / "labelled.txt")[0]
+    with Image.open(folder / "masks" / f"{corrected}.png") as mask:
+        mask.transpose(Image.Transpose.ROTATE_180).save(folder / "masks" / f"{corrected}.png")
+    status, _, complained = command(run_on_folder, "--folds", "2")
+    assert status == 2 and f"masks that have changed since, of {corrected}; remove" in complained
+    shutil.rmtree(run_on_folder / "folds-2")
+    assert command(run_on_folder, "--folds", "2")[0] == 0
+
+
+def test_folds__are_as_they_were_where_the_lists_have_changed(run_on_folder, folder, command):
+    assert command(run_on_folder, "--folds", "2")[0] == 0
+    before = {p: p.read_bytes() for p in run_on_folder.rglob("folds-2/*/*.txt")}
+    labelled = build_data(read_config(run_on_folder)).labelled.ids
+    (folder / "labelled.txt").write_text("".join(f"{name}\n" for name in labelled[1:]))
+    status, _, complained = command(run_on_folder, "--folds", "2")
+    assert status == 2 and f"remove {run_on_folder / 'folds-2'}, and the folds are trained" in complained
+    assert "--out" not in complained and len(before) == 8
+    assert before == {p: p.read_bytes() for p in run_on_folder.rglob("folds-2/*/*.txt")}
+
+
+def test_folds__of_lists_that_overlap(run_on_folder, tmp_path):
+    run = read_config(run_on_folder)
+    data = build_data(run)
+    both = dataclasses.replace(data, unlabelled=data.labelled)
+    fold = folds.plan_fold(run, both, data.labelled.ids[:2], tmp_path / "1")
+    assert fold.lists["unlabelled"] == list(data.labelled.ids)
+
+
+def test_hear__of_a_small_bank_all_entries_vote():
+    images = [cells_of_scene(f"image-{i}", scene(i), scene(i)) for i in range(4)]
+    banks = build_banks(images, CLASSES)
+    said = hear(images[0], banks, entry_weights(banks), num_neighbors=10**4)
+    assert not said["unweighted"].suspicion[images[0].labels == 0].isnan().any()
 
 
 def test_folds__of_digits_and_of_too_few_images(run, run_on_folder, scenes, command, monkeypatch):
