@@ -18,7 +18,7 @@ Reference: the density is that of DGCL (Wang et al., CVPR 2023), where it guides
 
 # %% auto #0
 __all__ = ['SPARSE', 'SCORES', 'PARTS', 'Known', 'nearest_class', 'know', 'sparsity', 'Measured', 'mean_feature', 'measure',
-           'draw_of', 'k_centres', 'worth_and_unlike', 'choose', 'Region', 'cell_scores', 'region_of']
+           'draw_of', 'k_centres', 'worth_and_unlike', 'choose', 'Region', 'cell_scores', 'window_of', 'region_of']
 
 # %% ../nbs/commands/31_acquisition.ipynb #_acq0003
 import math
@@ -246,18 +246,28 @@ def cell_scores(
     return empty * cells.entropy if score == "density" and empty is not None else None
 
 
+def window_of(
+    scores: Tensor,  # (N,) float32 of the cells, at least 0
+    grid: tuple[int, int],  # (h, w) cells
+) -> tuple[slice, slice] | None:  # its rows and columns; None where no cell has a score
+    "The window of cells with most of the score."
+    if not scores.sum() > 0:
+        return None
+    sides = [max(1, math.ceil(n / PARTS)) for n in grid]
+    sums = F.avg_pool2d(scores.view(1, 1, *grid).float().cpu(), sides, stride=1)[0, 0]
+    row, column = divmod(int(sums.argmax()), sums.shape[1])
+    return slice(row, row + sides[0]), slice(column, column + sides[1])
+
+
 def region_of(
     scores: Tensor,  # (N,) float32 of the cells, at least 0
     cells: ImageCells,  # of the same image
 ) -> Region | None:  # None where no cell has a score
-    "The window with most of the score."
-    total = scores.sum().item()
-    if not total > 0:
+    "The same window in pixels, and its share of the score."
+    window = window_of(scores, cells.grid)
+    if window is None:
         return None
-    sides = [max(1, math.ceil(n / PARTS)) for n in cells.grid]
-    sums = F.avg_pool2d(scores.view(1, 1, *cells.grid).float().cpu(), sides, stride=1)[0, 0]
-    first = divmod(int(sums.argmax()), sums.shape[1])
-    share = sums.max().item() * sides[0] * sides[1] / total
-    ends = [(a * n // g, (a + s) * n // g) for a, s, n, g in zip(first, sides, cells.size, cells.grid)]
-    (top, bottom), (left, right) = ends
+    share = (scores.view(cells.grid)[window].double().sum() / scores.double().sum()).item()
+    sizes = zip(window, cells.size, cells.grid)
+    (top, bottom), (left, right) = [(w.start * n // g, w.stop * n // g) for w, n, g in sizes]
     return Region(top, left, max(bottom, top + 1), max(right, left + 1), min(share, 1.0))

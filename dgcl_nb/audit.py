@@ -21,7 +21,8 @@ Where we differ: the data sets of this field are taken as they are; cleanlab (`-
 
 # %% auto #0
 __all__ = ['log', 'IMAGE_COLUMNS', 'REGION_COLUMNS', 'Audit', 'ask', 'parse_audit', 'choose_folder', 'image_lines',
-           'region_lines', 'write_audit', 'hearings_for', 'score_for', 'audit_run', 'told', 'main']
+           'region_lines', 'write_text', 'write_tables', 'write_proposal', 'write_audit', 'hearings_for', 'score_for',
+           'audit_run', 'told', 'main']
 
 # %% ../nbs/commands/44_audit.ipynb #aud0003
 # before the imports below, which take seconds
@@ -42,7 +43,7 @@ import tyro
 
 from . import __version__
 from .audit_page import SPEAKERS, Look, audit_page, outlined_regions, suspect_html
-from .audited import AuditResult, Hearing, audit_hearings, parts_of, proposed_picture
+from .audited import AuditResult, Hearing, Suspect, audit_hearings, parts_of, proposed_picture
 from .config import Run
 from .core import InputError, plural
 from .data.segdata import SegData
@@ -52,7 +53,7 @@ from .folds import MIN_FOLDS, hearings_of, train_folds
 from .evaluate import check_classes, data_defaults
 from .predict import save_picture
 from .reference import BANK_SIZE
-from .run_folder import RunFolder, write_atomic
+from .run_folder import RunFolder, made_folder, write_atomic
 from .endings import FAILED, as_command
 from .suspects import Region, need_cleanlab
 from .trained import Trained, open_trained, parse_words, read_config
@@ -103,6 +104,11 @@ class Audit:
         for name in ("num", "neighbors", "bank_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} is {getattr(self, name)}; allowed: 1 or more")
+        if self.neighbors > 2 * self.bank_size:
+            raise InputError(
+                f"--neighbors is {self.neighbors}; allowed: 1 to {2 * self.bank_size}, twice --bank_size, "
+                "as no class could have half of the votes"
+            )
         if self.fail_above is not None and not 0 <= self.fail_above <= 1:
             raise InputError(f"--fail_above is {self.fail_above}; allowed: 0 to 1, as scores are")
         if self.masks and self.split != "labelled":
@@ -136,19 +142,14 @@ def parse_audit(
 # %% ../nbs/commands/44_audit.ipynb #aud0010
 def choose_folder(
     asked: Audit,  # the run, and where to write
-) -> Path:  # an empty folder
-    "The folder of the results, made now and not after minutes of computing."
+) -> Path:  # new or empty
+    "The folder of the results."
     path, n = Path(asked.out) if asked.out else RunFolder(asked.run).path / "audit", 1
-    while path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    while os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
         if asked.out:
             raise InputError(f"--out {path} is there already; name another folder, as nothing is replaced")
         n += 1
         path = path.with_name(f"audit-{n}")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as e:
-        why = getattr(e, "strerror", None) or e
-        raise InputError(f"cannot make {path}: {why}; name another folder with --out") from e
     return path
 
 # %% ../nbs/commands/44_audit.ipynb #aud0013
@@ -184,6 +185,46 @@ def region_lines(
         yield [rank, r.image, given, proposed, r.size, *figures, *box]
 
 # %% ../nbs/commands/44_audit.ipynb #aud0015
+def write_text(
+    path: Path,  # of a file of the results
+    text: str,  # what it holds
+) -> None:
+    "Write a file of the results; InputError where that fails."
+    try:
+        write_atomic(path, text)
+    except OSError as e:
+        raise InputError(f"cannot write {path}: {e.strerror}; name another folder with --out") from e
+
+
+def write_tables(
+    result: AuditResult,  # what was found
+    class_names: Sequence[str],  # K names
+    out: Path,  # folder of the results
+) -> None:
+    "Write both tables."
+    soft = ["cleanlab_softmin"] if result.cleanlab else []
+    head = [*IMAGE_COLUMNS, *(f"score_{name}" for name in result.findings), *soft]
+    write_text(out / "images.csv", to_csv(head, image_lines(result)))
+    lines = region_lines(result, class_names, result.sizes)
+    write_text(out / "regions.csv", to_csv(REGION_COLUMNS, lines))
+
+# %% ../nbs/commands/44_audit.ipynb #aud015c
+def write_proposal(
+    suspect: Suspect,  # an image with its regions
+    num_classes: int,  # K
+    out: Path,  # folder of the results
+) -> tuple[str, str]:  # its path; the command that accepts it, or nothing
+    "Write the proposed mask of an image; two empty texts where it has no region."
+    regions = outlined_regions(suspect.finding)
+    if not regions:
+        return "", ""
+    picture, original = proposed_picture(suspect, num_classes, regions)
+    path = out / "proposed" / f"{suspect.finding.image}.png"
+    save_picture(picture, path)
+    is_png = original is not None and original.suffix.lower() == ".png"
+    return str(path), shlex.join(["cp", "--", str(path), str(original)]) if is_png else ""
+
+# %% ../nbs/commands/44_audit.ipynb #aud015f
 def write_audit(
     asked: Audit,  # the command line
     result: AuditResult,  # what was found
@@ -191,41 +232,18 @@ def write_audit(
     out: Path,  # an empty folder
 ) -> Path:  # the page
     "Write tables, proposed masks and the page."
-    names = tuple(data.class_names)
-    look, shown = Look(names, data.palette, data.background), []
+    names, shown = tuple(data.class_names), []
+    write_tables(result, names, out)
+    look = Look(names, data.palette, data.background)
     for rank, suspect in enumerate(result.suspects, 1):
-        regions = outlined_regions(suspect.finding)
-        accept = proposal = ""
-        if regions:
-            picture, original = proposed_picture(suspect, data.num_classes, regions)
-            path = out / "proposed" / f"{suspect.finding.image}.png"
-            save_picture(picture, path)
-            proposal = str(path)
-            if original is not None and original.suffix.lower() != ".mat":
-                accept = shlex.join(["cp", "--", proposal, str(original)])
+        proposal, accept = write_proposal(suspect, data.num_classes, out)
         shown.append(suspect_html(rank, suspect, look, accept, proposal, SPEAKERS[result.score]))
     report = RunFolder(asked.run).report
     explorer = quote(os.path.relpath(report, out)) if report.is_file() else ""
     when = time.strftime("%d %B %Y at %H:%M")
     foot = f"Written by dgcl_nb {__version__} on {when} from {asked.run}; the file needs no network."
     title = f"Masks of {data.name}, audited by {RunFolder(asked.run).path.resolve().name}"
-    page = audit_page(title, result, shown, look, explorer, foot)
-    scores = [
-        *(f"score_{name}" for name in result.findings),
-        *(["cleanlab_softmin"] if result.cleanlab else []),
-    ]
-    files = {
-        "images.csv": to_csv([*IMAGE_COLUMNS, *scores], image_lines(result)),
-        "regions.csv": to_csv(REGION_COLUMNS, region_lines(result, names, result.sizes)),
-        "index.html": page,
-    }
-    for name, text in files.items():
-        try:
-            write_atomic(out / name, text)
-        except OSError as e:
-            raise InputError(
-                f"cannot write {out / name}: {e.strerror}; name another folder with --out"
-            ) from e
+    write_text(out / "index.html", audit_page(title, result, shown, look, explorer, foot))
     return out / "index.html"
 
 # %% ../nbs/commands/44_audit.ipynb #aud0017
@@ -275,16 +293,12 @@ def audit_run(
     check_classes(trained, data)
     out = choose_folder(asked)
     how: dict[str, Any] = dict(num=asked.num, num_neighbors=asked.neighbors, bank_size=asked.bank_size)
-    try:
+    with made_folder(out):
         hearings, total = hearings_for(asked, trained, data, say=print if bar else log.info)
         with tqdm(total=total, unit="image", leave=False, disable=not bar) as shown:
             how |= dict(with_cleanlab=asked.cleanlab, cfg=asked.eval, watch=shown.update)
             result = audit_hearings(hearings, data.num_classes, score_for(asked, data), **how)
         return result, write_audit(asked, result, data, out)
-    except BaseException:
-        if not any(out.iterdir()):
-            out.rmdir()
-        raise
 
 # %% ../nbs/commands/44_audit.ipynb #aud017a
 def told(

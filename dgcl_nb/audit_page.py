@@ -10,8 +10,8 @@ A mask of the network's own training is judged by features that were trained on 
 
 # %% auto #0
 __all__ = ['SMALL_SIDE', 'LARGE_SIDE', 'COVER', 'NUMBER_SIZE', 'NUMBER_MARGIN', 'WORDS', 'SPEAKERS', 'STYLES', 'DOCUMENT',
-           'outlined_regions', 'coloured', 'write_number', 'outlined', 'Look', 'class_html', 'region_table',
-           'suspect_html', 'notes_on', 'legend', 'audit_page']
+           'outlined_regions', 'coloured', 'write_number', 'thinned_mask', 'outlined', 'Look', 'class_html',
+           'region_table', 'suspect_html', 'notes_on', 'legend', 'audit_page']
 
 # %% ../nbs/commands/43_audit_page.ipynb #pag0003
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from .data.damage import TOUCHING
 from .looking.html import Html, number, percent, table, tag
 from .looking.static import read_styles
 from .page import POLICY, picture_html
-from .suspects import PRIOR_CELLS, Finding, Region, enlarge_cells, said_of_pixels
+from .suspects import PRIOR_CELLS, Finding, Region, cell_of_pixel, said_of_pixels
 
 # %% ../nbs/commands/43_audit_page.ipynb #pag0006
 SMALL_SIDE, LARGE_SIDE = 320, 640
@@ -74,6 +74,18 @@ def write_number(
     draw.text((x, y), str(number), fill="white", font_size=NUMBER_SIZE)
 
 
+def thinned_mask(
+    cells: np.ndarray,  # (h, w) bool, of a region
+    size: tuple[int, int],  # (H, W) pixels of the image
+    step: int,  # pixels along an axis that become one
+) -> np.ndarray:  # (H / step, W / step) bool, rounded up
+    "Where a region lies in a thinned picture: each pixel of which it has any part."
+    for axis, length in enumerate(size):
+        pixels = cells.take(cell_of_pixel(length, cells.shape[axis]), axis)
+        cells = np.logical_or.reduceat(pixels, range(0, length, step), axis)
+    return cells
+
+
 def outlined(
     image: np.ndarray,  # (H, W, 3) uint8
     regions: Sequence[Region],  # numbered from 1
@@ -82,14 +94,16 @@ def outlined(
     longest = max(image.shape[:2])
     step, zoom = -(-longest // LARGE_SIDE), max(1, SMALL_SIDE // longest)
     pixels = image[::step, ::step].repeat(zoom, 0).repeat(zoom, 1)
-    masks = [enlarge_cells(r.cells, *pixels.shape[:2]) for r in regions]
+    thinned = [thinned_mask(r.cells, image.shape[:2], step) for r in regions]
+    masks = [mask.repeat(zoom, 0).repeat(zoom, 1) for mask in thinned]
     for mask in masks:
         pixels[ndimage.binary_dilation(mask, TOUCHING, iterations=2) & ~mask] = 0
         pixels[mask & ~ndimage.binary_erosion(mask, TOUCHING, iterations=2, border_value=1)] = 255
     picture = Image.fromarray(pixels)
     for i, mask in enumerate(masks, 1):
-        row, column = np.argwhere(mask)[0].tolist()
-        write_number(picture, i, row, column)
+        if mask.any():  # a region of cells smaller than a pixel may have none
+            row, column = np.argwhere(mask)[0].tolist()
+            write_number(picture, i, row, column)
     return picture
 
 # %% ../nbs/commands/43_audit_page.ipynb #pag0009

@@ -313,9 +313,10 @@ def proposed_picture(
     target, stored = images.read_target(name), read_mask(path)
     proposed = propose_mask(target, suspect.classes, regions)
     is_new = proposed != target
-    written = stored.copy()
+    written = stored.astype(np.int64)
     written[is_new] = stored_values(images.label_map, num_classes)[proposed[is_new]]
-    picture = Image.fromarray(written if written.dtype == np.uint8 else written.astype(np.uint16))
+    is_small = stored.dtype == np.uint8 and written.max() < 256
+    picture = Image.fromarray(written.astype(np.uint8 if is_small else np.uint16))
     colours = _palette_of(path)
     if colours and picture.mode == "L":
         picture.putpalette(colours)

@@ -170,8 +170,9 @@ def hear(
     density, probs = class_density(cells.feats, others), cells.probs
     mixed = half_and_half(density, probs)
     by_probs = dict(self_confidence=rest(probs, cells.labels), margin=lead(probs, cells.labels))
+    num_voters = entries.shape[1]
     found = {
-        name: Said(said, _if_judged(rest(said, cells.labels), cells.labels, others, num_neighbors))
+        name: Said(said, _if_judged(rest(said, cells.labels), cells.labels, others, num_voters))
         for name, said in votes.items()
     }
     found["density"] = Said(density, lead(density, cells.labels))
@@ -181,8 +182,8 @@ def hear(
     return found
 
 
-def _if_judged(suspicion: Tensor, labels: Tensor, banks: ClassBanks, num_neighbors: int) -> Tensor:
+def _if_judged(suspicion: Tensor, labels: Tensor, banks: ClassBanks, num_voters: int) -> Tensor:
     "Suspicion (N,), NaN for labels of a class that could not win a vote."
     counts = torch.tensor([*banks.counts(), 0], device=labels.device)
     held = counts[labels.clamp(max=banks.num_classes)]
-    return suspicion.masked_fill(held < num_neighbors / 2, torch.nan)
+    return suspicion.masked_fill(held < num_voters / 2, torch.nan)

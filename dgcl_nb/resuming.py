@@ -7,12 +7,12 @@ In: a run as it is asked for, and the run folder. Out: the run to go on with, or
 
 # %% auto #0
 __all__ = ['MAY_DIFFER', 'NOT_NOTED', 'AFTER_DIVERGENCE', 'LISTS', 'DIGITS', 'changed_settings', 'what_differs', 'read_record',
-           'history_of', 'has_diverged', 'write_config', 'note_divergence', 'images_of', 'check_same_images',
-           'resumed_run', 'finished_result']
+           'history_of', 'has_diverged', 'write_config', 'note_divergence', 'in_short', 'images_of', 'other_lists',
+           'check_same_images', 'resumed_run', 'finished_result']
 
 # %% ../nbs/64_resuming.ipynb #resum004
 import dataclasses, hashlib, json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .config import CONFIG, Run, check_config_version, config_record, run_from_dict, run_name
@@ -136,16 +136,34 @@ DIGITS = 16
 "Hexadecimal digits of a digest that are kept."
 
 
-def images_of(
-    data: SegData,  # of a run
+def in_short(
+    lists: Mapping[str, Sequence[str]],  # one of LISTS -> ids
 ) -> dict[str, list]:  # list -> [how many images, digest of their names]
-    "Which images a run works on, in short."
+    "Lists of images in short."
 
     def short(ids: Sequence[str]) -> list:
         digest = hashlib.sha256(json.dumps(list(ids)).encode())
         return [len(ids), digest.hexdigest()[:DIGITS]]
 
-    return {name: short(getattr(data, name).ids) for name in LISTS}
+    return {name: short(lists[name]) for name in LISTS}
+
+
+def images_of(
+    data: SegData,  # of a run
+) -> dict[str, list]:  # as `in_short` gives it
+    "Which images a run works on, in short."
+    return in_short({name: getattr(data, name).ids for name in LISTS})
+
+
+def other_lists(
+    folder: RunFolder,  # of a run that begins or goes on
+    images: dict[str, list],  # of its data now
+) -> list[str]:  # of LISTS
+    "The lists of which a run was begun with other images; none of an older run, which does not say."
+    if not folder.config.is_file():
+        return []
+    before = read_record(folder.config).get("images", {})
+    return [name for name in LISTS if before and before.get(name) != images[name]]
 
 
 def check_same_images(
@@ -153,10 +171,7 @@ def check_same_images(
     images: dict[str, list],  # of its data now
 ) -> None:
     "Raise InputError where a run was begun with other images; an older run, which does not say, may go on."
-    if not folder.config.is_file():
-        return
-    before = read_record(folder.config).get("images", {})
-    others = [name for name in LISTS if before and before.get(name) != images[name]]
+    others = other_lists(folder, images)
     if others:
         now = ", ".join(f"{images[name][0]} {name}" for name in others)
         raise InputError(

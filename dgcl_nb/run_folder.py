@@ -8,12 +8,13 @@ In go bytes, tensors and records; out come paths, or an `InputError` that says w
 
 # %% auto #0
 __all__ = ['PART', 'SEAL', 'sync_folder', 'check_regular', 'write_atomic', 'write_whole', 'seal_of', 'Sealing', 'write_torch',
-           'is_whole', 'DamagedFile', 'read_torch', 'unusable_folder', 'RunFolder', 'append_line', 'sync_file',
-           'cut_lines_after']
+           'is_whole', 'DamagedFile', 'read_torch', 'unusable_folder', 'RunFolder', 'made_folder', 'append_line',
+           'sync_file', 'cut_lines_after']
 
 # %% ../nbs/02_run_folder.ipynb #b48031c3
 import errno, hashlib, os, pickle, secrets, shutil, stat, zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -295,6 +296,24 @@ class RunFolder:
         except (OSError, ValueError) as e:  # ValueError: a zero byte in the name
             raise unusable_folder(self.path, e) from e
         return self
+
+# %% ../nbs/02_run_folder.ipynb #run0fd02
+@contextmanager
+def made_folder(
+    path: Path,  # for results; may be there
+) -> Iterator[None]:
+    "Make a folder; what is made here and is empty at the end is removed. InputError where it cannot be made."
+    was_there = os.path.isdir(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as e:
+        why = getattr(e, "strerror", None) or e
+        raise InputError(f"cannot make {path}: {why}; name another folder with --out") from e
+    try:
+        yield
+    finally:
+        if not was_there and path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
 
 # %% ../nbs/02_run_folder.ipynb #9deaab9e
 def append_line(

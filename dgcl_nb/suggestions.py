@@ -13,11 +13,12 @@ Reference: label-studio's tasks (labelstud.io/guide/task_format) and pre-annotat
 # %% auto #0
 __all__ = ['LONGEST', 'RAMP', 'OUTLINE', 'UNKNOWN', 'COLUMNS', 'WHAT', 'LISTS', 'IMAGES', 'BOX', 'IMAGE', 'WRITTEN', 'Suggestion',
            'in_colours', 'fitted', 'outlined', 'pictures_of', 'csv_of', 'image_html', 'score_texts', 'suggest_page',
-           'list_ids', 'write_lists', 'next_words', 'source_of', 'save_images', 'hex_colours', 'label_studio_config',
-           'label_studio_task', 'cvat_labels', 'cvat_manifest', 'write_tasks', 'check_folder', 'clear_folder']
+           'list_ids', 'write_lists', 'next_words', 'list_in_the_way', 'source_of', 'save_images', 'hex_colours',
+           'label_studio_config', 'label_studio_task', 'cvat_labels', 'cvat_manifest', 'write_tasks', 'check_folder',
+           'clear_folder']
 
 # %% ../nbs/commands/32_suggestions.ipynb #_sug0003
-import json, math, os, shutil
+import json, math, os, shlex, shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ from PIL import Image
 from .acquisition import SCORES, Measured, Region
 from .core import InputError
 from .data.segdata import ImageSet, SegData
-from .data.splits import image_id, write_list
+from .data.splits import image_id, list_files, write_list
 from .looking.html import Html, definitions, table
 from dgcl_nb.page import (
     legend_html,
@@ -258,17 +259,29 @@ def next_words(
     if cfg.name.startswith("digits"):
         return []
     usual = type(cfg)()
-    words = [f"--data.labelled {folder / 'labelled.txt'}"]
+    words: dict[str, Any] = dict(labelled=folder / "labelled.txt")
     if (folder / "unlabelled.txt").exists():
-        words.append(f"--data.unlabelled {folder / 'unlabelled.txt'}")
+        words["unlabelled"] = folder / "unlabelled.txt"
+    elif cfg.unlabelled is not None:
+        words["unlabelled"] = None
     if cfg.val is None:
-        words.append(f"--data.val {folder / 'val.txt'}")
+        words["val"] = folder / "val.txt"
     if cfg.lists:
-        words.append("--data.lists ''")
+        words["lists"] = ""
     for name in ("num_labelled", "split_seed"):
         if getattr(cfg, name) != getattr(usual, name):
-            words.append(f"--data.{name} {getattr(usual, name)}")
-    return words
+            words[name] = getattr(usual, name)
+    return [shlex.join([f"--data.{name}", str(value)]) for name, value in words.items()]
+
+
+def list_in_the_way(
+    cfg: Any,  # the run's DataConfig
+    folder: Path,  # with the lists
+) -> Path | None:  # None: there is none
+    "The data set's own list of unlabelled images, where all of them are suggested: it would be read again."
+    if cfg.name != "folder" or (folder / "unlabelled.txt").exists():
+        return None
+    return list_files(Path(cfg.root)).get("unlabelled")
 
 # %% ../nbs/commands/32_suggestions.ipynb #_sug0019
 IMAGES = "suggested_images"
@@ -415,14 +428,14 @@ WRITTEN = (*_FILES, "lists", IMAGES)
 
 
 def check_folder(
-    out: Path,  # where suggestions go; made if missing
+    out: Path,  # where suggestions go
     existing: str,  # refuse or overwrite
 ) -> None:
-    "InputError if there is something that shall stay, or is none of ours; nothing is removed yet."
-    if out.exists() and not out.is_dir():
+    "InputError if there is something that shall stay, or is none of ours; nothing is made or removed yet."
+    if os.path.exists(out) and not os.path.isdir(out):
         raise InputError(f"--out {out} is a file; name a folder")
-    there = [name for name in WRITTEN if (out / name).exists()]
-    if there and not (out / WRITTEN[0]).is_file():
+    there = [name for name in WRITTEN if os.path.exists(out / name)]
+    if there and not os.path.isfile(out / WRITTEN[0]):
         raise InputError(
             f"{out} holds {there[0]} and no {WRITTEN[0]}, so it may be another program's; name another --out"
         )
@@ -430,10 +443,6 @@ def check_folder(
         raise InputError(
             f"{out} holds suggestions already; name another --out, or replace them with --existing overwrite"
         )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise InputError(f"cannot write {out}: {e.strerror or e}; name another --out") from e
 
 # %% ../nbs/commands/32_suggestions.ipynb #_sug022d
 def clear_folder(

@@ -64,7 +64,8 @@ class Region:
         for axis, length in ((1, height), (0, width)):
             taken = np.flatnonzero(self.cells.any(axis=axis))
             count = self.cells.shape[1 - axis]
-            sides.append((int(taken[0] * length // count), int(-(-(taken[-1] + 1) * length // count))))
+            first, end = (-(-place * length // count) for place in (taken[0], taken[-1] + 1))
+            sides.append((int(first), int(end)))
         (top, bottom), (left, right) = sides
         return top, left, bottom, right
 
@@ -83,7 +84,7 @@ def find_regions(
     found = []
     for given in np.unique(labels[flagged & (labels != IGNORE_INDEX)]).tolist():
         for piece in pieces_of(flagged & (labels == given)):
-            together = np.nan_to_num(classes[piece]).sum(0)
+            together = said[piece].sum(0)
             together[given] = -np.inf
             found.append(Region(image, given, int(together.argmax()), piece, float(suspicion[piece].mean())))
     return sorted(found, key=lambda region: -region.score)

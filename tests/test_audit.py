@@ -17,7 +17,7 @@ from PIL import Image
 
 from dgcl_nb import audit, audited, engine, folds
 from dgcl_nb.audit import ask, main, parse_audit
-from dgcl_nb.audit_page import write_number
+from dgcl_nb.audit_page import outlined, write_number
 from dgcl_nb.audited import Part, audit_images
 from dgcl_nb.config import build_data, parse_run
 from dgcl_nb.core import IGNORE_INDEX, InputError
@@ -31,7 +31,14 @@ from dgcl_nb.engine import Stopped, fit
 from dgcl_nb.processes import RunFailed
 from dgcl_nb.reference import ImageCells, build_banks
 from dgcl_nb.run_folder import RunFolder
-from dgcl_nb.suspects import cleanlab_findings, image_precision, region_precision
+from dgcl_nb.suspects import (
+    Region,
+    cleanlab_findings,
+    enlarge_cells,
+    find_regions,
+    image_precision,
+    region_precision,
+)
 from dgcl_nb.trained import read_config
 
 GRID, CLASSES, DIM = 12, 4, 8
@@ -271,6 +278,52 @@ def test_write_number__is_wholly_inside_wherever_a_region_begins(number):
         assert drawn(*place) == in_the_middle, place
 
 
+def region_of_cell(row, column, *shape):
+    cells = np.zeros(shape, bool)
+    cells[row, column] = True
+    return Region("a", 0, 1, cells, 0.9)
+
+
+def test_outlined__a_region_smaller_than_a_pixel_of_the_picture():
+    "Of a photo with more cells than the picture has pixels, no region is lost."
+    image, far = np.full((300, 4000, 3), 128, np.uint8), region_of_cell(70, 997, 75, 1000)
+    picture = np.asarray(outlined(image, [region_of_cell(5, 701, 75, 1000), far]))
+    assert picture.shape == (43, 572, 3) and (picture == 255).any() and (picture == 0).any()
+    outlined(image[:1, :1], [far])  # of which no pixel is left
+
+
+def test_region__its_box_holds_its_pixels_and_no_other():
+    for length, count in ((50, 13), (64, 16), (97, 13)):
+        for cell in range(count):
+            region = region_of_cell(cell, 0, count, 1)
+            rows = np.flatnonzero(enlarge_cells(region.cells, length, 8)[:, 0])
+            assert region.box(length, 8) == (rows[0], 0, rows[-1] + 1, 8)
+
+
+def test_regions__a_class_of_which_nothing_is_known_is_not_proposed():
+    said = np.full((4, 4, 3), [-0.9, -0.5, np.nan])
+    [region] = find_regions("a", np.zeros((4, 4), int), said, np.full((4, 4), 0.7))
+    assert region.proposed == 1, "densities may be negative"
+
+
+def test_command__tables_are_there_though_the_page_fails(run, scenes, command, monkeypatch):
+    monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
+    monkeypatch.setattr(audit, "suspect_html", lambda *_: (_ for _ in ()).throw(InputError("no picture")))
+    status, _, complained = command(run, "--num", "1")
+    assert status == 2 and "no picture" in complained
+    assert len(rows_of(run / "audit" / "images.csv")) == 10 and (run / "audit" / "regions.csv").is_file()
+
+
+def test_command__a_proposal_replaces_masks_of_its_own_kind_alone(run, folder, command):
+    for path in (folder / "masks").iterdir():
+        with Image.open(path) as mask:
+            mask.save(path.with_suffix(".tif"))
+        path.unlink()
+    status, _, complained = command(run, *on_folder(folder), "--num", "3")
+    page = (run / "audit" / "index.html").read_text(encoding="utf-8")
+    assert status == 0 and "cp --" not in page and page.count("The proposed mask: ") == 3, complained
+
+
 def test_command__status_for_scripts_and_folders_that_are_taken(run, scenes, command, monkeypatch):
     monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
     status, _, complained = command(run, "--fail_above", "0")
@@ -305,6 +358,15 @@ def test_command__masks_that_the_run_has_not_seen(run, scenes, command, monkeypa
     assert status == 2 and "there is no folder" in complained
 
 
+def test_command__an_empty_folder_of_a_person_stays(run, scenes, command, monkeypatch, tmp_path):
+    monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
+    (tmp_path / "mine").mkdir()
+    for out, said in ((tmp_path / "mine", "there is no folder"), (tmp_path / ("x" * 300), "cannot make")):
+        status, _, complained = command(run, "--masks", tmp_path / "nowhere", "--out", out)
+        assert status == 2 and said in complained
+    assert (tmp_path / "mine").is_dir()
+
+
 def test_command__features_that_are_no_numbers(run, scenes, command, monkeypatch):
     monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
     whole = audit.open_trained
@@ -326,6 +388,7 @@ def test_command__features_that_are_no_numbers(run, scenes, command, monkeypatch
     "words, said",
     [
         ("--num 0", "--num is 0; allowed: 1 or more"),
+        ("--neighbors 1001", "--neighbors is 1001; allowed: 1 to 1000, twice --bank_size"),
         ("--fail_above 2", "--fail_above is 2.0; allowed: 0 to 1"),
         ("--masks x --split val", "--split val has no effect beside --masks"),
         ("--folds 2 --masks x", "--folds asks about the labelled images; leave --masks and --split out"),
@@ -411,6 +474,43 @@ def test_folds__move_with_their_run_and_know_their_images(run_on_folder, command
     (moved / "folds-2" / "1" / "run" / "config.json").write_text(json.dumps(config))
     status, _, complained = command(moved, "--folds", "2")
     assert status == 2 and "the run was begun with other images" in complained
+
+
+def test_folds__know_the_masks_that_they_learnt_from(run_on_folder, folder, command):
+    assert command(run_on_folder, "--folds", "2")[0] == 0
+    corrected = ids_in(run_on_folder / "folds-2" / "2" / "labelled.txt")[0]
+    with Image.open(folder / "masks" / f"{corrected}.png") as mask:
+        mask.transpose(Image.Transpose.ROTATE_180).save(folder / "masks" / f"{corrected}.png")
+    status, _, complained = command(run_on_folder, "--folds", "2")
+    assert status == 2 and f"masks that have changed since, of {corrected}; remove" in complained
+    shutil.rmtree(run_on_folder / "folds-2")
+    assert command(run_on_folder, "--folds", "2")[0] == 0
+
+
+def test_folds__are_as_they_were_where_the_lists_have_changed(run_on_folder, folder, command):
+    assert command(run_on_folder, "--folds", "2")[0] == 0
+    before = {p: p.read_bytes() for p in run_on_folder.rglob("folds-2/*/*.txt")}
+    labelled = build_data(read_config(run_on_folder)).labelled.ids
+    (folder / "labelled.txt").write_text("".join(f"{name}\n" for name in labelled[1:]))
+    status, _, complained = command(run_on_folder, "--folds", "2")
+    assert status == 2 and f"remove {run_on_folder / 'folds-2'}, and the folds are trained" in complained
+    assert "--out" not in complained and len(before) == 8
+    assert before == {p: p.read_bytes() for p in run_on_folder.rglob("folds-2/*/*.txt")}
+
+
+def test_folds__of_lists_that_overlap(run_on_folder, tmp_path):
+    run = read_config(run_on_folder)
+    data = build_data(run)
+    both = dataclasses.replace(data, unlabelled=data.labelled)
+    fold = folds.plan_fold(run, both, data.labelled.ids[:2], tmp_path / "1")
+    assert fold.lists["unlabelled"] == list(data.labelled.ids)
+
+
+def test_hear__of_a_small_bank_all_entries_vote():
+    images = [cells_of_scene(f"image-{i}", scene(i), scene(i)) for i in range(4)]
+    banks = build_banks(images, CLASSES)
+    said = hear(images[0], banks, entry_weights(banks), num_neighbors=10**4)
+    assert not said["unweighted"].suspicion[images[0].labels == 0].isnan().any()
 
 
 def test_folds__of_digits_and_of_too_few_images(run, run_on_folder, scenes, command, monkeypatch):

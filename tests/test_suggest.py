@@ -354,6 +354,88 @@ def test_command__bad_input(place, command, words, message):
     assert status == 2 and re.search(message, " ".join(complained.split())) and "Traceback" not in complained
 
 
+def photos_of(scenes, folder, *names):
+    "A folder of a few scenes under these names."
+    for i, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scenes[i]["image"].permute(1, 2, 0).numpy()).save(folder / name)
+    return folder
+
+
+def test_command__a_refusal_leaves_older_suggestions(written, place, scenes, command, tmp_path):
+    folder = tmp_path / "kept"
+    shutil.copytree(written[0], folder)
+    before = {p.name: p.read_bytes() for p in folder.rglob("*.*")}
+    words = ("--num", "2", "--device", "cpu", "--out", folder, "--existing", "overwrite")
+    for names, said in (
+        (("a/x1.png", "b/x1.png"), "two files have the id 'x1'"),
+        (("20.png",), "has the id '20' of another picture"),
+        (("two\nlines.png",), "has a name that no list can hold; rename it"),
+        (("\udcff.png",), "has a name that no list can hold; rename it"),
+    ):
+        photos = photos_of(scenes, tmp_path / f"photos {len(names[0])}", *names)
+        status, _, complained = command(place / "run", photos, *words)
+        assert status == 2 and said in " ".join(complained.split())
+    assert {p.name: p.read_bytes() for p in folder.rglob("*.*")} == before
+
+
+def test_command__in_a_folder_with_a_space_what_is_left_out_and_what_comes_next(
+    place, scenes, command, tmp_path, monkeypatch
+):
+    photos = photos_of(scenes, tmp_path / "my photos", "00.png", "new.png")
+    monkeypatch.chdir(place / "run")
+    status, said, _ = command(".", photos, "--device", "cpu", "--num", "1", "--out", tmp_path / "my choice")
+    assert status == 0 and "1 image of" in said and "left out, labelled or scored by name: 00.png" in said
+    assert "with their images and masks in the data set, train again with: " in said
+    words = shlex.split(said.partition("train again with: ")[2])
+    assert words[1] == str(tmp_path / "my choice" / "lists" / "labelled.txt")
+    assert "<title>What to annotate next: run<" in (tmp_path / "my choice" / "suggest.html").read_text()
+
+
+def test_command__all_that_is_unlabelled_is_suggested(place, command, tmp_path):
+    "Neither the run's own list nor the folder's may name what is labelled now."
+    photos = tmp_path / "photos"
+    shutil.copytree(place / "photos", photos)
+    ids = [f"{i:02}\n" for i in range(MASKED, NUM)]
+    settings = dict(data__name="folder", data__root=str(photos), data__num_labelled=250)
+    (tmp_path / "rest.txt").write_text("".join(ids))
+    settings["data__unlabelled"] = str(tmp_path / "rest.txt")
+    fit(tiny_run("self_training", out=str(tmp_path / "run"), steps=2, **settings), callbacks=[])
+    (photos / "unlabelled.txt").write_text("".join(ids))
+    status, said, _ = command(tmp_path / "run", "--device", "cpu", "--num", "99")
+    assert status == 0 and "--data.unlabelled None" in said
+    assert f"before that, remove {photos / 'unlabelled.txt'}" in said
+    (photos / "unlabelled.txt").unlink()
+    for name in (i.strip() for i in ids):
+        shutil.copy(photos / "masks" / "00.png", photos / "masks" / f"{name}.png")
+    words = shlex.split(said.partition("train again with: ")[2].splitlines()[0])
+    base = ["--preset", "digits", "--data.name", "folder", "--data.root", str(photos)]
+    data = open_data(parse_run([*base, *words], folder=place).data)
+    assert len(data.labelled) == LABELLED + NUM - MASKED and not len(data.unlabelled)
+
+
+def test_command__an_out_folder_is_as_it_was_where_nothing_comes_out(place, command, tmp_path, monkeypatch):
+    nothing = suggest.Ranking([], None, {"a": "cannot be read"})
+    monkeypatch.setattr(suggest, "rank_images", lambda *args, **settings: nothing)
+    (tmp_path / "mine").mkdir()
+    for name in ("mine", "new"):
+        assert command(place / "run", "--device", "cpu", "--out", tmp_path / name)[0] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+    status, _, complained = command(place / "run", "--device", "cpu", "--out", tmp_path / ("x" * 300))
+    assert status == 2 and "name another folder with --out" in complained
+
+
+def test_images__of_overlapping_lists_what_is_labelled_is_left_out(data):
+    both = replace(data, labelled=SomeImages(data.unlabelled, data.unlabelled.ids[:3]))
+    assert list(suggest.images_of_run(both).ids) == list(data.unlabelled.ids[3:])
+
+
+def test_why__is_about_the_outlined_part():
+    worth, nearest = torch.full((8, 8), 0.1), torch.zeros(8, 8, dtype=torch.long)
+    worth[6:, 6:], nearest[6:, 6:] = 0.9, 3
+    assert suggest.likest(nearest.flatten(), worth.flatten(), (8, 8)) == 3
+
+
 def test_command__a_run_without_unlabelled_images(place, data, command, monkeypatch):
     none = replace(data, unlabelled=SomeImages(data.unlabelled, []))
     monkeypatch.setattr(suggest, "open_data", lambda cfg: none)
