@@ -76,6 +76,8 @@ test("limitsOf: where nothing is known, what is possible; one value gets some wi
   assert.deepEqual([low, high], [-1, 1]);
   const one = limitsOf(makePoints(1, { density: Float32Array.of(0.5) }), "density", null);
   assert.ok(one.low < one.high);
+  const sure = limitsOf(makePoints(2, { confidence: Float32Array.of(1, 1) }), "confidence", null);
+  assert.deepEqual([sure.low, sure.high], [0.9999, 1]); // no end is above what is possible
 });
 
 test("middleOf: quantiles of what is known, over one or several steps", () => {

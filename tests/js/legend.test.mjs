@@ -38,6 +38,11 @@ test("scale: the digits tell its ends apart, however near they are", () => {
   assert.match(textOf(SCENE, points, "density"), /sparse, ≤ 0.999810; dense, ≥ 0.999890/);
 });
 
+test("change of density: the middle of its scale is named", () => {
+  const points = makePoints(2, { shift: Float32Array.of(-0.25, 0.5) });
+  assert.match(textOf(SCENE, points, "shift"), /sparser, ≤ -0.50; denser, ≥ 0.50/);
+});
+
 test("changes: cells of which nobody knows what changed are named and counted, where there are any", () => {
   const change = Uint8Array.of(0, 255, 255);
   assert.match(textOf(SCENE, makePoints(3, { change }), "change"), /both right; 1; .*not known; 2$/);

@@ -59,8 +59,8 @@ function scaleLegend(app, points, by) {
   const digits = scaleDigits(low, high);
   const [lowEnd, highEnd] = ENDS[by];
   const texts = [`${lowEnd}, ≤ ${low.toFixed(digits)}`, `${highEnd}, ≥ ${high.toFixed(digits)}`];
-  if (SIGNED.includes(by)) texts.splice(1, 0, "0");
   const parts = [bar, make("div", "dgcl-name", ...texts.map((text) => make("span", "", text)))];
+  if (SIGNED.includes(by)) parts.push(make("div", "dgcl-note", "In the middle: no change."));
   if (points[by].some((value) => Number.isNaN(value))) {
     parts.push(make("div", "dgcl-note", `Grey: ${by} unknown.`));
   }

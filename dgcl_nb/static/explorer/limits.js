@@ -15,7 +15,7 @@ export function niceStep(width) {
 }
 
 // The ends of a slider: round numbers around the values of one step, and around the bounds that are
-// set. Unknown values (NaN) fail both comparisons and are left out.
+// set, none above what is possible. Unknown values (NaN) fail both comparisons and are left out.
 export function limitsOf(points, name, range) {
   let [low, high] = [Infinity, -Infinity];
   const include = (value) => {
@@ -29,8 +29,10 @@ export function limitsOf(points, name, range) {
   if (low > high) [low, high] = LIMITS[name];
   const step = niceStep(Math.max(high - low, 0.01));
   const tidy = (count) => Number((count * step).toFixed(decimals(step)));
-  const first = Math.floor(low / step);
-  const last = Math.max(Math.ceil(high / step), first + 1);
+  const most = Math.round(LIMITS[name][1] / step);
+  const from = Math.floor(low / step);
+  const last = Math.min(Math.max(Math.ceil(high / step), from + 1), most);
+  const first = Math.min(from, last - 1);
   return { step, low: tidy(first), high: tidy(last) };
 }
 
