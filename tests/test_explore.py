@@ -417,7 +417,12 @@ def rewritten(found, path, **changes):
         (dict(feats=np.zeros((80, 8))), "'feats' is float64"),
         (dict(grid=np.zeros(3, np.int32)), "'grid' has shape (3,)"),
         (dict(feats=np.array([{}], object)), "pickled"),
-        (dict(class_names=np.array([f"class {c}" for c in range(260)])), "260"),
+        (
+            dict(
+                class_names=np.array([f"class {c}" for c in range(260)]), palette=np.zeros((260, 3), np.uint8)
+            ),
+            "260 classes; 1 to 254 can be shown",
+        ),
         (dict(image_id=np.array(["a"] * 5)), "two images of the features have one image_id"),
         (dict(pixel_confidence=np.full(80, 7, np.float32)), "'pixel_confidence' holds 7.0; allowed: 0 to 1"),
         (dict(pixel_density=np.full(80, -3, np.float32)), "'pixel_density' holds -3.0; allowed: -1 to 1"),

@@ -13,7 +13,7 @@ Reference: UMAP (McInnes, Healy, Melville 2018); AlignedUMAP of umap-learn holds
 
 # %% auto #0
 __all__ = ['log', 'NEW_NEIGHBORS', 'MOST_UMAP', 'FOLLOW_EPOCHS', 'FOLLOW_RATE', 'LINK_RANK', 'place_new', 'many_layout',
-           'movement', 'follow_layout', 'time_links', 'link_graph', 'stack_feats', 'laid_out_as', 'joint_layout']
+           'movement', 'follow_layout', 'time_links', 'link_graph', 'stack_feats', 'joint_layout', 'laid_out_as']
 
 # %% ../../nbs/looking/06_layout_time.ipynb #2dde5488
 import logging
@@ -182,15 +182,6 @@ def stack_feats(
     return torch.cat(parts) if parts else torch.zeros(0, 1)
 
 
-def laid_out_as(
-    feats: Sequence[Tensor | np.ndarray],  # S times (n_s, D) float
-    kind: str = "umap",  # that is asked for
-) -> tuple[str, str]:  # "umap" or "pca"; a sentence on why it is not what was asked for, or nothing
-    "What `joint_layout` will give: the PCA plane where UMAP has nothing to say."
-    why = why_no_umap(stack_feats(feats)) if kind == "umap" else ""
-    return ("pca", f"There is no UMAP layout: {why}; this is PCA") if why else (kind, "")
-
-
 def joint_layout(
     feats: Sequence[Tensor | np.ndarray],  # S times (n_s, D) float, in order of time
     kind: str = "umap",  # "umap" or "pca"
@@ -222,3 +213,12 @@ def joint_layout(
             graph = link_graph(graph, time_links(keys))
         xy = align(normalise(fit_umap(x, graph, xy, epochs, FIRST_RATE, seed)), xy)
     return np.split(xy, np.cumsum(counts)[:-1]) if counts else []
+
+# %% ../../nbs/looking/06_layout_time.ipynb #d29c75c2
+def laid_out_as(
+    feats: Sequence[Tensor | np.ndarray],  # S times (n_s, D) float
+    kind: str = "umap",  # that is asked for
+) -> tuple[str, str]:  # "umap" or "pca"; a sentence on why it is not what was asked for, or nothing
+    "What `joint_layout` will give: the PCA plane where UMAP has nothing to say."
+    why = why_no_umap(stack_feats(feats)) if kind == "umap" else ""
+    return ("pca", f"There is no UMAP layout: {why}; this is PCA") if why else (kind, "")
