@@ -358,6 +358,12 @@ def test_command__masks_that_the_run_has_not_seen(run, scenes, command, monkeypa
     assert status == 2 and "there is no folder" in complained
 
 
+def test_command__boxes_are_those_of_the_files_where_images_are_read_smaller(run_on_folder, command):
+    assert command(run_on_folder, "--data.shrink", "2")[0] == 0
+    ends = [(int(r["bottom"]), int(r["right"])) for r in rows_of(run_on_folder / "audit" / "regions.csv")]
+    assert 32 < max(max(pair) for pair in ends) <= 64, "of images of 64 pixels"
+
+
 def test_command__an_empty_folder_of_a_person_stays(run, scenes, command, monkeypatch, tmp_path):
     monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
     (tmp_path / "mine").mkdir()
@@ -639,6 +645,7 @@ def test_trial__goes_on_where_it_was_stopped(unseen, monkeypatch):
         trial.run_trials(["neu_seg"], [0, 1], place, [], False)
     table = place / "results" / "neu_seg" / "audit.md"
     assert "--seeds 0`" in table.read_text() and "(2 are planned)" in table.read_text()
+    assert "Out of fold" not in table.read_text(), "nothing was asked out of fold"
     trial.run_trials(["neu_seg"], [0, 1], place, [], False)
     assert asked == [(MIXTURE, 0), (MIXTURE, 1), (MIXTURE, 1)]
     assert "--seeds 0 1`" in table.read_text() and "are planned" not in table.read_text()
@@ -647,13 +654,28 @@ def test_trial__goes_on_where_it_was_stopped(unseen, monkeypatch):
     def of_folds(name, kind, seed, where, num):
         folded.append((seed, num))
         about = dict(masks="out of fold", images=40, damaged=4, score="density")
-        return [dict(kind=kind, seed=seed, **about, image_ap=0.75, region_ap=0.5)]
+        return [dict(kind=kind, seed=seed, **about, image_ap=0.75, region_ap=0.5, folds=num)]
 
     monkeypatch.setattr(trial, "trial_of_folds", of_folds)
     for _ in range(2):
         trial.run_trials(["neu_seg"], [0, 1], place, [], False, num_folds=2)
     assert folded == [(0, 2), (1, 2)] and len(asked) == 3, "runs that are there are not trained again"
     assert "| out of fold | mixture | 10% | density | 75 (75, 75) | 50 (50, 50) |" in table.read_text()
+    assert "--seeds 0 1 --folds 2`" in table.read_text() and "(`--folds 2`): each mask" in table.read_text()
+    trial.run_trials(["neu_seg"], [0, 1], place, [], False, num_folds=3)
+    assert folded[2:] == [(0, 3), (1, 3)], "of other folds nothing was there"
+    assert "| out of fold, 3 folds | mixture |" in table.read_text()
+    table.write_text("old")
+    trial.write_tables(["neu_seg", "camvid"])
+    assert "| out of fold, 2 folds | mixture |" in table.read_text()
+
+
+def test_trial__unseen_of_a_set_without_runs_is_refused(unseen, monkeypatch, capsys):
+    trial, *_ = unseen
+    monkeypatch.setattr(sys, "argv", ["make_audit_trial.py", "--unseen", "--only", "digits"])
+    with pytest.raises(SystemExit, match="2"):
+        trial.main()
+    assert "--unseen has no runs of digits; allowed: --only neu_seg" in capsys.readouterr().err
 
 
 def test_trial__masks_that_were_half_written_are_written_anew(unseen, monkeypatch):
