@@ -2445,6 +2445,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'dgcl_nb/reference.py'),
                                    'dgcl_nb.reference.ImageCells.rows': ('commands/reference.html#imagecells.rows', 'dgcl_nb/reference.py'),
                                    'dgcl_nb.reference.ImageCells.size': ('commands/reference.html#imagecells.size', 'dgcl_nb/reference.py'),
+                                   'dgcl_nb.reference.NothingLabelled': ('commands/reference.html#nothinglabelled', 'dgcl_nb/reference.py'),
                                    'dgcl_nb.reference._entries_of': ('commands/reference.html#_entries_of', 'dgcl_nb/reference.py'),
                                    'dgcl_nb.reference._lowest': ('commands/reference.html#_lowest', 'dgcl_nb/reference.py'),
                                    'dgcl_nb.reference.build_banks': ('commands/reference.html#build_banks', 'dgcl_nb/reference.py'),

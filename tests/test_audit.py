@@ -18,10 +18,10 @@ from PIL import Image
 from dgcl_nb import audit, audited, engine, folds
 from dgcl_nb.audit import ask, main, parse_audit
 from dgcl_nb.audit_page import outlined, write_number
-from dgcl_nb.audited import Part, audit_images
+from dgcl_nb.audited import AuditResult, Part, audit_images
 from dgcl_nb.config import build_data, parse_run
 from dgcl_nb.core import IGNORE_INDEX, InputError
-from dgcl_nb.data.damage import KINDS, MIXTURE, damage_some
+from dgcl_nb.data.damage import KINDS, MIXTURE, damage_some, write_damaged
 from dgcl_nb.data.digits import CLASS_NAMES
 from dgcl_nb.data.segdata import SegData, distinct_palette
 from dgcl_nb.data.sets import DataConfig
@@ -36,6 +36,7 @@ from dgcl_nb.suspects import (
     cleanlab_findings,
     enlarge_cells,
     find_regions,
+    finding_of,
     image_precision,
     region_precision,
 )
@@ -253,7 +254,8 @@ def test_command__writes_page_tables_and_proposals_and_leaves_masks_alone(run, f
     ],
 )
 def test_score__is_the_better_one_for_what_the_network_was_shown(run, scenes, words, witness):
-    assert audit.score_for(ask(run, **words), scenes) == witness
+    asked = ask(run, **words)
+    assert audit.score_for(asked, audit.parts_of(scenes, asked.split)) == witness
 
 
 def test_ask__is_about_the_data_of_the_run(run):
@@ -337,7 +339,7 @@ def test_command__status_for_scripts_and_folders_that_are_taken(run, scenes, com
     assert "cp --" not in (run / "audit" / "index.html").read_text(encoding="utf-8"), "there is no mask file"
 
 
-def test_command__masks_that_the_run_has_not_seen(run, scenes, command, monkeypatch, tmp_path):
+def test_command__masks_that_the_run_has_not_seen(run, scenes, command, monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
     masks = tmp_path / "masks"
     masks.mkdir()
@@ -345,7 +347,9 @@ def test_command__masks_that_the_run_has_not_seen(run, scenes, command, monkeypa
     target = scenes.unlabelled[4]["target"].numpy().astype(np.uint8)
     Image.fromarray(target).save(masks / f"{name}.png")
     Image.fromarray(target).save(masks / "stranger.png")
-    status, printed, _ = command(run, "--masks", masks, "--out", tmp_path / "out")
+    with caplog.at_level("WARNING"):
+        status, printed, _ = command(run, "--masks", masks, "--out", tmp_path / "out")
+    assert sum("of no image of the data" in r.message for r in caplog.records) == 1
     assert status == 0 and "1 mask judged" in printed and "(not trained on)" in printed
     [row] = rows_of(tmp_path / "out" / "images.csv")
     assert (row["image"], row["list"], row["trained_on"]) == (name, "masks", "False")
@@ -362,6 +366,24 @@ def test_command__boxes_are_those_of_the_files_where_images_are_read_smaller(run
     assert command(run_on_folder, "--data.shrink", "2")[0] == 0
     ends = [(int(r["bottom"]), int(r["right"])) for r in rows_of(run_on_folder / "audit" / "regions.csv")]
     assert 32 < max(max(pair) for pair in ends) <= 64, "of images of 64 pixels"
+
+
+def test_told__what_the_network_was_shown_and_what_could_not_be_judged():
+    mask, says = np.zeros((2, 2), int), np.full((2, 2, 2), [0.9, 0.1])
+    found = [finding_of("a", mask, says, says[..., 1]), finding_of("b", mask, says, np.full((2, 2), np.nan))]
+    parts = dict(a="labelled", b="val")
+    result = AuditResult("margin", dict(margin=found), parts, frozenset("a"), [None] * 2)
+    lines = audit.told(result, Path("page"), can_fold=False).splitlines()
+    assert len(lines) == 5 and "  a" in lines[1]
+    assert lines[2] == "the network was trained on 1 of 2 masks"
+    assert lines[3].startswith("1 mask not judged") and lines[4].startswith("1 mask judged by margin")
+
+
+def test_damage__where_too_few_masks_can_be_damaged_nothing_is_written(scenes, tmp_path):
+    void = Scenes({f"void {i}": np.zeros((64, 64), np.uint8) for i in range(3)})
+    with pytest.raises(InputError, match="masks can be damaged by swap"):
+        write_damaged(dataclasses.replace(scenes, unlabelled=void), tmp_path / "new", 0.5, "swap")
+    assert not (tmp_path / "new").exists()
 
 
 def test_command__an_empty_folder_of_a_person_stays(run, scenes, command, monkeypatch, tmp_path):

@@ -30,6 +30,7 @@ from dgcl_nb.acquisition import (
     measure,
     region_of,
     sparsity,
+    worth_and_unlike,
 )
 from dgcl_nb.config import parse_run, run_to_dict
 from dgcl_nb.core import IGNORE_INDEX, InputError, generator_for
@@ -40,7 +41,7 @@ from dgcl_nb.data.splits import read_list
 from dgcl_nb.engine import fit
 from dgcl_nb.forwards import Forwards, Passes
 from dgcl_nb.prediction import NamedImages
-from dgcl_nb.reference import ImageCells, build_banks, cells_of, class_density
+from dgcl_nb.reference import ImageCells, NothingLabelled, build_banks, cells_of, class_density
 from dgcl_nb.suggest import Seen, check_score, main
 from dgcl_nb.suggestions import Suggestion, cvat_manifest, write_tasks
 from dgcl_nb.trained import open_trained
@@ -424,6 +425,32 @@ def test_command__all_that_is_unlabelled_is_suggested(place, command, tmp_path):
     base = ["--preset", "digits", "--data.name", "folder", "--data.root", str(photos)]
     data = open_data(parse_run([*base, *words], folder=place).data)
     assert len(data.labelled) == LABELLED + NUM - MASKED and not len(data.unlabelled)
+
+
+def test_command__masks_that_are_void_leave_the_scores_that_need_none(place, command, tmp_path, monkeypatch):
+    def void(cells, *_):
+        list(cells)
+        raise NothingLabelled("none")
+
+    monkeypatch.setattr(suggest, "build_banks", void)
+    words = (place / "run", "--device", "cpu", "--num", "2", "--out", tmp_path / "out")
+    words = (*words, "--existing", "overwrite")
+    for score in ("entropy", "coreset", "random"):
+        assert command(*words, "--score", score)[0] == 0, score
+    status, _, complained = command(*words)
+    assert status == 2 and "density compares with such cells; take --score coreset" in " ".join(
+        complained.split()
+    )
+
+
+def test_choose__means_of_zeros_and_images_that_have_nothing_beside_the_mean(recwarn):
+    ways = np.eye(3)
+    alike = np.stack([0 * ways[0], 0 * ways[0], ways[1]])
+    assert [place for place, _ in worth_and_unlike(np.array([0.9, 0.8, 0.1]), alike, 2)] == [0, 2]
+    images = [measure(made_up(f"{i}", [i] * 8), 4) for i in range(3)]
+    images = [m._replace(worth=0.5) for m in images]
+    found = choose(images, "density", 3, torch.zeros(2, 8))
+    assert not recwarn.list and all(math.isfinite(value) for _, value in found)
 
 
 def test_command__an_out_folder_is_as_it_was_where_nothing_comes_out(place, command, tmp_path, monkeypatch):
