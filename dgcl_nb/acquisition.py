@@ -137,12 +137,13 @@ def draw_of(
 
 def _beside(
     rows: np.ndarray,  # (n, D) float64 unit rows
-    mean: np.ndarray,  # (D,) float64, not 0
+    mean: np.ndarray,  # (D,) float64; of zeros nothing is taken away
 ) -> np.ndarray:  # (n, D) unit rows; one that points the same way becomes zeros
     "The direction of what each has beside the mean."
-    way = mean / np.linalg.norm(mean)
+    way = mean / np.linalg.norm(mean).clip(min=EPS)
     left = rows - (rows @ way)[:, None] * way
-    return left / np.linalg.norm(left, axis=1, keepdims=True).clip(min=EPS)
+    length = np.linalg.norm(left, axis=1, keepdims=True)
+    return np.where(length > 1e-6, left / length.clip(min=EPS), 0)  # below that it is rounding
 
 
 def _greedy(
@@ -180,14 +181,17 @@ def k_centres(
 
 def worth_and_unlike(
     worth: np.ndarray,  # (n,) of each image, at least 0
-    wanted: np.ndarray,  # (n, D) unit rows, what each would teach
+    wanted: np.ndarray,  # (n, D) unit rows or zeros, what each would teach
     num: int,  # how many to choose
 ) -> list[tuple[int, float]]:  # (place, worth times its difference from those chosen before)
     "The greedy choice of images that are worth much and unlike each other."
     unlike = np.ones(len(worth))
 
     def update(best: int, gains: np.ndarray) -> np.ndarray:
-        np.minimum(unlike, np.clip(1 - wanted @ wanted[best], 0, 1), out=unlike)
+        alike = wanted @ wanted[best]
+        if not wanted[best].any():  # two that have nothing beside the mean are alike
+            alike = (~wanted.any(1)).astype(float)
+        np.minimum(unlike, np.clip(1 - alike, 0, 1), out=unlike)
         return worth * unlike
 
     return _greedy(num, worth, update)

@@ -43,7 +43,7 @@ import tyro
 
 from . import __version__
 from .audit_page import SPEAKERS, Look, audit_page, outlined_regions, suspect_html
-from .audited import AuditResult, Hearing, Suspect, audit_hearings, parts_of, proposed_picture
+from .audited import AuditResult, Hearing, Part, Suspect, audit_hearings, parts_of, proposed_picture
 from .config import Run
 from .core import InputError, plural
 from .data.segdata import SegData
@@ -251,11 +251,11 @@ def hearings_for(
     asked: Audit,  # of a run
     trained: Trained,  # the run, opened
     data: SegData,  # its data
+    parts: Sequence[Part],  # what the run's own network is asked about
     say: Callable[[str], object],  # told what is trained
 ) -> tuple[Iterable[Hearing], int]:  # who is asked about what; how many images pass through a network
     "The hearings of an audit: the run's own network, or that of each fold, which is trained if it must be."
     if not asked.folds:
-        parts = parts_of(data, asked.split, asked.masks)
         total = len(data.labelled) + sum(len(part.asked) for part in parts)
         return [Hearing(trained, data.labelled, parts)], total
     device = trained.run.device if asked.device == "auto" else asked.device
@@ -267,12 +267,12 @@ def hearings_for(
 # %% ../nbs/commands/44_audit.ipynb #aud017h
 def score_for(
     asked: Audit,  # of a run
-    data: SegData,  # its data
+    parts: Sequence[Part],  # what the run's own network is asked about
 ) -> str:  # one of SCORES
     "The witness that ranks: the one that is named, or the better one for what the network was shown."
     if asked.score != "auto":
         return asked.score
-    is_shown = not asked.folds and any(part.trained_on for part in parts_of(data, asked.split, asked.masks))
+    is_shown = not asked.folds and any(part.trained_on for part in parts)
     return RANKING if is_shown else RANKING_UNSEEN
 
 # %% ../nbs/commands/44_audit.ipynb #aud017k
@@ -294,26 +294,32 @@ def audit_run(
     out = choose_folder(asked)
     how: dict[str, Any] = dict(num=asked.num, num_neighbors=asked.neighbors, bank_size=asked.bank_size)
     with made_folder(out):
-        hearings, total = hearings_for(asked, trained, data, say=print if bar else log.info)
+        parts = parts_of(data, asked.split, asked.masks)
+        hearings, total = hearings_for(asked, trained, data, parts, print if bar else log.info)
         with tqdm(total=total, unit="image", leave=False, disable=not bar) as shown:
             how |= dict(with_cleanlab=asked.cleanlab, cfg=asked.eval, watch=shown.update)
-            result = audit_hearings(hearings, data.num_classes, score_for(asked, data), **how)
+            result = audit_hearings(hearings, data.num_classes, score_for(asked, parts), **how)
         return result, write_audit(asked, result, data, out)
 
 # %% ../nbs/commands/44_audit.ipynb #aud017a
 def told(
     result: AuditResult,  # what was found
     page: Path,
+    can_fold: bool = True,  # whether the data can be dealt into folds
 ) -> str:  # lines
     "What the command prints: the worst images, and where to look."
-    lines = [f"{'score':>7}  {'cells':>6}  image"]
-    for finding in result.ranked()[: min(10, len(result.suspects))]:
+    lines, judged = [f"{'score':>7}  {'cells':>6}  image"], [f for f in result.ranked() if f.judged]
+    for finding in judged[: min(10, len(result.suspects))]:
         seen = "" if finding.image in result.trained_on else "  (not trained on)"
         lines.append(f"{finding.score:7.2f}  {finding.suspicious:6}  {finding.image}{seen}")
-    if result.trained_on:
-        lines.append("the network was trained on these masks; --folds 2 asks networks that were not")
-    judged = plural(len(result.parts), "mask")
-    lines.append(f"{judged} judged by {result.score}; page, tables and proposed masks: {page}")
+    if num := len(result.trained_on):
+        which = "these masks" if num == len(result.parts) else f"{num} of {len(result.parts)} masks"
+        hint = "; --folds 2 asks networks that were not" if can_fold else ""
+        lines.append(f"the network was trained on {which}{hint}")
+    if without := len(result.parts) - len(judged):
+        lines.append(f"{plural(without, 'mask')} not judged, as no cell has a label that could be")
+    how_many = plural(len(judged), "mask")
+    lines.append(f"{how_many} judged by {result.score}; page, tables and proposed masks: {page}")
     return "\n".join(lines)
 
 # %% ../nbs/commands/44_audit.ipynb #aud017d
@@ -324,11 +330,11 @@ def main(
     with as_command(stopped="stopped; folds that are trained are kept, others go on where they were"):
         asked = parse_audit(sys.argv[1:] if args is None else list(args))
         result, page = audit_run(asked, bar=True)
-    print(told(result, page), flush=True)
+    print(told(result, page, can_fold=not asked.data.name.startswith("digits")), flush=True)
     limit = asked.fail_above
     above = [f for f in result.ranked() if limit is not None and f.score > limit]
     if above:
-        judged = plural(len(result.parts), "mask")
+        judged = plural(sum(f.judged > 0 for f in result.ranked()), "mask")
         print(f"above {limit} in score: {len(above)} of {judged}: exit status 1", file=sys.stderr)
         sys.exit(FAILED)
 

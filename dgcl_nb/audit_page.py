@@ -128,7 +128,7 @@ def class_html(
 # %% ../nbs/commands/43_audit_page.ipynb #pag009c
 def region_table(
     regions: Sequence[Region],  # numbered from 1
-    size: tuple[int, int],  # (H, W) of the image
+    size: tuple[int, int],  # (H, W) of the image's file
     look: Look,
 ) -> Html:
     "The outlined regions of an image."
@@ -166,7 +166,8 @@ def suspect_html(
     more = f"; not outlined: {plural(hidden, 'smaller region')}" if hidden else ""
     lead = f"Score {number(finding.score, 2)}; {suspect.part.name}, {learnt}{more}."
     parts = [tag("h3", f"{rank}. {finding.image}"), tag("p", lead), tag("div", *panels, class_="panels")]
-    parts.append(region_table(regions, mask.shape, look) if regions else tag("p", "No region is suspicious."))
+    size = suspect.part.size_of(finding.image, mask.shape)
+    parts.append(region_table(regions, size, look) if regions else tag("p", "No region is suspicious."))
     if accept:
         parts += [tag("p", "To accept the proposal:"), tag("pre", tag("code", accept), class_="accept")]
     elif proposal:

@@ -31,7 +31,7 @@ from PIL import Image
 
 from .core import InputError, plural
 from .data.files import by_id
-from .data.images import Shrunk, apply_label_map, check_labels, read_mask
+from .data.images import Shrunk, apply_label_map, check_labels, read_mask, upright_size
 from .data.segdata import ImageSet, SegData, SomeImages
 from .disagreement import NEIGHBORS, RANKING, SCORES, check_classes_known, entry_weights, hear
 from .reference import BANK_SIZE, ClassBanks, ImageCells, build_banks, cells_of
@@ -61,6 +61,7 @@ class WithMasks:
         self.images, self.num_classes = images, num_classes
         self.ids = [name for name in images.ids if name in mask_of]
         self.mask_of = {name: mask_of[name] for name in self.ids}
+        self.image_of: Mapping[str, Path] = getattr(images, "image_of", {})
         self.label_map = getattr(images, "label_map", None)
         self.stored_palette = getattr(images, "stored_palette", None)
         self._places = {name: i for i, name in enumerate(images.ids)}
@@ -105,6 +106,15 @@ class Part(NamedTuple):
     def asked(self) -> ImageSet:
         "The images that are asked about."
         return self.images if self.only is None else SomeImages(self.images, self.only)
+
+    def size_of(
+        self,
+        name: str,  # of an image
+        size: tuple[int, int],  # (H, W) pixels as it was read
+    ) -> tuple[int, int]:
+        "The size (H, W) of its file, of which a run may read a part."
+        path = getattr(plain_set(self.images), "image_of", {}).get(name)
+        return upright_size(path) if isinstance(self.images, Shrunk) and path else size
 
 
 def masks_in(
@@ -191,7 +201,7 @@ class AuditResult:
     parts: dict[str, str] = field(default_factory=dict)  # image -> name of its part
     trained_on: frozenset[str] = frozenset()  # ids of images whose mask the network has learnt from
     suspects: list[Suspect] = field(default_factory=list)  # the worst, the first ones first
-    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # image -> (H, W) pixels
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # image -> (H, W) pixels of its file
     grids: dict[str, tuple[int, int]] = field(default_factory=dict)  # image -> (h, w) cells
     cleanlab: dict[str, float] = field(default_factory=dict)  # image -> cleanlab's score, if it was asked for
 
@@ -210,7 +220,8 @@ class AuditResult:
         "Take in what was said of an image."
         for name, finding in findings.items():
             self.findings[name].append(finding)
-        self.parts[cells.id], self.sizes[cells.id], self.grids[cells.id] = part.name, cells.size, cells.grid
+        self.parts[cells.id], self.grids[cells.id] = part.name, cells.grid
+        self.sizes[cells.id] = part.size_of(cells.id, cells.size)
         self.trained_on |= part.trained_on & {cells.id}
         suspects = [*self.suspects, Suspect(findings[self.score], part, classes[self.score])]
         order = worst_first([s.finding for s in suspects])

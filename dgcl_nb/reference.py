@@ -13,7 +13,7 @@ Reference: the density is that of Wang et al., "Hunting Sparsity" (DGCL, CVPR 20
 
 # %% auto #0
 __all__ = ['SAID', 'MAPS', 'COLUMNS', 'BANK_SIZE', 'probabilities', 'certainty', 'ImageCells', 'cells_of_batch', 'cells_of',
-           'ClassBanks', 'build_banks', 'class_density']
+           'ClassBanks', 'NothingLabelled', 'build_banks', 'class_density']
 
 # %% ../nbs/commands/15_reference.ipynb #_ref0003
 import math
@@ -165,7 +165,7 @@ def cells_of(
         if cells.is_finite():
             yield cells
             continue
-        why = "the network says NaN or infinity of it; try --precision no, or other weights (--weights last)"
+        why = "the network says NaN or infinity of it; try other weights (--weights last)"
         if on_error is None:
             raise InputError(f"{cells.id}: {why}")
         on_error(cells.id, why)
@@ -249,6 +249,10 @@ def _entries_of(
     return {name: x.index_select(0, known) for name, x in columns.items()}
 
 
+class NothingLabelled(InputError):
+    "No cell of the labelled images has a class."
+
+
 def build_banks(
     cells: Iterable[ImageCells],  # of labelled images
     num_classes: int,  # K
@@ -269,9 +273,9 @@ def build_banks(
         few = _lowest(kept["labels"], kept["draws"], size)
         kept = {name: x.index_select(0, few) for name, x in kept.items()}
     if not offered.sum():
-        raise InputError(
+        raise NothingLabelled(
             f"none of {len(ids)} images has a labelled cell, so there is nothing to compare with; "
-            "name images with masks (--data.labelled)"
+            "their masks are void: give one pixel at least its class"
         )
     del kept["draws"]
     return ClassBanks(**kept, ids=tuple(ids), offered=tuple(offered.tolist()))

@@ -56,7 +56,7 @@ from .data.sets import open_data
 from .data.splits import image_id, some_ids
 from .evaluate import check_classes
 from .prediction import NamedImages, OnError, name_images
-from .reference import BANK_SIZE, ImageCells, build_banks, cells_of
+from .reference import BANK_SIZE, ImageCells, NothingLabelled, build_banks, cells_of
 from .run_folder import made_folder, write_atomic
 from .endings import as_command, end_if_failed
 from dgcl_nb.suggestions import (
@@ -144,7 +144,7 @@ def images_of_run(
 class Seen(NamedTuple):
     "What the labelled images look like to the network."
 
-    known: Known  # their cells
+    known: Known | None  # their cells; None where no cell has a class
     means: Tensor  # (m, D) float32 unit features of the images, on the CPU
 
 
@@ -164,7 +164,10 @@ def see_labelled(
             yield cells
 
     cells = tap(cells_of(trained, data.labelled, cfg))
-    known = know(build_banks(cells, data.num_classes, bank_size, seed))
+    try:
+        known = know(build_banks(cells, data.num_classes, bank_size, seed))
+    except NothingLabelled:
+        known = None
     return Seen(known, torch.stack(means))
 
 # %% ../nbs/commands/33_suggest.ipynb #_sug012b
@@ -174,6 +177,13 @@ def check_score(
 ) -> None:
     "InputError for a score that this run cannot give."
     others = "take --score coreset or random"
+    if seen.known is None:
+        if score != "density":
+            return
+        raise InputError(
+            f"none of {len(seen.means)} labelled images has a cell with a class, and density compares with "
+            f"such cells; {others}"
+        )
     num_classes = seen.known.banks.num_classes
     if num_classes == 1 and score in ("density", "margin", "entropy"):
         raise InputError(f"the run tells one class apart, so it is never in doubt; {others}")
@@ -215,7 +225,7 @@ class Ranking(NamedTuple):
     "The images that are chosen, before anybody looks at them."
 
     chosen: list[tuple[Measured, float]]  # the best first, each with its score
-    known: Known  # what they were compared with
+    known: Known | None  # what they were compared with; None: no labelled cell has a class
     failed: dict[str, str]  # image -> why it could not be ranked
 
 
@@ -261,16 +271,16 @@ def show_one(
     chosen: tuple[Measured, float],  # the same in a few numbers, and its score
     rank: int,  # 1 is the best
     score: str,  # one of SCORES
-    known: Known,  # what it is compared with
+    known: Known | None,  # what it is compared with; None: nothing
 ) -> Suggestion:
     "A suggestion with pictures."
     measured, value = chosen
-    dense, nearest = nearest_class(cells.feats, known.banks)
-    empty = sparsity(dense, known) if len(known.density) else None
+    dense, nearest = nearest_class(cells.feats, known.banks) if known else (None, None)
+    empty = sparsity(dense, known) if known and dense is not None and len(known.density) else None
     scores = cell_scores(cells, score, empty)
     region = None if scores is None else region_of(scores, cells)
     name = ""
-    if region is not None and scores is not None:
+    if region is not None and scores is not None and nearest is not None:
         name = trained.class_names[likest(nearest, scores, cells.grid)]
     full = None if empty is None else (1 - empty).cpu().numpy()
     pictures = pictures_of(cells, trained.palette, region, full)

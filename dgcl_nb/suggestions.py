@@ -31,6 +31,7 @@ from PIL import Image
 
 from .acquisition import SCORES, Measured, Region
 from .core import InputError
+from .data.images import upright_size
 from .data.segdata import ImageSet, SegData
 from .data.splits import image_id, list_files, write_list
 from .looking.html import Html, definitions, table
@@ -358,6 +359,7 @@ def label_studio_task(
     suggestion: Suggestion,  # any
     file: str,  # its path below the folder of images
     model: str,  # who suggests
+    size: tuple[int, int] | None = None,  # (H, W) pixels of the file; None: those of the suggestion
 ) -> dict:  # as JSON holds it
     "A task of label-studio; its image is looked up in a local storage."
     data: dict[str, Any] = {IMAGE: f"/data/local-files/?d={quote(f'{IMAGES}/{file}')}"}
@@ -371,6 +373,7 @@ def label_studio_task(
         result: dict[str, Any] = dict(
             id="region", from_name="region", to_name=IMAGE, type="rectanglelabels", value=value
         )
+        height, width = size or suggestion.size  # a run may read its images at a part of their size
         result |= dict(original_width=width, original_height=height)
         task["predictions"] = [dict(model_version=model, score=suggestion.score, result=[result])]
     return task
@@ -393,8 +396,7 @@ def cvat_manifest(
     lines: list[dict] = [dict(version="1.1"), dict(type="images")]
     for path in files:
         name, extension = os.path.splitext(str(path.relative_to(folder)))
-        with Image.open(path) as picture:
-            width, height = picture.size
+        height, width = upright_size(path)
         more = dict(width=width, height=height, meta=dict(related_images=[]))
         lines.append(dict(name=name, extension=extension, **more))
     return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
@@ -409,9 +411,10 @@ def write_tasks(
     folder: Path,  # with the folder of images
 ) -> None:
     "Write what label-studio and CVAT import."
-    tasks = [label_studio_task(s, files[s.id], model) for s in suggestions]
     home = folder / IMAGES
     paths = [home / files[s.id] for s in suggestions]
+    sizes = map(upright_size, paths)
+    tasks = [label_studio_task(s, files[s.id], model, size) for s, size in zip(suggestions, sizes)]
     texts = {
         "label_studio.json": json.dumps(tasks, indent=1),
         "label_studio.xml": label_studio_config(class_names, palette),

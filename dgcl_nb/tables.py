@@ -30,11 +30,11 @@ from .result import miou_by_network, predictor_miou
 class Spread:
     "Mean and spread of some figures; unknown ones are left out."
 
-    values: tuple[float | None, ...]  # one a seed, None where unknown
+    values: tuple[float | None, ...]  # one a seed, None or NaN where unknown
 
     @property
     def known(self) -> list[float]:
-        return [v for v in self.values if v is not None]
+        return [v for v in self.values if v is not None and not math.isnan(v)]
 
     @property
     def mean(self) -> float | None:

@@ -4,6 +4,7 @@
     python results/make_audit_trial.py --only digits   one set
     python results/make_audit_trial.py --folds 2       beside them the same masks out of fold
     python results/make_audit_trial.py --unseen        trains nothing, see below; writes DATA/audit_unseen.md
+    python results/make_audit_trial.py --tables        trains nothing: the tables of the trials that are done
     python results/make_audit_trial.py --measure       time and memory; writes results/bench_audit.md
     python results/make_audit_trial.py --try           whether it goes: one kind, 20 steps; writes to --place
 
@@ -171,7 +172,8 @@ def trial_of_folds(name, kind, seed, place, num):
     options = dict(num=1, with_cleanlab=has_cleanlab())
     result = audit_hearings(hearings_of(folds, data), data.num_classes, **options)
     labelled = Part("labelled", data.labelled, frozenset())
-    return rows_of(result, wrong_cells(masks, labelled, result.grids), kind, seed, OUT_OF_FOLD)
+    rows = rows_of(result, wrong_cells(masks, labelled, result.grids), kind, seed, OUT_OF_FOLD)
+    return [row | dict(folds=num) for row in rows]
 
 
 class Heard:
@@ -291,37 +293,68 @@ def run_unseen(names, runs, seeds, out):
         print((folder / "audit_unseen.md").read_text())
 
 
+def folds_of(row):
+    "By how many networks a row is out of fold; 0: it is not. Rows that do not say are of two."
+    return row.get("folds", 2) if row["masks"] == OUT_OF_FOLD else 0
+
+
+def words_on(nums):
+    "What *out of fold* means, for the numbers of folds that were tried."
+    flags = " and ".join(f"`--folds {num}`" for num in nums)
+    if nums == [2]:
+        who = "the one of two networks that was trained on the other half of the masks"
+    else:
+        who = "the one of so many networks that was trained without it"
+    return f"*Out of fold* ({flags}): each mask by\n{who}."
+
+
 def table_of(name, rows):
     "All trials of a set, means over seeds."
     preset, share, _ = TRIALS[name]
     seeds = sorted({r["seed"] for r in rows})
+    nums = sorted({folds_of(r) for r in rows} - {0})
     planned = f" ({len(SEEDS)} are planned)" if len(seeds) < len(SEEDS) else ""
+    words = f"python results/make_audit_trial.py --only {name} --seeds {' '.join(map(str, seeds))}"
+    commands = " and ".join(f"`{words} --folds {num}`" for num in nums) or f"`{words}`"
     text = [
         f"# {name}: are wrong masks found?\n",
-        f"`python results/make_audit_trial.py --only {name} --seeds {' '.join(map(str, seeds))}`:",
+        f"{commands}:",
         f"{share:.0%} of the masks of preset {preset} damaged by `damage_masks.py`, self_training on them,",
         f"seeds {', '.join(map(str, seeds))}{planned}. AP: average",
         "precision in per cent, mean (one value a seed).",
-        "*Chance*: the share of images with a damaged cell. *Out of fold* (`--folds 2`): each mask by",
-        "the one of two networks that was trained on the other half of the masks.\n",
+        f"*Chance*: the share of images with a damaged cell. {words_on(nums) if nums else ''}".rstrip()
+        + "\n",
         "| masks | kind | chance | score | AP images | AP regions |",
         "|---|---|---:|---|---:|---:|",
     ]
     order = [name for name in SEEN if any(r["masks"] == name for r in rows)]
-    known = dict.fromkeys((r["masks"], r["kind"], r["score"]) for r in rows)
-    kinds = list(dict.fromkeys(kind for _, kind, _ in known))
-    keys = sorted(known, key=lambda key: (kinds.index(key[1]), order.index(key[0])))
-    for masks, kind, score in keys:
-        own = [r for r in rows if (r["masks"], r["kind"], r["score"]) == (masks, kind, score)]
+    known = {}
+    for r in rows:
+        known.setdefault((r["masks"], folds_of(r), r["kind"], r["score"]), []).append(r)
+    kinds = list(dict.fromkeys(kind for _, _, kind, _ in known))
+    keys = sorted(known, key=lambda key: (kinds.index(key[2]), order.index(key[0]), key[1]))
+    for key in keys:
+        (masks, num, kind, score), own = key, known[key]
+        seen = f"{SEEN[masks]}, {num} folds" if len(nums) > 1 and num else SEEN[masks]
         chance = statistics.mean(r["damaged"] / r["images"] for r in own)
         images, regions = cells_of_table(own)
-        text.append(f"| {SEEN[masks]} | {kind} | {chance:.0%} | {score} | {images} | {regions} |")
+        text.append(f"| {seen} | {kind} | {chance:.0%} | {score} | {images} | {regions} |")
     return "\n".join(text) + "\n"
 
 
-def is_done(rows, kind, seed, masks):
-    "Whether a trial stands in the file."
-    return any((r["kind"], r["seed"], r["masks"]) == (kind, seed, masks) for r in rows)
+def is_done(rows, kind, seed, masks, num=0):
+    "Whether a trial stands in the file; one out of fold, with so many folds."
+    return any((r["kind"], r["seed"], r["masks"], folds_of(r)) == (kind, seed, masks, num) for r in rows)
+
+
+def write_tables(names):
+    "The tables of the trials that are done; a set without any is passed over, and named."
+    for name in names:
+        file = ROOT / "results" / name / "audit.json"
+        if not file.is_file():
+            print(f"{name}: no trial is done; leave --tables out, and they are made")
+            continue
+        write_atomic(file.with_name("audit.md"), table_of(name, json.loads(file.read_text())))
 
 
 def run_trials(names, seeds, place, more, is_try, num_folds=0):
@@ -337,7 +370,7 @@ def run_trials(names, seeds, place, more, is_try, num_folds=0):
                 new = []
                 if not is_done(rows, kind, seed, "labelled"):
                     new += trial(name, kind, seed, place, more)
-                if num_folds and not is_done(rows, kind, seed, OUT_OF_FOLD):
+                if num_folds and not is_done(rows, kind, seed, OUT_OF_FOLD, num_folds):
                     new += trial_of_folds(name, kind, seed, place, num_folds)
                 rows += new
                 if new:
@@ -410,15 +443,22 @@ def main():
         "--runs", type=Path, default=ROOT / "runs" / "bench", help="finished runs, for --unseen"
     )
     parser.add_argument("--folds", type=int, default=0, help="networks that ask out of fold (default: none)")
+    parser.add_argument("--tables", action="store_true", help="the tables alone, of what is done")
     parser.add_argument("--measure", action="store_true", help="time and memory")
     parser.add_argument("--images", type=int, default=100, help="of --measure")
     asked, more = parser.parse_known_args()
+    if asked.tables:
+        return write_tables(asked.only)
     if asked.measure:
         text = measure(asked.images)
         write_atomic(ROOT / "results" / "bench_audit.md", text)
         return print(text)
     if asked.unseen:
         names = [name for name in asked.only if name in UNSEEN]
+        if not names:
+            parser.error(
+                f"--unseen has no runs of {', '.join(asked.only)}; allowed: --only {' '.join(UNSEEN)}"
+            )
         return run_unseen(names, asked.runs, asked.seeds, ROOT / "results")
     asked.place.mkdir(parents=True, exist_ok=True)
     names = ["digits"] if asked.is_try else asked.only

@@ -18,10 +18,10 @@ from PIL import Image
 from dgcl_nb import audit, audited, engine, folds
 from dgcl_nb.audit import ask, main, parse_audit
 from dgcl_nb.audit_page import outlined, write_number
-from dgcl_nb.audited import Part, audit_images
+from dgcl_nb.audited import AuditResult, Part, audit_images
 from dgcl_nb.config import build_data, parse_run
 from dgcl_nb.core import IGNORE_INDEX, InputError
-from dgcl_nb.data.damage import KINDS, MIXTURE, damage_some
+from dgcl_nb.data.damage import KINDS, MIXTURE, damage_some, write_damaged
 from dgcl_nb.data.digits import CLASS_NAMES
 from dgcl_nb.data.segdata import SegData, distinct_palette
 from dgcl_nb.data.sets import DataConfig
@@ -36,6 +36,7 @@ from dgcl_nb.suspects import (
     cleanlab_findings,
     enlarge_cells,
     find_regions,
+    finding_of,
     image_precision,
     region_precision,
 )
@@ -253,7 +254,8 @@ def test_command__writes_page_tables_and_proposals_and_leaves_masks_alone(run, f
     ],
 )
 def test_score__is_the_better_one_for_what_the_network_was_shown(run, scenes, words, witness):
-    assert audit.score_for(ask(run, **words), scenes) == witness
+    asked = ask(run, **words)
+    assert audit.score_for(asked, audit.parts_of(scenes, asked.split)) == witness
 
 
 def test_ask__is_about_the_data_of_the_run(run):
@@ -337,7 +339,7 @@ def test_command__status_for_scripts_and_folders_that_are_taken(run, scenes, com
     assert "cp --" not in (run / "audit" / "index.html").read_text(encoding="utf-8"), "there is no mask file"
 
 
-def test_command__masks_that_the_run_has_not_seen(run, scenes, command, monkeypatch, tmp_path):
+def test_command__masks_that_the_run_has_not_seen(run, scenes, command, monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(audit, "open_data", lambda cfg: scenes)
     masks = tmp_path / "masks"
     masks.mkdir()
@@ -345,7 +347,9 @@ def test_command__masks_that_the_run_has_not_seen(run, scenes, command, monkeypa
     target = scenes.unlabelled[4]["target"].numpy().astype(np.uint8)
     Image.fromarray(target).save(masks / f"{name}.png")
     Image.fromarray(target).save(masks / "stranger.png")
-    status, printed, _ = command(run, "--masks", masks, "--out", tmp_path / "out")
+    with caplog.at_level("WARNING"):
+        status, printed, _ = command(run, "--masks", masks, "--out", tmp_path / "out")
+    assert sum("of no image of the data" in r.message for r in caplog.records) == 1
     assert status == 0 and "1 mask judged" in printed and "(not trained on)" in printed
     [row] = rows_of(tmp_path / "out" / "images.csv")
     assert (row["image"], row["list"], row["trained_on"]) == (name, "masks", "False")
@@ -356,6 +360,30 @@ def test_command__masks_that_the_run_has_not_seen(run, scenes, command, monkeypa
         assert status == 2 and said in complained and not (tmp_path / "again").exists()
     status, _, complained = command(run, "--masks", tmp_path / "nowhere")
     assert status == 2 and "there is no folder" in complained
+
+
+def test_command__boxes_are_those_of_the_files_where_images_are_read_smaller(run_on_folder, command):
+    assert command(run_on_folder, "--data.shrink", "2")[0] == 0
+    ends = [(int(r["bottom"]), int(r["right"])) for r in rows_of(run_on_folder / "audit" / "regions.csv")]
+    assert 32 < max(max(pair) for pair in ends) <= 64, "of images of 64 pixels"
+
+
+def test_told__what_the_network_was_shown_and_what_could_not_be_judged():
+    mask, says = np.zeros((2, 2), int), np.full((2, 2, 2), [0.9, 0.1])
+    found = [finding_of("a", mask, says, says[..., 1]), finding_of("b", mask, says, np.full((2, 2), np.nan))]
+    parts = dict(a="labelled", b="val")
+    result = AuditResult("margin", dict(margin=found), parts, frozenset("a"), [None] * 2)
+    lines = audit.told(result, Path("page"), can_fold=False).splitlines()
+    assert len(lines) == 5 and "  a" in lines[1]
+    assert lines[2] == "the network was trained on 1 of 2 masks"
+    assert lines[3].startswith("1 mask not judged") and lines[4].startswith("1 mask judged by margin")
+
+
+def test_damage__where_too_few_masks_can_be_damaged_nothing_is_written(scenes, tmp_path):
+    void = Scenes({f"void {i}": np.zeros((64, 64), np.uint8) for i in range(3)})
+    with pytest.raises(InputError, match="masks can be damaged by swap"):
+        write_damaged(dataclasses.replace(scenes, unlabelled=void), tmp_path / "new", 0.5, "swap")
+    assert not (tmp_path / "new").exists()
 
 
 def test_command__an_empty_folder_of_a_person_stays(run, scenes, command, monkeypatch, tmp_path):
@@ -639,6 +667,7 @@ def test_trial__goes_on_where_it_was_stopped(unseen, monkeypatch):
         trial.run_trials(["neu_seg"], [0, 1], place, [], False)
     table = place / "results" / "neu_seg" / "audit.md"
     assert "--seeds 0`" in table.read_text() and "(2 are planned)" in table.read_text()
+    assert "Out of fold" not in table.read_text(), "nothing was asked out of fold"
     trial.run_trials(["neu_seg"], [0, 1], place, [], False)
     assert asked == [(MIXTURE, 0), (MIXTURE, 1), (MIXTURE, 1)]
     assert "--seeds 0 1`" in table.read_text() and "are planned" not in table.read_text()
@@ -647,13 +676,28 @@ def test_trial__goes_on_where_it_was_stopped(unseen, monkeypatch):
     def of_folds(name, kind, seed, where, num):
         folded.append((seed, num))
         about = dict(masks="out of fold", images=40, damaged=4, score="density")
-        return [dict(kind=kind, seed=seed, **about, image_ap=0.75, region_ap=0.5)]
+        return [dict(kind=kind, seed=seed, **about, image_ap=0.75, region_ap=0.5, folds=num)]
 
     monkeypatch.setattr(trial, "trial_of_folds", of_folds)
     for _ in range(2):
         trial.run_trials(["neu_seg"], [0, 1], place, [], False, num_folds=2)
     assert folded == [(0, 2), (1, 2)] and len(asked) == 3, "runs that are there are not trained again"
     assert "| out of fold | mixture | 10% | density | 75 (75, 75) | 50 (50, 50) |" in table.read_text()
+    assert "--seeds 0 1 --folds 2`" in table.read_text() and "(`--folds 2`): each mask" in table.read_text()
+    trial.run_trials(["neu_seg"], [0, 1], place, [], False, num_folds=3)
+    assert folded[2:] == [(0, 3), (1, 3)], "of other folds nothing was there"
+    assert "| out of fold, 3 folds | mixture |" in table.read_text()
+    table.write_text("old")
+    trial.write_tables(["neu_seg", "camvid"])
+    assert "| out of fold, 2 folds | mixture |" in table.read_text()
+
+
+def test_trial__unseen_of_a_set_without_runs_is_refused(unseen, monkeypatch, capsys):
+    trial, *_ = unseen
+    monkeypatch.setattr(sys, "argv", ["make_audit_trial.py", "--unseen", "--only", "digits"])
+    with pytest.raises(SystemExit, match="2"):
+        trial.main()
+    assert "--unseen has no runs of digits; allowed: --only neu_seg" in capsys.readouterr().err
 
 
 def test_trial__masks_that_were_half_written_are_written_anew(unseen, monkeypatch):

@@ -19,7 +19,19 @@ from PIL import Image
 from sync_gate import ROOT
 
 from dgcl_nb import reference, suggest
-from dgcl_nb.acquisition import SCORES, Known, cell_scores, choose, know, measure, region_of, sparsity
+from dgcl_nb.acquisition import (
+    SCORES,
+    Known,
+    Measured,
+    Region,
+    cell_scores,
+    choose,
+    know,
+    measure,
+    region_of,
+    sparsity,
+    worth_and_unlike,
+)
 from dgcl_nb.config import parse_run, run_to_dict
 from dgcl_nb.core import IGNORE_INDEX, InputError, generator_for
 from dgcl_nb.data.digits import CLASS_NAMES, open_digits
@@ -29,8 +41,9 @@ from dgcl_nb.data.splits import read_list
 from dgcl_nb.engine import fit
 from dgcl_nb.forwards import Forwards, Passes
 from dgcl_nb.prediction import NamedImages
-from dgcl_nb.reference import ImageCells, build_banks, cells_of, class_density
+from dgcl_nb.reference import ImageCells, NothingLabelled, build_banks, cells_of, class_density
 from dgcl_nb.suggest import Seen, check_score, main
+from dgcl_nb.suggestions import Suggestion, cvat_manifest, write_tasks
 from dgcl_nb.trained import open_trained
 from dgcl_nb.windows import EvalConfig
 
@@ -414,6 +427,32 @@ def test_command__all_that_is_unlabelled_is_suggested(place, command, tmp_path):
     assert len(data.labelled) == LABELLED + NUM - MASKED and not len(data.unlabelled)
 
 
+def test_command__masks_that_are_void_leave_the_scores_that_need_none(place, command, tmp_path, monkeypatch):
+    def void(cells, *_):
+        list(cells)
+        raise NothingLabelled("none")
+
+    monkeypatch.setattr(suggest, "build_banks", void)
+    words = (place / "run", "--device", "cpu", "--num", "2", "--out", tmp_path / "out")
+    words = (*words, "--existing", "overwrite")
+    for score in ("entropy", "coreset", "random"):
+        assert command(*words, "--score", score)[0] == 0, score
+    status, _, complained = command(*words)
+    assert status == 2 and "density compares with such cells; take --score coreset" in " ".join(
+        complained.split()
+    )
+
+
+def test_choose__means_of_zeros_and_images_that_have_nothing_beside_the_mean(recwarn):
+    ways = np.eye(3)
+    alike = np.stack([0 * ways[0], 0 * ways[0], ways[1]])
+    assert [place for place, _ in worth_and_unlike(np.array([0.9, 0.8, 0.1]), alike, 2)] == [0, 2]
+    images = [measure(made_up(f"{i}", [i] * 8), 4) for i in range(3)]
+    images = [m._replace(worth=0.5) for m in images]
+    found = choose(images, "density", 3, torch.zeros(2, 8))
+    assert not recwarn.list and all(math.isfinite(value) for _, value in found)
+
+
 def test_command__an_out_folder_is_as_it_was_where_nothing_comes_out(place, command, tmp_path, monkeypatch):
     nothing = suggest.Ranking([], None, {"a": "cannot be read"})
     monkeypatch.setattr(suggest, "rank_images", lambda *args, **settings: nothing)
@@ -423,6 +462,25 @@ def test_command__an_out_folder_is_as_it_was_where_nothing_comes_out(place, comm
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
     status, _, complained = command(place / "run", "--device", "cpu", "--out", tmp_path / ("x" * 300))
     assert status == 2 and "name another folder with --out" in complained
+
+
+def test_tasks__of_a_photo_on_its_side_and_of_images_read_smaller(place, data, tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (60, 40)).save(tmp_path / "lying.jpg", exif=exif)
+    lines = cvat_manifest([tmp_path / "lying.jpg"], tmp_path).splitlines()
+    found = json.loads(lines[2])
+    assert (found["width"], found["height"]) == (40, 60), "as CVAT shows it"
+    nothing = torch.zeros(1)
+    measured = Measured("lying.jpg", 0.5, 0.5, 0.5, 0.5, nothing, nothing, (1.0,))
+    one = Suggestion(1, measured, 0.5, "entropy", (30, 20), Region(0, 0, 10, 10, 0.5))
+    home = tmp_path / "out" / "suggested_images"
+    home.mkdir(parents=True)
+    shutil.copy(tmp_path / "lying.jpg", home)
+    write_tasks([one], {"lying.jpg": "lying.jpg"}, ["a"], np.zeros((1, 3), np.uint8), "x", tmp_path / "out")
+    [task] = json.loads((tmp_path / "out" / "label_studio.json").read_text())
+    box = task["predictions"][0]["result"][0]
+    assert (box["original_width"], box["original_height"], box["value"]["width"]) == (40, 60, 50)
 
 
 def test_images__of_overlapping_lists_what_is_labelled_is_left_out(data):

@@ -285,19 +285,21 @@ def write_damaged(
     if place.exists():
         raise InputError(f"{place} is there already; name another folder")
     found: dict[str, Damage] = {}
-    for kind_of_set in ("labelled", "unlabelled", "val"):
-        images: ImageSet = getattr(data, kind_of_set)
-        _save_images(images, place)
+    masks: dict[str, dict] = {}
+    for name_of_set in ("labelled", "unlabelled", "val"):  # all are drawn before anything is written
+        images: ImageSet = getattr(data, name_of_set)
         read = {name: _target(images, i) for i, name in enumerate(images.ids)}
-        masks = {name: target for name, target in read.items() if target is not None}
-        if kind_of_set != "val" and masks:
-            done = damage_some(
-                list(masks), masks.__getitem__, share, kind, data.num_classes, data.background, seed
-            )
-            masks |= {name: damage.target for name, damage in done.items()}
+        own = masks[name_of_set] = {name: target for name, target in read.items() if target is not None}
+        if name_of_set != "val" and own:
+            about = (data.num_classes, data.background, seed)
+            done = damage_some(list(own), own.__getitem__, share, kind, *about)
+            own |= {name: damage.target for name, damage in done.items()}
             found |= done
-        _save_masks(masks, place / ("more_masks" if kind_of_set == "unlabelled" else "masks"))
-        write_atomic(place / f"{kind_of_set}.txt", "".join(f"{name}\n" for name in images.ids))
+    for name_of_set, own in masks.items():
+        images = getattr(data, name_of_set)
+        _save_images(images, place)
+        _save_masks(own, place / ("more_masks" if name_of_set == "unlabelled" else "masks"))
+        write_atomic(place / f"{name_of_set}.txt", "".join(f"{name}\n" for name in images.ids))
     _save_masks({name: damage.clean for name, damage in found.items()}, place / "clean")
     write_atomic(place / "classes.txt", "".join(f"{name}\n" for name in data.class_names))
     write_atomic(place / "truth.csv", truth_table(found))
