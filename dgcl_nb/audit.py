@@ -319,7 +319,7 @@ def told(
     if without := len(result.parts) - len(judged):
         lines.append(f"{plural(without, 'mask')} not judged, as no cell has a label that could be")
     how_many = plural(len(judged), "mask")
-    lines.append(f"{how_many} judged by {result.score}; page, tables and proposed masks: {page}")
+    lines.append(f"{how_many} judged (--score {result.score}); page, tables and proposed masks: {page}")
     return "\n".join(lines)
 
 # %% ../nbs/commands/44_audit.ipynb #aud017d
