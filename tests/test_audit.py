@@ -692,14 +692,6 @@ def test_trial__goes_on_where_it_was_stopped(unseen, monkeypatch):
     assert "| out of fold, 2 folds | mixture |" in table.read_text()
 
 
-def test_trial__unseen_of_a_set_without_runs_is_refused(unseen, monkeypatch, capsys):
-    trial, *_ = unseen
-    monkeypatch.setattr(sys, "argv", ["make_audit_trial.py", "--unseen", "--only", "digits"])
-    with pytest.raises(SystemExit, match="2"):
-        trial.main()
-    assert "--unseen has no runs of digits; allowed: --only neu_seg" in capsys.readouterr().err
-
-
 def test_trial__masks_that_were_half_written_are_written_anew(unseen, monkeypatch):
     trial, _, place = unseen
     half, made = place / "half", []
