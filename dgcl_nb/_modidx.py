@@ -33,6 +33,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'dgcl_nb.audit.region_lines': ('commands/audit.html#region_lines', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.score_for': ('commands/audit.html#score_for', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.told': ('commands/audit.html#told', 'dgcl_nb/audit.py'),
+                               'dgcl_nb.audit.why_failed': ('commands/audit.html#why_failed', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.write_audit': ('commands/audit.html#write_audit', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.write_proposal': ('commands/audit.html#write_proposal', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.write_tables': ('commands/audit.html#write_tables', 'dgcl_nb/audit.py'),

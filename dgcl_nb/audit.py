@@ -22,7 +22,7 @@ Where we differ: the data sets of this field are taken as they are; cleanlab (`-
 # %% auto #0
 __all__ = ['log', 'IMAGE_COLUMNS', 'REGION_COLUMNS', 'Audit', 'ask', 'parse_audit', 'choose_folder', 'image_lines',
            'region_lines', 'write_text', 'write_tables', 'write_proposal', 'write_audit', 'hearings_for', 'score_for',
-           'audit_run', 'told', 'main']
+           'audit_run', 'told', 'why_failed', 'main']
 
 # %% ../nbs/commands/44_audit.ipynb #aud0003
 # before the imports below, which take seconds
@@ -322,6 +322,20 @@ def told(
     lines.append(f"{how_many} judged (--score {result.score}); page, tables and proposed masks: {page}")
     return "\n".join(lines)
 
+# %% ../nbs/commands/44_audit.ipynb #aud0g002
+def why_failed(
+    result: AuditResult,  # what was found
+    limit: float | None,  # a score above it is a failure; None: nothing is
+) -> str:  # empty if nothing is
+    "What makes the exit status 1."
+    judged = [f for f in result.ranked() if f.judged]
+    if limit is None:
+        return ""
+    if not judged:
+        return f"no mask could be judged, so none is known to score {limit} or less"
+    above = sum(f.score > limit for f in judged)
+    return f"above {limit} in score: {above} of {plural(len(judged), 'mask')}" if above else ""
+
 # %% ../nbs/commands/44_audit.ipynb #aud017d
 def main(
     args: Sequence[str] | None = None,  # the command line; sys.argv by default
@@ -331,11 +345,8 @@ def main(
         asked = parse_audit(sys.argv[1:] if args is None else list(args))
         result, page = audit_run(asked, bar=True)
     print(told(result, page, can_fold=not asked.data.name.startswith("digits")), flush=True)
-    limit = asked.fail_above
-    above = [f for f in result.ranked() if limit is not None and f.score > limit]
-    if above:
-        judged = plural(sum(f.judged > 0 for f in result.ranked()), "mask")
-        print(f"above {limit} in score: {len(above)} of {judged}: exit status 1", file=sys.stderr)
+    if why := why_failed(result, asked.fail_above):
+        print(f"{why}: exit status 1", file=sys.stderr)
         sys.exit(FAILED)
 
 # %% ../nbs/commands/44_audit.ipynb #aud0018

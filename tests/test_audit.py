@@ -16,7 +16,7 @@ from helpers import First, few_images, tiny_run
 from PIL import Image
 
 from dgcl_nb import audit, audited, engine, folds
-from dgcl_nb.audit import ask, main, parse_audit
+from dgcl_nb.audit import ask, main, parse_audit, why_failed
 from dgcl_nb.audit_page import outlined, write_number
 from dgcl_nb.audited import AuditResult, Part, audit_images
 from dgcl_nb.config import build_data, parse_run
@@ -32,6 +32,7 @@ from dgcl_nb.processes import RunFailed
 from dgcl_nb.reference import ImageCells, build_banks
 from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.suspects import (
+    Finding,
     Region,
     cleanlab_findings,
     enlarge_cells,
@@ -337,6 +338,12 @@ def test_command__status_for_scripts_and_folders_that_are_taken(run, scenes, com
     images = {r["image"] for r in rows_of(run / "audit" / "images.csv")}
     assert images == set(scenes.labelled.ids)
     assert "cp --" not in (run / "audit" / "index.html").read_text(encoding="utf-8"), "there is no mask file"
+
+
+def test_why_failed__a_limit_that_nothing_was_held_against_is_no_pass():
+    nobody = AuditResult("both", dict(both=[Finding("void", [], judged=0, mean=0.0)]))
+    assert why_failed(nobody, 0.95) == "no mask could be judged, so none is known to score 0.95 or less"
+    assert why_failed(nobody, None) == ""
 
 
 def test_command__masks_that_the_run_has_not_seen(run, scenes, command, monkeypatch, tmp_path, caplog):
