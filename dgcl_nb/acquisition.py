@@ -160,7 +160,7 @@ def _greedy(
         gains[[place for place, _ in chosen]] = -math.inf
     return chosen
 
-
+# %% ../nbs/commands/31_acquisition.ipynb #acq0p13
 def k_centres(
     feats: np.ndarray,  # (n, D) unit rows of the images to choose from
     known: np.ndarray,  # (m, D) unit rows of the labelled ones; m may be 0

@@ -116,7 +116,7 @@ class Part(NamedTuple):
         path = getattr(plain_set(self.images), "image_of", {}).get(name)
         return upright_size(path) if isinstance(self.images, Shrunk) and path else size
 
-
+# %% ../nbs/commands/42_audited.ipynb #aim0p13
 def masks_in(
     folder: str | Path,  # of masks, named as their images
     data: SegData,  # whose images
