@@ -24,6 +24,7 @@ def script():
 
 LEFT = dict(
     truth=[0, 1, 1, IGNORE_INDEX],  # the last one's label is wrong
+    given=[0, 1, 1, 1],
     labelled=[0, 1, IGNORE_INDEX, IGNORE_INDEX],
     agreed=[0, 1, IGNORE_INDEX, 0],  # the student says 0 of all
 )

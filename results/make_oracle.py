@@ -1,0 +1,139 @@
+"""How much do wrong labels cost the contrast? DGCL whose contrast is told the truth, beside DGCL as it is.
+
+    python results/make_oracle.py --preset neu-77 --seeds 3 [--kinds given truth] [--runs runs/oracle]
+
+Trains what is missing with `whose_labels.py`, which says what the kinds are; the loss on pseudo-labels stays
+as it is in every run. Compares the runs with those of the same seeds in results/DATA/bench-PRESET.json and
+writes results/DATA/oracle.json and .md. Nobody has such labels: the rows are upper bounds, no methods.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from dgcl_nb.core import InputError
+from dgcl_nb.result import CLUSTER_SCORES, RESULT, predictor_miou
+from dgcl_nb.run_folder import write_atomic
+from dgcl_nb.typed_files import read_json
+
+ROOT = Path(__file__).resolve().parent.parent
+CALLED = dict(
+    given="dgcl, contrast told every label",
+    truth="dgcl, contrast without wrong labels",
+)
+"What a kind of `whose_labels.py` is called in the table."
+COMPARED = ("self_training", "dgcl")
+"Rows of the bench's table that the oracles stand beside."
+DIGITS = dict(miou=1, silhouette=3, calinski_harabasz=0, davies_bouldin=2)
+"The scores, and how many digits of them are printed."
+
+
+def run_of(kind: str, preset: str, seed: int, runs: Path, flags: list[str]) -> dict:
+    "The result of one oracle run, which is trained if it is not there."
+    folder = runs / f"{preset}-{kind}-s{seed}"
+    if not (folder / "result.json").exists():
+        words = [kind, "--preset", preset, "--seed", str(seed), "--out", str(folder), "--resume", "True"]
+        subprocess.run(
+            [sys.executable, str(ROOT / "results" / "whose_labels.py"), *words, *flags], check=True
+        )
+    result = read_json(folder / "result.json", {}, RESULT)
+    asked = dict(method="dgcl", preset=preset, seed=seed)
+    for name, value in asked.items():
+        if result[name] != value:
+            raise InputError(f"{folder} is of {name} {result[name]}, not {value}; name another --runs")
+    return result
+
+
+def row_of(label: str, results: list[dict]) -> dict:
+    "Runs of one kind in the form of a row of the bench's table."
+    columns = dict(miou=[predictor_miou(r) for r in results])
+    columns |= {name: [r[name] for r in results] for name in CLUSTER_SCORES}
+    classes = {name: [r["iou_per_class"][name] for r in results] for name in results[0]["iou_per_class"]}
+    return dict(
+        label=label,
+        seeds=[r["seed"] for r in results],
+        **{name: dict(values=values) for name, values in columns.items()},
+        iou_per_class={name: dict(values=values) for name, values in classes.items()},
+    )
+
+
+def cut(row: dict, seeds: list[int]) -> dict:
+    "A row of the bench's table, of these seeds alone."
+    lacking = sorted(set(seeds) - set(row["seeds"]))
+    if lacking:
+        raise InputError(
+            f"the bench's table has no {row['label']} of seeds {lacking}; make it with more seeds"
+        )
+    places = [row["seeds"].index(seed) for seed in seeds]
+
+    def chosen(column):
+        return dict(values=[column["values"][place] for place in places])
+
+    classes = {name: chosen(column) for name, column in row["iou_per_class"].items()}
+    scores = {name: chosen(row[name]) for name in DIGITS}
+    return dict(label=row["label"], seeds=seeds, **scores, iou_per_class=classes)
+
+
+def spread(values: list[float], digits: int, plus: str = "") -> str:
+    "Mean and standard deviation over seeds."
+    mean = f"{np.mean(values):{plus}.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
+
+
+def page(preset: str, kinds: list[str], rows: list[dict]) -> str:
+    "The table."
+    seeds = rows[0]["seeds"]
+    asked = f"--preset {preset} --seeds {len(seeds)} --kinds {' '.join(kinds)}"
+    lines = [
+        f"# {preset}: what wrong labels cost the contrast",
+        "",
+        f"`python results/make_oracle.py {asked}`:",
+        f"seeds {', '.join(map(str, seeds))}, mean ± standard deviation;",
+        "the last step, on val. Rows whose contrast is told the truth of unlabelled images are upper bounds.",
+        "",
+        "| row | mIoU, % | silhouette | CH | DB | mIoU less dgcl, paired |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    [ours] = [row for row in rows if row["label"] == "dgcl"]
+    for row in rows:
+        cells = [spread(row[name]["values"], digits) for name, digits in DIGITS.items()]
+        gap = np.subtract(row["miou"]["values"], ours["miou"]["values"]).tolist()
+        lines.append(
+            f"| {row['label']} | {' | '.join(cells)} | {'' if row is ours else spread(gap, 1, '+')} |"
+        )
+    lines += ["", f"| IoU of a class, % | {' | '.join(row['label'] for row in rows)} |"]
+    lines.append("|---|" + "---:|" * len(rows))
+    for name in ours["iou_per_class"]:
+        cells = [spread(row["iou_per_class"][name]["values"], 1) for row in rows]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="neu-77")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--kinds", nargs="+", choices=CALLED, default=list(CALLED))
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs") / "oracle", help="folder of the run folders"
+    )
+    parser.add_argument("flags", nargs="*", help="after --, as for dgcl_nb.train")
+    asked = parser.parse_args()
+    seeds = list(range(asked.seeds))
+    [path] = (ROOT / "results").glob(f"*/bench-{asked.preset}.json")
+    bench = {row["label"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+    rows = [cut(bench[label], seeds) for label in COMPARED]
+    for kind in asked.kinds:
+        results = [run_of(kind, asked.preset, seed, asked.runs, asked.flags) for seed in seeds]
+        rows.append(row_of(CALLED[kind], results))
+    found = dict(preset=asked.preset, kinds=asked.kinds, rows=rows)
+    write_atomic(path.parent / "oracle.json", json.dumps(found, indent=1) + "\n")
+    write_atomic(path.parent / "oracle.md", page(asked.preset, asked.kinds, rows))
+
+
+if __name__ == "__main__":
+    main()
