@@ -25,6 +25,7 @@ Modules:
 - `dgcl_nb.data.cityscapes`: Streets of 50 towns: label ids are mapped to the 19 scored classes on reading, and no class is background.
 - `dgcl_nb.data.damage`: Masks that are wrong in ways people get them wrong, on purpose and with a list of what was done: the ground truth of an audit.
 - `dgcl_nb.data.digits`: The embedded data set: real handwriting over real photographs, rendered in seconds, the same on every machine that runs the same libraries.
+- `dgcl_nb.data.drawn`: What was drawn in CVAT or label-studio becomes the masks of a folder of one's own, checked before a single one is written.
 - `dgcl_nb.data.files`: What lies in a folder, before a list says what is labelled; and what all layouts share.
 - `dgcl_nb.data.folder`: Photographs, masks for some of them, and a text file of class names: no list is needed.
 - `dgcl_nb.data.images`: One photograph, one mask, and the pair of them: read, checked, and never guessed.

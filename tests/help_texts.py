@@ -46,6 +46,7 @@ COMMANDS = {
     "data check": ("data.__main__", "Check", "ROOT", False),
     "data make": ("data.__main__", "Make", "ROOT", False),
     "data describe": ("data.__main__", "Describe", "LIST [LIST ...]", False),
+    "data masks": ("data.__main__", "Masks", "EXPORT ROOT", False),
     "data download": ("data.__main__", "Download", "ROOT", False),
 }
 
