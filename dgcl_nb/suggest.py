@@ -23,7 +23,7 @@ if __name__ == "__main__" and "__file__" in globals():
     answer("suggest")
 
 # %% ../nbs/commands/33_suggest.ipynb #_sug0004
-import filecmp, logging, os, sys
+import filecmp, logging, os, shlex, sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -412,6 +412,9 @@ def told(
     lines = [f"{chosen}; look at {out / 'suggest.html'}"]
     if not words:
         return f"{lines[0]}\n{cfg.name} is rendered and takes no lists; {out / IMAGES} holds the images"
+    if cfg.name == "folder":
+        taking_over = shlex.join(["python", "-m", "dgcl_nb.data", "masks", "EXPORT", str(cfg.root)])
+        lines.append(f"masks drawn in CVAT or label-studio come back with: {taking_over}")
     what = "images and masks in the data set" if asked.folder else "masks"
     lines.append(f"with their {what}, train again with: {' '.join(words)}")
     if own := list_in_the_way(cfg, out / "lists"):

@@ -418,6 +418,7 @@ def test_command__all_that_is_unlabelled_is_suggested(place, command, tmp_path):
     status, said, _ = command(tmp_path / "run", "--device", "cpu", "--num", "99")
     assert status == 0 and "--data.unlabelled None" in said
     assert f"before that, remove {photos / 'unlabelled.txt'}" in said
+    assert f"python -m dgcl_nb.data masks EXPORT {photos}\n" in said
     (photos / "unlabelled.txt").unlink()
     for name in (i.strip() for i in ids):
         shutil.copy(photos / "masks" / "00.png", photos / "masks" / f"{name}.png")
