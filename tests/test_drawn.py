@@ -1,10 +1,12 @@
 "Masks that were drawn in CVAT or label-studio: what is read, what is refused, and that nothing is lost."
 
 import json
+import random
 import zipfile
 
 import numpy as np
 import pytest
+from fuzz_files import change_bytes, change_value
 from PIL import Image
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
@@ -237,6 +239,25 @@ def test_images__that_the_folder_lacks(root, tmp_path):
         write_masks(tmp_path / "nothing.zip", root)
     with pytest.raises(InputError, match="has no folder images/"):
         write_masks(cvat(tmp_path, {}), tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_exports__are_read_or_are_a_sentence(root, tmp_path, seed):
+    rng = random.Random(seed)
+    box = dict(x=1, y=2, width=50, height=30, rotation=12, rectanglelabels=["scratch"])
+    results = [polygon("dent"), polygon("scratch", type="rectanglelabels", value=box)]
+    project = label_studio(tmp_path, ("a", results), ("b", []))
+    archive = packed(tmp_path, cvat(tmp_path, dict(a=picture("background", "dent"), b=picture("scratch"))))
+    export = rng.choice([project, archive])
+    if export == project and rng.random() < 0.7:
+        export.write_text(json.dumps(change_value(json.loads(export.read_text()), rng)))
+    else:
+        export.write_bytes(change_bytes(export.read_bytes(), rng))
+    try:
+        assert write_masks(export, root).masks
+    except InputError as e:
+        assert str(e)
+    assert not list(root.glob(".drawn*"))
 
 
 def test_command(root, tmp_path, capsys):
