@@ -241,6 +241,12 @@ def test_images__that_the_folder_lacks(root, tmp_path):
         write_masks(cvat(tmp_path, {}), tmp_path)
 
 
+def test_masks__is_a_file(root, tmp_path):
+    (root / "masks").write_text("")
+    with pytest.raises(InputError, match="cannot write masks into"):
+        write_masks(cvat(tmp_path, dict(a=picture("dent"))), root)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_damaged_exports__are_read_or_are_a_sentence(root, tmp_path, seed):
     rng = random.Random(seed)

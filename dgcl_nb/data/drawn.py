@@ -11,8 +11,8 @@ Reference: CVAT's format *Segmentation mask 1.1* (docs.cvat.ai); label-studio's 
 # %% auto #0
 __all__ = ['UNSAID', 'BLACK', 'MASKS', 'LABELMAP', 'SHAPES', 'BOX', 'IGNORE', 'NOBODY_DREW', 'Drawing', 'number_of',
            'read_labelmap', 'classes_of_colours', 'unpacked', 'cvat_drawings', 'Bits', 'unpack_stroke', 'pixels_of',
-           'check_size', 'draw_results', 'task_id', 'newest', 'size_in', 'label_studio_drawings', 'Written', 'mask_of',
-           'write_masks']
+           'check_size', 'label_of', 'draw_results', 'task_id', 'newest', 'size_in', 'label_studio_drawings', 'Written',
+           'mask_of', 'write_masks']
 
 # %% ../../nbs/data/14_drawn.ipynb #drw00003
 import re, tempfile, zipfile, zlib
@@ -88,7 +88,7 @@ def read_labelmap(
         labels[colour] = found[1].strip()
     return labels
 
-# %% ../../nbs/data/14_drawn.ipynb #drw00011
+# %% ../../nbs/data/14_drawn.ipynb #drw00012
 _CODE = np.array([65536, 256, 1])
 
 
@@ -110,7 +110,7 @@ def classes_of_colours(
         numbers.append(UNSAID if is_unsaid else number_of(label, class_names, origin))
     return np.array(numbers, np.int16)[places.reshape(picture.shape[:2])]
 
-# %% ../../nbs/data/14_drawn.ipynb #drw00016
+# %% ../../nbs/data/14_drawn.ipynb #drw00017
 MASKS, LABELMAP = "SegmentationClass", "labelmap.txt"
 "What is read of an export of CVAT."
 
@@ -134,7 +134,7 @@ def unpacked(
             raise InputError(f"cannot unpack {export} ({e}); export the task again") from e
         yield Path(place)
 
-
+# %% ../../nbs/data/14_drawn.ipynb #drw00018
 def cvat_drawings(
     export: Path,  # a folder or a ZIP file of CVAT's Segmentation mask 1.1
     class_names: Sequence[str],  # K names
@@ -154,7 +154,7 @@ def cvat_drawings(
                 image_id(path), origin, classes_of_colours(read_image(path), labels, class_names, origin)
             )
 
-# %% ../../nbs/data/14_drawn.ipynb #drw00022
+# %% ../../nbs/data/14_drawn.ipynb #drw00024
 class Bits:
     "Bits of bytes, taken from the front."
 
@@ -184,7 +184,7 @@ class Bits:
 
 _BYTE = 8
 
-
+# %% ../../nbs/data/14_drawn.ipynb #drw00025
 def unpack_stroke(
     words: Sequence[int],  # bytes, as label-studio packs a stroke
     size: tuple[int, int],  # (H, W) pixels
@@ -207,7 +207,7 @@ def unpack_stroke(
         at = end
     return values.reshape(*size, 4)[..., 3]
 
-# %% ../../nbs/data/14_drawn.ipynb #drw00026
+# %% ../../nbs/data/14_drawn.ipynb #drw00030
 _COVERED = 127
 "A pixel belongs to a stroke that covers more of it (of 255)."
 _WHOLE = 100
@@ -249,7 +249,7 @@ SHAPES: dict[str, dict[str, Kind]] = dict(
 )
 "What of label-studio's drawings is read, and what each of them says."
 
-
+# %% ../../nbs/data/14_drawn.ipynb #drw00031
 def pixels_of(
     kind: str,  # one of SHAPES
     value: Mapping[str, Any],  # of the result
@@ -266,7 +266,7 @@ def pixels_of(
         raise ValueError("its polygon has less than three corners")
     return _filled(np.array(value["points"]) * size[::-1] / _WHOLE, size)
 
-# %% ../../nbs/data/14_drawn.ipynb #drw00030
+# %% ../../nbs/data/14_drawn.ipynb #drw00035
 def check_size(
     drawn_on: tuple[int, ...],  # (H, W) pixels, as the program says
     size: tuple[int, int],  # (H, W) pixels of the image
@@ -288,6 +288,28 @@ _RESULT = dict(
 )
 
 
+def label_of(
+    result: Any,  # one entry of an annotation
+    origin: str,  # for messages
+) -> tuple[str, str] | None:  # its kind, one of SHAPES, and the class; None: it draws nothing that counts
+    "What a result draws, checked."
+    kind = str(result.get("type")) if isinstance(result, Mapping) else ""
+    if kind not in SHAPES:
+        if kind.endswith("labels"):
+            raise InputError(
+                f"{origin} has a drawing of type {kind}; those that are read: {', '.join(SHAPES)}"
+            )
+        return None  # an answer to a question
+    if wrong := wrong_in(result, _RESULT, dict(image_rotation=_DEGREES)):
+        raise InputError(f"{origin}: {wrong}; export the project again, in the format JSON")
+    labels = result["value"].get(kind)
+    if labels == [BOX]:
+        return None
+    if not (isinstance(labels, list) and len(labels) == 1 and TEXT.fits(labels[0])):
+        raise InputError(f"{origin} has a drawing of no class, or of several; give it one in label-studio")
+    return kind, labels[0]
+
+# %% ../../nbs/data/14_drawn.ipynb #drw00036
 def draw_results(
     results: Sequence[Any],  # of an annotation, as they were drawn
     class_names: Sequence[str],  # K names
@@ -295,35 +317,18 @@ def draw_results(
     origin: str,  # for messages
 ) -> np.ndarray | None:  # (H, W) int16, class numbers and UNSAID; None: nobody drew
     "The classes that an annotation of label-studio draws."
-    classes: np.ndarray | None = None
-    for result in results:
-        kind = str(result.get("type")) if isinstance(result, Mapping) else ""
-        if kind not in SHAPES:
-            if kind.endswith("labels"):
-                raise InputError(
-                    f"{origin} has a drawing of type {kind}; those that are read: {', '.join(SHAPES)}"
-                )
-            continue  # an answer to a question, which draws nothing
-        if wrong := wrong_in(result, _RESULT, dict(image_rotation=_DEGREES)):
-            raise InputError(f"{origin}: {wrong}; export the project again, in the format JSON")
-        labels = result["value"].get(kind)
-        if labels == [BOX]:
-            continue
-        if not (isinstance(labels, list) and len(labels) == 1 and TEXT.fits(labels[0])):
-            raise InputError(
-                f"{origin} has a drawing of no class, or of several; give it one in label-studio"
-            )
+    classes = np.full(size, UNSAID, np.int16)
+    shapes = [(result, *said) for result in results if (said := label_of(result, origin))]
+    for result, kind, label in shapes:
         check_size((result["original_height"], result["original_width"]), size, origin)
-        if classes is None:
-            classes = np.full(size, UNSAID, np.int16)
         try:
             where = pixels_of(kind, result["value"], size)
         except ValueError as e:
-            raise InputError(f"{origin}: a drawing of {labels[0]} cannot be read ({e})") from e
-        classes[where] = number_of(labels[0], class_names, origin)
-    return classes
+            raise InputError(f"{origin}: a drawing of {label} cannot be read ({e})") from e
+        classes[where] = number_of(label, class_names, origin)
+    return classes if shapes else None
 
-# %% ../../nbs/data/14_drawn.ipynb #drw00034
+# %% ../../nbs/data/14_drawn.ipynb #drw00041
 _MAX_EXPORT = 2**30
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
 "What label-studio puts before the name of a file that was uploaded."
@@ -351,7 +356,7 @@ def task_id(
     name = image_id(addresses[0])
     return name if name in known else _UPLOADED.sub("", name)
 
-
+# %% ../../nbs/data/14_drawn.ipynb #drw00042
 def newest(
     annotations: Any,  # of a task
     origin: str,  # for the message
@@ -362,7 +367,7 @@ def newest(
     valid = [a for a in annotations if not a.get("was_cancelled") and isinstance(a.get("result"), list)]
     return max(valid, key=lambda a: str(a.get("updated_at", "")))["result"] if valid else []
 
-
+# %% ../../nbs/data/14_drawn.ipynb #drw00043
 def size_in(
     found: Found,  # a folder
     name: str,  # id of an image
@@ -395,7 +400,7 @@ def label_studio_drawings(
         size = size_in(found, name, origin)
         yield Drawing(name, origin, draw_results(results, found.class_names, size, origin))
 
-# %% ../../nbs/data/14_drawn.ipynb #drw00038
+# %% ../../nbs/data/14_drawn.ipynb #drw00047
 IGNORE = "ignore"
 "What becomes of the rest if nobody says otherwise: it is neither learnt nor scored."
 NOBODY_DREW = "nobody drew"
@@ -429,7 +434,7 @@ class Written:
             )
         return "\n".join(lines)
 
-
+# %% ../../nbs/data/14_drawn.ipynb #drw00049
 def mask_of(
     drawing: Drawing,  # of an image on which somebody drew
     found: Found,  # the folder
@@ -440,7 +445,7 @@ def mask_of(
     check_size(drawing.classes.shape, size_in(found, drawing.id, drawing.origin), drawing.origin)
     return np.where(drawing.classes == UNSAID, rest, drawing.classes).astype(np.uint8)
 
-# %% ../../nbs/data/14_drawn.ipynb #drw00039
+# %% ../../nbs/data/14_drawn.ipynb #drw00050
 def _drawings(export: Path, found: Found) -> Iterator[Drawing]:
     "What was drawn, by whichever program."
     if not export.exists():
@@ -459,12 +464,12 @@ def _open_root(root: Path) -> Found:
 
 def _check_place(name: str, path: Path, existing: str) -> None:
     "InputError where a mask would be in the way."
-    if path.suffix != ".png":
+    if path.suffix.lower() != ".png":
         raise InputError(f"{path} is no PNG; move it away, as {name} would have two masks")
     if path.exists() and existing != "overwrite":
         raise InputError(f"{name} has the mask {path} already; move it away, or say --existing overwrite")
 
-
+# %% ../../nbs/data/14_drawn.ipynb #drw00051
 def write_masks(
     export: str | Path,  # CVAT's Segmentation mask 1.1 (ZIP file or folder), or label-studio's JSON
     root: str | Path,  # a folder with images/ and classes.txt
@@ -472,13 +477,23 @@ def write_masks(
     existing: str = "refuse",  # what becomes of masks that are there: refuse or overwrite
 ) -> Written:
     "Turn what was drawn into masks of a folder; if anything is wrong, none is written."
-    root, found = Path(root), _open_root(Path(root))
+    try:
+        return _write_masks(Path(export), Path(root), rest, existing)
+    except OSError as e:
+        raise InputError(
+            f"cannot write masks into {root}: {e.strerror or e}; free space, or correct it"
+        ) from e
+
+
+def _write_masks(export: Path, root: Path, rest: str, existing: str) -> Written:
+    "The same, where the system lets it."
+    found = _open_root(root)
     filler = IGNORE_INDEX if rest == IGNORE else number_of(rest, found.class_names, "--rest")
     masks: dict[str, Path] = {}
     nothing: list[str] = []
     counts = np.zeros(len(found.class_names) + 1, np.int64)
     with tempfile.TemporaryDirectory(dir=root, prefix=".drawn-") as place:
-        for drawing in _drawings(Path(export), found):
+        for drawing in _drawings(export, found):
             if drawing.id in masks or drawing.id in nothing:
                 raise InputError(f"{drawing.origin}: {drawing.id} was drawn twice; export one of them")
             if drawing.classes is None or (drawing.classes == UNSAID).all():
