@@ -309,6 +309,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'dgcl_nb.contrast.ContrastConfig': ('contrast.html#contrastconfig', 'dgcl_nb/contrast.py'),
                                   'dgcl_nb.contrast.ContrastConfig.__post_init__': ( 'contrast.html#contrastconfig.__post_init__',
                                                                                      'dgcl_nb/contrast.py'),
+                                  'dgcl_nb.contrast._numbers_of': ('contrast.html#_numbers_of', 'dgcl_nb/contrast.py'),
                                   'dgcl_nb.contrast.choose': ('contrast.html#choose', 'dgcl_nb/contrast.py'),
                                   'dgcl_nb.contrast.choose_negatives': ('contrast.html#choose_negatives', 'dgcl_nb/contrast.py'),
                                   'dgcl_nb.contrast.contrast_of_classes': ('contrast.html#contrast_of_classes', 'dgcl_nb/contrast.py'),

@@ -694,7 +694,9 @@ def test_fit__folder_holds_what_viewers_read(out):
 def test_fit__log_line_says_what_is_inactive_and_why(out):
     train(out, "dgcl", dgcl__bank__size=4000, dgcl__bank__min_fill=4000)
     lines = [r for r in metrics_of(out) if "event" not in r]
-    assert lines[0]["inactive"] == {"loss_unsup": "supervised start until step 2"}
+    assert lines[0]["inactive"] == dict.fromkeys(
+        ("loss_unsup", "loss_contrast"), "supervised start until step 2"
+    )
     assert lines[2]["inactive"]["loss_contrast"] == "no class of the batch has 4000 bank entries yet"
     wanted = "loss_sup loss_unsup loss_contrast kept pseudo_accuracy bank_fill contrast_classes"
     assert set(wanted.split()) <= set(lines[-1])
