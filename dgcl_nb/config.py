@@ -139,14 +139,20 @@ class Run(Ranged, group=""):
         return round(self.loop.sup_only_fraction * self.steps)
 
 # %% ../nbs/63_config.ipynb #143434f5
-@functools.cache
 def run_class(
     method: str,  # a key of METHODS
 ) -> type[Run]:
     "The class of a run of one method: `Run` with the method's groups of settings."
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
-    groups = [(name, cls, field(default=cls())) for name, cls in METHODS[method].settings.items()]
+    # by class and not by name: a method under work gets its name again and again
+    return _run_with(tuple(METHODS[method].settings.items()))
+
+
+@functools.cache
+def _run_with(settings):
+    "`Run` with some groups of settings, (name, dataclass) each."
+    groups = [(name, cls, field(default=cls())) for name, cls in settings]
     cls = dataclasses.make_dataclass("Run", groups, bases=(Run,), frozen=True, kw_only=True)
     cls.__module__ = Run.__module__  # where its fields' comments are found for --help
     return cls

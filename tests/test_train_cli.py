@@ -239,6 +239,15 @@ def test_parse_run__a_section_for_no_method_is_told(tmp_path, caplog):
         parse_run(folder=tmp_path)
 
 
+def test_run_class__of_a_method_that_is_written_again(monkeypatch):
+    "In a notebook a method is defined again and again, each time with other settings."
+    dgcl, supervised = METHODS["dgcl"], METHODS["supervised"]
+    for method in (supervised, dgcl, supervised):
+        monkeypatch.setitem(METHODS, "mine", method)
+        assert hasattr(run_class("mine")(), "dgcl") == (method is dgcl)
+    assert run_class("dgcl") is run_class("dgcl")
+
+
 # A run and how it goes on
 
 
