@@ -8,7 +8,7 @@ There is no other source of settings, so `config.json` of a run is complete."""
 
 # %% auto #0
 __all__ = ['log', 'METHODS', 'CONFIG_VERSION', 'NUMBERS_VERSION', 'CONFIG', 'BESIDE_SETTINGS', 'LoopConfig', 'Run', 'run_class',
-           'part_of_share', 'share_batch', 'describe_batch', 'parse_run', 'all_method_settings', 'run_name',
+           'part_of_share', 'share_batch', 'describe_batch', 'lines_of', 'parse_run', 'all_method_settings', 'run_name',
            'run_to_dict', 'numbers_version', 'config_record', 'check_config_version', 'run_from_dict', 'commit_of',
            'environment', 'build_data', 'build_method']
 
@@ -25,7 +25,7 @@ from .core import InputError, seed_everything, unknown_name
 from .data.proposal import AUTO
 from .data.sets import DataConfig, open_data
 from .data.segdata import SegData
-from .presets import check_meant, check_written
+from .presets import check_meant, check_written, warn_unused
 from .removed import check_removed, without_removed
 from .ranges import Count, CountOrNone, FewOrNone, Ranged, Seed, Share, Text, one_of
 from .windows import EvalConfig
@@ -139,14 +139,20 @@ class Run(Ranged, group=""):
         return round(self.loop.sup_only_fraction * self.steps)
 
 # %% ../nbs/63_config.ipynb #143434f5
-@functools.cache
 def run_class(
     method: str,  # a key of METHODS
 ) -> type[Run]:
     "The class of a run of one method: `Run` with the method's groups of settings."
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
-    groups = [(name, cls, field(default=cls())) for name, cls in METHODS[method].settings.items()]
+    # by class and not by name: a method under work gets its name again and again
+    return _run_with(tuple(METHODS[method].settings.items()))
+
+
+@functools.cache
+def _run_with(settings):
+    "`Run` with some groups of settings, (name, dataclass) each."
+    groups = [(name, cls, field(default=cls())) for name, cls in settings]
     cls = dataclasses.make_dataclass("Run", groups, bases=(Run,), frozen=True, kw_only=True)
     cls.__module__ = Run.__module__  # where its fields' comments are found for --help
     return cls
@@ -217,6 +223,17 @@ def describe_batch(
     )
 
 # %% ../nbs/63_config.ipynb #9838d193
+def lines_of(
+    preset: str,  # section that is read first
+    variant: str,  # name of the one on top of it; empty: none
+    layers: Sequence[tuple[str, Mapping]],  # as preset_layers returns them
+    method: str = "",  # that is trained; empty: it is not known yet
+) -> dict[str, tuple[str, str]]:  # setting -> (text, origin)
+    "All lines of the settings files that count for a run."
+    lines = section_settings(preset, layers, method=method)
+    return lines | section_settings(f"variant {variant}", layers, "variant", method) if variant else lines
+
+
 def parse_run(
     args: Sequence[str] = (),  # the command line, without the program
     folder: str | Path = ".",  # the working folder
@@ -225,14 +242,10 @@ def parse_run(
     first, layers = first_reading(args), preset_layers(folder)
     preset, variant = first.get("preset", Run.preset), first.get("variant", "")
     check_written(preset, layers)
-    method = first.get("method") or section_settings(preset, layers).get("method", (Run.method, ""))[0]
-    settings = section_settings(preset, layers, method=method)
-    if variant:
-        settings |= section_settings(f"variant {variant}", layers, "variant", method)
+    method = first.get("method") or lines_of(preset, variant, layers).get("method", (Run.method, ""))[0]
+    settings = lines_of(preset, variant, layers, method)
     check_removed(args, settings)
-    for origin, sections in layers[1:]:
-        if preset not in sections:
-            log.warning("%s has no section [%s] and is not used", origin, preset)
+    warn_unused(preset, settings, layers, METHODS)
     run = dataclasses.replace(run_class(method)(), preset=preset, method=method, variant=variant)
     settings = {name: line for name, line in settings.items() if name != "method"}
     run = parse_flags(args, apply_settings(run, settings, all_method_settings()))

@@ -213,6 +213,8 @@ class Control:
 
     def pause(self) -> None:
         self.running.clear()
+        if self.stopping.is_set():  # a run that shall stop must get there
+            self.running.set()
 
     def resume(self) -> None:
         self.running.set()

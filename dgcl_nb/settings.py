@@ -8,7 +8,7 @@ or an error that names the file, the section, the line and the nearest valid nam
 
 # %% auto #0
 __all__ = ['Settings', 'LONGEST_REASON', 'LARGEST_FILE', 'SECTION_WORDS', 'MARKS', 'SHIPPED', 'FOR', 'DEEPEST_INHERITANCE',
-           'MAX_PATH', 'check_lines', 'read_sections', 'read_text', 'preset_layers', 'unknown_section',
+           'MAX_PATH', 'check_lines', 'read_sections', 'read_text', 'preset_layers', 'unknown_section', 'lines_for',
            'section_settings', 'parse_flags', 'setting_names', 'setting_of', 'plain', 'flags_of', 'parse_quietly',
            'apply_settings', 'apply_one_by_one', 'first_reading', 'kind_of', 'check_types', 'rebuild',
            'unknown_settings']
@@ -135,6 +135,23 @@ DEEPEST_INHERITANCE = 32
 "Sections that one may inherit from, one through the other."
 
 
+def lines_for(
+    method: str,  # that is trained; empty: it is not known yet
+    name: str,  # of a section
+    origin: str,  # of the file
+    sections: Mapping[str, Mapping[str, str]],  # of that file
+) -> dict[str, tuple[str, str]]:  # setting -> (text, origin)
+    "What a file has in its section [NAME for METHOD]."
+    own = f"{name}{FOR}{method}"
+    found = {k: (v, f"{origin} [{own}]") for k, v in sections.get(own, {}).items()}
+    for word in ("method", "inherit"):
+        if word in found:
+            raise InputError(
+                f"{origin} [{own}]: '{word}' has no place in a section for one method; remove it"
+            )
+    return found
+
+
 def section_settings(
     name: str,  # of a section
     layers: Sequence[tuple[str, Mapping]],  # as preset_layers returns them
@@ -143,8 +160,7 @@ def section_settings(
     seen: tuple[str, ...] = (),  # sections that led here, to find a circle
 ) -> dict[str, tuple[str, str]]:  # setting -> (text, origin)
     "The settings of one section over all files, what it inherits first."
-    found = [(origin, sections[name]) for origin, sections in layers if name in sections]
-    if not found:
+    if not any(name in sections for _, sections in layers):
         raise unknown_section(name, layers, kind)
     if len(seen) > DEEPEST_INHERITANCE:
         raise InputError(
@@ -153,13 +169,12 @@ def section_settings(
     if name in seen:
         raise InputError(f"presets inherit in a circle: {' → '.join((*seen, name))}")
     settings: dict[str, tuple[str, str]] = {}
-    for origin, lines in found:
+    for origin, sections in layers:
+        lines = sections.get(name, {})
         if "inherit" in lines:  # first, so that own lines win
             settings |= section_settings(lines["inherit"], layers, kind, method, (*seen, name))
         settings |= {k: (v, f"{origin} [{name}]") for k, v in lines.items() if k != "inherit"}
-    own = f"{name}{FOR}{method}"
-    for origin, sections in layers:
-        settings |= {k: (v, f"{origin} [{own}]") for k, v in sections.get(own, {}).items()}
+        settings |= lines_for(method, name, origin, sections)
     return settings
 
 # %% ../nbs/06_settings.ipynb #4ea95270

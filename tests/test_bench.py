@@ -1,7 +1,9 @@
 """The bench: runs as children, nothing twice, failures by name, one table."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -142,6 +144,44 @@ def test_run_jobs__at_most_so_many_at_a_time(tmp_path, planned):
         going += int(line.split()[1])
         most = max(most, going)
     assert going == 0 and most == 2
+
+
+HANG_UP = """
+import os, pathlib, signal, time
+saved = pathlib.Path("FOLDER.saved")
+def save(*_):
+    saved.touch()
+    os._exit(0)
+signal.signal(signal.SIGTERM, save)
+os.kill(os.getppid(), signal.SIGHUP)
+time.sleep(20)
+"""
+
+
+def test_run_jobs__a_closed_terminal_lets_the_children_save(tmp_path, planned):
+    job, heard = jobs_in(tmp_path, planned)[0], []
+    old = signal.signal(signal.SIGHUP, lambda *_: heard.append("the bench went on"))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_jobs([job], command=python(HANG_UP), say=silent)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert heard == ["the bench went on"], "afterwards the handler is the one of before"
+    finally:
+        signal.signal(signal.SIGHUP, old)
+    assert job.folder.path.with_name(f"{job.name}.saved").is_file()
+
+
+@pytest.mark.parametrize("name", ["environment", "iou_per_class", "predictor"])
+def test_check_folder__a_result_without_what_tables_need(tmp_path, planned, name):
+    job = jobs_in(tmp_path, planned)[0]
+    finish(job)
+    assert check_folder(job) == "finished"
+    found = json.loads(job.folder.result.read_text())
+    del found[name]
+    job.folder.result.write_text(json.dumps(found))
+    said = rf"result.json cannot be read \('{name}' is missing\); remove the folder"
+    with pytest.raises(InputError, match=said):
+        check_folder(job)
 
 
 def test_check_folder__other_settings(tmp_path, planned):

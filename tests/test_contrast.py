@@ -5,11 +5,15 @@ import math
 import pytest
 import torch
 from reference import IGNORE, released_contrast_term, released_contrastive_loss
+from small import small_batch, small_method, without_pixels
 
-from dgcl_nb.bank import MemoryBank
+from dgcl_nb.bank import BankConfig, MemoryBank
 from dgcl_nb.cells import Cells, measure_density, sort_by_class
-from dgcl_nb.contrast import choose, contrast_of_classes, contrastive_loss, prototypes
+from dgcl_nb.contrast import ContrastConfig, choose, contrast_of_classes, contrastive_loss, prototypes
 from dgcl_nb.core import generator_for
+from dgcl_nb.methods.dgcl import DGCL
+from dgcl_nb.methods.protocol import Progress
+from dgcl_nb.pseudo_labels import FilterConfig
 from dgcl_nb.sampling import RELEASED, SamplingConfig
 
 K = 4
@@ -194,3 +198,35 @@ def test_contrastive__autocast_changes_nothing():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = contrastive_loss(anchors, positives, negatives)
     assert torch.equal(plain, mixed)
+
+
+# Why nothing is compared
+
+
+def reasons_of(batch=None, **dgcl):
+    "What DGCL says is inactive after three steps on the same images, of which class 3 has no pixel."
+    usual = dict(bank=BankConfig(size=20, min_fill=4, max_new_per_class=20), num_neighbors=(4,))
+    by_labels = FilterConfig(kind="confidence", conf_thresh=1.0)  # of unlabelled cells none
+    method = small_method(DGCL, dgcl=ContrastConfig(contrast_filter=by_labels, **usual, **dgcl))
+    shown = small_batch(DGCL, num_classes=3)
+    for step in range(30, 33):
+        progress = Progress(step=step, steps=100, sup_only_steps=20)
+        losses = method(shown, progress)
+        method.after_step(shown, progress)
+    return (method(batch, progress) if batch else losses).reasons()
+
+
+def test_why_inactive__waiting_for_a_class_that_never_comes():
+    assert "loss_contrast" not in reasons_of()
+    said = reasons_of(sampling=SamplingConfig(wait_for_all=True))["loss_contrast"]
+    assert said == "it waits for all banks, and those of classes 3 hold under 4 entries"
+
+
+def test_why_inactive__no_label_in_the_batch_though_the_banks_are_full():
+    said = reasons_of(without_pixels(small_batch(DGCL)))["loss_contrast"]
+    assert said == "no cell of the batch has the label of a class that takes part"
+
+
+def test_why_inactive__a_weight_of_nothing():
+    assert reasons_of(contrast_weight=0.0)["loss_contrast"] == "its weight is 0"
+    assert reasons_of(contrast_start=0.5)["loss_contrast"] == "its weight is 0 until 50% of self-training"

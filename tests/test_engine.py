@@ -15,6 +15,7 @@ from functools import partial
 import pytest
 import torch
 from helpers import (
+    First,
     ROOT,
     Toy,
     clean_environment,
@@ -694,7 +695,9 @@ def test_fit__folder_holds_what_viewers_read(out):
 def test_fit__log_line_says_what_is_inactive_and_why(out):
     train(out, "dgcl", dgcl__bank__size=4000, dgcl__bank__min_fill=4000)
     lines = [r for r in metrics_of(out) if "event" not in r]
-    assert lines[0]["inactive"] == {"loss_unsup": "supervised start until step 2"}
+    assert lines[0]["inactive"] == dict.fromkeys(
+        ("loss_unsup", "loss_contrast"), "supervised start until step 2"
+    )
     assert lines[2]["inactive"]["loss_contrast"] == "no class of the batch has 4000 bank entries yet"
     wanted = "loss_sup loss_unsup loss_contrast kept pseudo_accuracy bank_fill contrast_classes"
     assert set(wanted.split()) <= set(lines[-1])
@@ -714,6 +717,7 @@ def test_fit__non_finite_loss_names_the_term_and_saves_the_batch(out, monkeypatc
 
     monkeypatch.setitem(config.METHODS, "toy", Sick)
     said = "step 5: loss_bank is not finite .* the batch is saved in .*nonfinite_step_0000005"
+    said += ".* go on from step_0000004.pt: .* --resume --optim.lr 0.0015"
     with pytest.raises(NonFiniteLoss, match=said):
         train(out)
     saved = torch.load(next(out.glob("nonfinite*.pt")), weights_only=True)
@@ -835,6 +839,25 @@ def test_fit__a_class_without_a_pixel(out, monkeypatch):
     assert metrics_of(out)[-2]["contrast_classes"] > 0, "no class waits for an absent one"
     saved = json.loads((out / "result.json").read_text())
     assert saved["iou_per_class"].keys() == result["iou_per_class"].keys()
+
+
+class Unknown(First):
+    "Images of which nobody knows a pixel."
+
+    def __getitem__(self, i):
+        sample = super().__getitem__(i)
+        return sample | dict(target=torch.full_like(sample["target"], IGNORE_INDEX))
+
+
+def test_fit__val_without_a_known_pixel_has_no_best(out, monkeypatch):
+    def unknown_val(run):
+        data = few_images(run)
+        return dataclasses.replace(data, val=Unknown(data.val, 12))
+
+    monkeypatch.setattr(engine, "build_data", unknown_val)
+    result = train(out, "supervised", steps=2)
+    assert (result["best_miou"], result["best_step"]) == (None, 0)
+    assert evaluations_of(out)[-1]["best_miou"] is None
 
 
 def test_fit__all_labelled(out):

@@ -115,6 +115,28 @@ def test_step__odd_batches(name, case):
     assert not [n for n, v in values.items() if not v.isfinite().all()]
 
 
+ODD = ("plain", "no labelled pixel", "no valid unlabelled pixel", "nobody is sure", "no pixel of either")
+
+
+@every_method
+@pytest.mark.parametrize("case", ODD)
+def test_step__a_term_that_is_nothing_says_why(name, case):
+    "In the supervised start, and after a few steps on plain batches in a step whose batch is odd."
+    method, run = make_method(name, CASES["nobody is sure" if case == "nobody is sure" else "plain"])
+    found, optimizers = {}, make_optimizers(method, run)
+    for step in (SUP_ONLY, 1, EARLY, LATE):
+        batch = batch_of(method, run, step, CASES[case if step == LATE else "plain"])
+        losses = [phase.losses for phase in take_step(method, optimizers, batch, step).values()]
+        values = {n: float(value.detach()) for part in losses for n, (value, _) in part.terms.items()}
+        found[step] = values, {n for part in losses for n in part.reasons()}
+    values, told = found[LATE]
+    silent = {n for n, value in values.items() if value == 0} - told
+    assert not silent, f"{silent} is 0 and nobody says why; told: {told}"
+    begun, told = found[SUP_ONLY]
+    missing = values.keys() - begun.keys() - told
+    assert not missing, f"{missing} is not there in the supervised start, and nobody says why"
+
+
 @every_method
 def test_step__gradients_reach_what_the_phase_trains_and_nothing_else(name):
     method, run = make_method(name)

@@ -17,6 +17,7 @@ from dgcl_nb.resuming import history_of, resumed_run
 from dgcl_nb.run_folder import RunFolder, read_torch, write_torch
 from dgcl_nb.trained import open_trained
 from dgcl_nb.training import Callback
+from dgcl_nb.workers import StoppedWaiting
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +67,28 @@ def test_diverged__goes_on_with_a_smaller_rate_which_is_recorded(tmp_path):
     assert [e["event"] for e in history] == ["diverged", "changed"]
     assert history[1]["settings"] == {"optim.lr": [0.003, 0.0015]} and history[1]["step"] == 4
     assert json.loads(RunFolder(out).config.read_text())["optim"]["lr"] == 0.0015
+
+
+def test_diverged__a_stop_while_no_batch_comes_saves_nothing_of_it(tmp_path, monkeypatch):
+    step_on = engine.next_step
+
+    def then_wait(t, loader):
+        if t.step == 5:
+            raise StoppedWaiting
+        return step_on(t, loader)
+
+    monkeypatch.setattr(engine, "next_step", then_wait)
+    run = tiny_run("self_training", out=tmp_path / "run")
+    with pytest.raises(NonFiniteWeights, match="go on from step_0000004.pt"):
+        fit(run, callbacks=[BreakAt(5)])
+    assert [p.name for p in checkpoints_of(RunFolder(tmp_path / "run"))] == ["step_0000004.pt"]
+
+
+def test_diverged__the_rate_that_helps_is_half_of_the_one_that_was_asked_for(tmp_path):
+    "With lr_batch 1 and two images a step, half the rate of the optimiser would be what was asked for."
+    run = tiny_run("self_training", out=tmp_path / "run", optim__lr_batch=1)
+    with pytest.raises(NonFiniteWeights, match=r"\(optim.lr was 0.003\).* --resume --optim.lr 0.0015$"):
+        fit(run, callbacks=[BreakAt(8)])
 
 
 def test_resume__no_other_rate_without_a_divergence(tmp_path):

@@ -105,4 +105,6 @@ def test_losses__what_is_inactive_is_looked_at_when_asked():
     losses.skip("a", "always")
     losses.skip("b", "not now", when=torch.tensor(False))
     losses.skip("c", "now", when=torch.tensor(True))
-    assert losses.reasons() == {"a": "always", "c": "now"}
+    losses.add("d", torch.tensor(1.0), 0.0)
+    losses.skip("d", "not now either", when=torch.tensor(False))
+    assert losses.reasons() == {"a": "always", "c": "now", "d": "its weight is 0"}

@@ -52,6 +52,14 @@ def test_train__into_a_closed_pipe(tmp_path):
     assert metrics_of(tmp_path / "run")[-1]["step"] == 4
 
 
+def test_control__a_pause_after_a_stop_holds_nobody():
+    control = Control()
+    control.stop()
+    control.pause()
+    assert control.running.wait(0), "the loop would wait here for ever, and the stop with it"
+    assert control.should_stop("cpu")
+
+
 @pytest.mark.parametrize("before, stops", [(signal.SIG_DFL, True), (signal.SIG_IGN, False)])
 def test_signals__a_hangup_saves_unless_it_is_ignored(before, stops):
     control, old = Control(), signal.signal(signal.SIGHUP, before)

@@ -27,6 +27,7 @@ import dgcl_nb
 from dgcl_nb import config, dry_run, engine
 from dgcl_nb.batches import BatchConfig
 from dgcl_nb.config import METHODS, config_record, parse_run, run_class
+from dgcl_nb.core import InputError
 from dgcl_nb.methods import protocol
 from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.dry_run import Cost, Measured, copied_bytes, grown, held_bytes, take_step
@@ -206,6 +207,45 @@ def test_parse_run__order_of_layers(tmp_path):
     assert parse_run(folder=tmp_path).steps == 33 and parse_run(["--steps", "7"], tmp_path).steps == 7
     run = parse_run(["--preset=mine"], tmp_path)
     assert (run.method, run.steps, run.seed, run.data.num_labelled) == ("supervised", 44, 5, 250)
+
+
+def test_parse_run__own_lines_win_over_shipped_ones_for_a_method(tmp_path, caplog):
+    shipped = parse_run(folder=tmp_path)
+    (tmp_path / "settings.ini").write_text("[digits]\ndgcl.contrast_weight = 0.5\nsemi.unsup_weight = 0.3\n")
+    assert shipped.dgcl.contrast_weight == 0.03, "the shipped file has a section [digits for dgcl]"
+    assert parse_run(folder=tmp_path).dgcl.contrast_weight == 0.5
+    assert parse_run(["--method", "self_training"], tmp_path).semi.unsup_weight == 0.3
+    (tmp_path / "settings.ini").write_text("[digits for dgcl]\ndgcl.contrast_weight = 0.2\n")
+    assert parse_run(folder=tmp_path).dgcl.contrast_weight == 0.2 and not caplog.messages
+    run = parse_run(["--method", "cps"], tmp_path)
+    assert run.method == "cps" and "is not used" in caplog.text, "nothing in it is for cps"
+
+
+def test_parse_run__a_variant_may_name_its_method(tmp_path, caplog):
+    lines = "[variant mine]\nmethod = supervised\noptim.lr = 0.001\n[digits for supervised]\nsteps = 9\n"
+    (tmp_path / "settings.ini").write_text(lines)
+    run = parse_run(["--variant", "mine"], tmp_path)
+    assert (run.method, run.optim.lr, run.steps) == ("supervised", 0.001, 9) and not caplog.messages
+    assert parse_run(["--variant", "mine", "--method", "dgcl"], tmp_path).method == "dgcl"
+
+
+def test_parse_run__a_section_for_no_method_is_told(tmp_path, caplog):
+    (tmp_path / "settings.ini").write_text("[digits]\n[digits for self-training]\nsteps = 9\n")
+    parse_run(["--method", "self_training"], tmp_path)
+    (said,) = caplog.messages
+    assert "section [digits for self-training] is not used" in said and "did you mean self_training?" in said
+    (tmp_path / "settings.ini").write_text("[digits for dgcl]\nmethod = cps\n")
+    with pytest.raises(InputError, match=r"\[digits for dgcl\]: 'method' has no place"):
+        parse_run(folder=tmp_path)
+
+
+def test_run_class__of_a_method_that_is_written_again(monkeypatch):
+    "In a notebook a method is defined again and again, each time with other settings."
+    dgcl, supervised = METHODS["dgcl"], METHODS["supervised"]
+    for method in (supervised, dgcl, supervised):
+        monkeypatch.setitem(METHODS, "mine", method)
+        assert hasattr(run_class("mine")(), "dgcl") == (method is dgcl)
+    assert run_class("dgcl") is run_class("dgcl")
 
 
 # A run and how it goes on

@@ -12,6 +12,7 @@ In: labelled and clean unlabelled images; out: the losses of self-training plus 
 __all__ = ['contrast_cells', 'note_contrast', 'DGCL']
 
 # %% ../../nbs/methods/03_dgcl.ipynb #cef25ebe
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import torch
@@ -70,13 +71,17 @@ def note_contrast(
     batch: Batch,  # whose images the cells are of
     cells: Cells,  # labelled images' first
     classes: ClassChoice,  # who takes part, who waits
+    held: Sequence[int],  # entries that the bank holds of each class
     weight: float,  # of the contrast in this step
     dgcl: ContrastConfig,  # its settings
 ) -> None:
     "What the log says of the contrast, and why it is inactive."
-    inactive = why_inactive(classes, dgcl.bank.min_fill)
+    waits, min_fill = dgcl.sampling.wait_for_all, dgcl.bank.min_fill
+    inactive = why_inactive(classes, min_fill, [c for c, n in enumerate(held) if waits and n < min_fill])
     if weight == 0:
-        inactive = {"loss_contrast": f"its weight is 0 until {dgcl.contrast_start:.0%} of self-training"}
+        will_start = dgcl.contrast_weight and dgcl.contrast_start
+        until = f" until {dgcl.contrast_start:.0%} of self-training" if will_start else ""
+        inactive = {"loss_contrast": f"its weight is 0{until}"}
     for name, why in inactive.items():
         losses.skip(name, why)
     losses.note(contrast_classes=float(len(classes.active) if weight else 0))
@@ -106,7 +111,8 @@ class DGCL(Method):
         if progress.is_sup_only:
             (out_l,) = joint_pass(self.student, [batch.images_l])
             supervised(losses, out_l, batch.targets_l, sup)
-            losses.skip("loss_unsup", f"supervised start until step {progress.sup_only_steps}")
+            for name in ("loss_unsup", "loss_contrast"):
+                losses.skip(name, f"supervised start until step {progress.sup_only_steps}")
             return losses
         labels = label(self.teacher, batch.images_u_w, batch.valid_u, semi, progress, with_proj=True)
         mix = batch.mixes[0]
@@ -131,7 +137,7 @@ class DGCL(Method):
                 losses.shares(right_choices(cells, choice))
             losses.add("loss_contrast", loss, weight)
             self.new_rows.append(few_of_each(cells, density, by_class, dgcl.bank, dgcl.new_density_at))
-        note_contrast(losses, batch, cells, classes, weight, dgcl)
+        note_contrast(losses, batch, cells, classes, by_class.held, weight, dgcl)
         losses.share("bank_fill", sum(by_class.held), len(by_class.held) * self.bank.size)
         if any(by_class.held[c] for c in self.ranked):
             ages = self.bank.staleness(progress.step)

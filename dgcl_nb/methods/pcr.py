@@ -112,7 +112,10 @@ class PCR(Method):
             self.follow_prototypes(out_u, drop_labels(targets, kept), progress)
         losses.share("proto_accuracy", right_l, known)
         losses.skip("loss_unsup", "no label is certain enough", when=~kept.any())
-        losses.skip("loss_proto", "no class has prototypes yet", when=~self.prototypes.is_ready.any())
+        why = "is of a class that has prototypes"
+        is_l, is_u = known_l != IGNORE_INDEX, kept & (known_u != IGNORE_INDEX)
+        losses.skip("loss_proto", f"no labelled pixel {why}", when=~is_l.any())
+        losses.skip("loss_proto_unsup", f"no certain label {why}", when=~is_u.any())
         note_labels(losses, labels, batch, self.cfg.background)
         return losses
 

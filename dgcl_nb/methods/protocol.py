@@ -131,8 +131,9 @@ class Losses:
         self.inactive[name] = (why, when)
 
     def reasons(self) -> dict[str, str]:
-        "What is inactive and why, name -> words. Waits for the device."
-        return {name: why for name, (why, when) in self.inactive.items() if bool(when)}
+        "What is inactive and why, name -> words; a term of weight 0 is. Waits for the device."
+        weightless = {name: "its weight is 0" for name, (_, weight) in self.terms.items() if weight == 0}
+        return weightless | {name: why for name, (why, when) in self.inactive.items() if bool(when)}
 
     def total(self) -> Tensor:
         "The weighted sum of the terms."
