@@ -438,6 +438,17 @@ MASKS = [
         labels(saved(mask), "a.jpg"),
         "masks/a.jpg is a JPEG, whose compression changes label values",
     ),
+    Case(
+        "JPEG mask called PNG",
+        labels(saved(mask, format="JPEG")),
+        "masks/a.png is a JPEG, whose compression changes label values; make it anew as PNG",
+    ),
+    Case(
+        "TIFF mask packed as JPEG",
+        labels(saved(mask, compression="jpeg"), "a.tif"),
+        "masks/a.tif is a JPEG, whose compression changes label values",
+    ),
+    Case("PNG mask called JPEG", labels(saved(mask, format="PNG"), "a.jpg"), WORKS),
     Case("palette mask, any colours", labels(saved(lambda: painted([(9, 9, 9), (200, 0, 0)]))), WORKS),
     Case("16-bit mask", labels(saved(lambda: mask(1, np.uint16))), WORKS),
     Case("1-bit mask", labels(saved(lambda: Image.fromarray(numbers() > 0))), WORKS),
@@ -476,6 +487,11 @@ MASKS = [
 
 LISTS = [
     Case("CRLF", labelled("a\r\nb\r\n"), WORKS),
+    Case(
+        "one list in two spellings",
+        text_file("labeled.txt", "a\n"),
+        "labeled.txt are one list in two spellings; keep one of them",
+    ),
     Case("byte-order mark", labelled(b"\xef\xbb\xbfa\nb\n"), WORKS),
     Case("no last newline", labelled("a\nb"), WORKS),
     Case("old line ends, blank lines, spaces", labelled("\r\r  a \r\tb\r\r"), WORKS),

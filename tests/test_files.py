@@ -141,6 +141,34 @@ def test_folder__no_masks_at_all(folder):
         open_folder(folder)
 
 
+def test_folder__lists_with_one_l_are_read(folder):
+    for kind in ("labelled", "unlabelled"):
+        (folder / f"{kind}.txt").unlink()
+    (folder / "labeled.txt").write_text("b\n")
+    (folder / "unlabeled.txt").write_text("a\nd\n")
+    data = open_folder(folder)
+    assert (data.labelled.ids, data.unlabelled.ids, data.val.ids) == (["b"], ["a", "d"], ["c"])
+
+
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", ".thumbnails", "trip/.cache"])
+def test_folder__copies_in_hidden_folders_are_no_images(folder, hidden):
+    for part in ("images", "masks"):
+        (folder / part / hidden).mkdir(parents=True)
+        for name in ("a.png", "a-checkpoint.png"):
+            shutil.copy(folder / part / "a.png", folder / part / hidden / name)
+    for kind in ("labelled", "unlabelled", "val"):
+        (folder / f"{kind}.txt").unlink()
+    data = open_folder(folder)
+    assert sorted(data.labelled.ids + data.unlabelled.ids + data.val.ids) == list("abcd")
+
+
+def test_folder__may_lie_in_a_hidden_one(folder):
+    (folder / ".store").mkdir()
+    (folder / "images").rename(folder / ".store" / "images")
+    (folder / "images").symlink_to(folder / ".store" / "images")
+    assert open_folder(folder / ".store" / "..").labelled.ids == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     "lists, message",
     [

@@ -16,6 +16,7 @@ from typing import Any
 from ..core import IGNORE_INDEX, InputError, mix_seed
 from .files import Found, Layout, as_ids, assemble, by_id, draw_labelled, without
 from .segdata import SegData, distinct_palette, named_background
+from .splits import list_files
 
 # %% ../../nbs/data/06_folder.ipynb #fa19af4d
 VAL_FRACTION = 0.2
@@ -85,11 +86,10 @@ def _named_lists(
     is_drawn: bool,  # whether the labelled images are drawn: then the folder's own lists of them are not read
 ) -> dict[str, list[str] | None]:  # ids; None where nothing is named
     "The lists that are named, or lie in the folder under their usual names."
-    lists = {}
+    own, lists = list_files(root), {}
     for kind, ids in named.items():
-        own = root / f"{kind}.txt"
-        reads_own = ids is None and own.exists() and (kind == "val" or not is_drawn)
-        lists[kind] = as_ids(own if reads_own else ids, root)
+        reads_own = ids is None and kind in own and (kind == "val" or not is_drawn)
+        lists[kind] = as_ids(own[kind] if reads_own else ids, root)
     return lists
 
 
