@@ -10,8 +10,9 @@ The released code reads a folder of masks that somebody has merged; here the mer
 __all__ = ['log', 'VOC_CLASSES', 'NUM_TRAIN_AUG', 'VOC', 'voc_folder', 'find_voc', 'open_voc', 'download_voc']
 
 # %% ../../nbs/data/07_voc.ipynb #dc4e2858
-import logging, tarfile
+import logging, tarfile, zlib
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 
 from torchvision.datasets import SBDataset, VOCSegmentation
@@ -155,7 +156,7 @@ def download_voc(
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             fetch(root)
-        except (OSError, RuntimeError, EOFError, tarfile.TarError) as e:
+        except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError, zlib.error) as e:
             raise InputError(
                 f"cannot fetch {name} ({e}); free space, try again, "
                 "or fetch it by hand and lay it out as data/README.md shows"
