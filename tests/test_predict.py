@@ -398,6 +398,80 @@ def test_names__links_in_a_circle_and_hidden_files(tmp_path):
     assert images_below(tmp_path / "in") == ["a.png", "link/b.png"]
 
 
+def test_names__a_folder_that_cannot_be_looked_into_is_said(tmp_path, monkeypatch):
+    photo(tmp_path / "in" / "a.png", noise(3, 3))
+    photo(tmp_path / "in" / "shut" / "b.png", noise(3, 3))
+    scandir = os.scandir
+
+    def refuse(place):
+        if str(place).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match="cannot look into .*shut: Permission denied; correct its perm"):
+        images_below(tmp_path / "in")
+
+
+def test_names__a_link_upwards_brings_in_nothing_else(tmp_path):
+    photo(tmp_path / "in" / "a.png", noise(3, 3))
+    photo(tmp_path / "secret" / "b.png", noise(3, 3))
+    (tmp_path / "in" / "up").symlink_to(tmp_path)
+    assert images_below(tmp_path / "in") == ["a.png"]
+
+
+def test_files__results_of_before_are_no_images(runs, command, tmp_path):
+    photo(tmp_path / "in" / "a.png", noise(20, 30))
+    for out in ("one", "two"):
+        status, said, _ = command(runs / "run", tmp_path / "in", "--out", tmp_path / "in" / out)
+        assert status == 0 and "1 images written" in said
+    (tmp_path / "in" / "one" / "prediction.json").unlink()
+    status, _, complained = command(runs / "run", tmp_path / "in", "--out", tmp_path / "in")
+    words = "in, the folder of the images; name one in it, or another"
+    assert status == 2 and words in words_of(complained)
+
+
+def test_files__of_a_killed_process_are_no_images(trained, tmp_path, monkeypatch):
+    photo(tmp_path / "in" / "a.png", noise(20, 30))
+    monkeypatch.setattr(room, "save_picture", lambda picture, path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        predict_files(trained, tmp_path / "in", tmp_path / "in" / "one")
+    assert (tmp_path / "in" / "one" / "prediction.json").exists()
+
+
+def test_files__pictures_of_two_networks_are_not_mixed(runs, run, command, tmp_path):
+    photo(tmp_path / "in" / "a.png", noise(20, 30))
+    words = (tmp_path / "in", "--out", tmp_path / "out", "--device", "cpu", "--existing")
+    assert command(run, *words, "refuse")[0] == 0
+    made = (tmp_path / "out" / "prediction.json").read_text()
+    photo(tmp_path / "in" / "b.png", noise(20, 30, 1))
+    for more in (["--weights", "last"], ["--eval.flip", "True"]):
+        status, _, complained = command(run, *words, "skip", *more)
+        assert status == 2 and "name another --out, or replace what is there" in words_of(complained)
+    assert "were made by protocol" in words_of(complained)
+    other = photo(tmp_path / "c.png", noise(9, 9))
+    status, _, complained = command(run, other, "--out", tmp_path / "out", "--weights", "last")
+    assert status == 2 and "were made by weights best and not last" in words_of(complained)
+    assert (tmp_path / "out" / "prediction.json").read_text() == made
+    assert command(run, *words, "skip")[0] == 0
+    assert command(run, *words, "overwrite", "--weights", "last")[0] == 0
+
+
+def test_predict__sixteen_bits_in_memory_are_refused_as_in_files(trained):
+    deep = Image.fromarray(np.full((20, 30), 60_000, np.uint16))
+    with pytest.raises(InputError, match="the image in memory has 16- or 32-bit grey values"):
+        list(predict(trained, deep))
+
+
+def test_predict__of_shrunk_images_knows_others_at_that_size(run, command, tmp_path):
+    images = photo(tmp_path / "in" / "a.png", noise(60, 90)).parent
+    change_config(run, "data", name="camvid", num_labelled=250, split_seed=0, shrink=2)
+    status, said, _ = command(run, images, "--out", tmp_path / "out", "--device", "cpu")
+    assert status == 0 and "scale 0.5" in said
+    half = next(predict(open_trained(run, device="cpu"), images))
+    assert (half.labels == array_of(tmp_path / "out" / "index" / "a.png")).all()
+
+
 def test_names__no_two_images_share_a_picture():
     pictures = name_pictures(["x/a.jpg", "x/a.png", "y/a.jpg"])
     assert list(pictures.values()) == ["x/a.jpg.png", "x/a.png.png", "y/a.png"]
@@ -594,6 +668,23 @@ def test_onnx__says_what_torch_says(runs, command, trained, tmp_path):
     assert json.loads(facts["class_names"]) == list(trained.class_names)
     assert facts["network"] == "teacher"
     assert not [p for p in tmp_path.iterdir() if "part" in p.name]
+
+
+@needs_onnx
+def test_onnx__what_it_lacks_is_said(run, command, tmp_path):
+    import onnx
+
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"no picture")
+    photo(tmp_path / "in" / "b.png", noise(40, 40))
+    change_config(run, "eval", scales=[0.5])
+    words = (run, tmp_path / "in", "--out", tmp_path / "out", "--onnx", tmp_path / "net.onnx")
+    status, said, complained = command(*words, "--device", "cpu")
+    assert status == 1 and "not done: a.png" in complained and "1 images written" in said
+    assert "b.png logits differ" in said, "the first image that can be read is compared"
+    assert "the network knows images at 0.5 of their size: show the file images of that size" in said
+    facts = {p.key: p.value for p in onnx.load(tmp_path / "net.onnx").metadata_props}
+    assert json.loads(facts["scales"]) == [0.5]
 
 
 @needs_onnx
