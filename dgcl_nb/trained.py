@@ -129,6 +129,15 @@ def _names_without_snapshot(folder: str | Path, num_classes: int) -> tuple[str, 
             names = {}
         if len(names) == num_classes:
             return tuple(map(as_text, names))
+    log.warning(
+        "%s has neither a snapshot nor a result that names its classes: they are called by numbers, "
+        "and a background class is known by its number only",
+        folder,
+    )
+    return _numbers(num_classes)
+
+
+def _numbers(num_classes: int) -> tuple[str, ...]:  # K
     return tuple(map(str, range(num_classes)))
 
 # %% ../nbs/commands/10_trained.ipynb #4d351b9b
@@ -153,9 +162,10 @@ class Trained:
     @property
     def background(self) -> int | None:
         "The class that is background: what data.background says, or the first one where it is called so."
-        return background_class(
-            self.run.data.background, named_background(self.class_names), self.class_names
-        )
+        said, names = self.run.data.background, self.class_names
+        if names == _numbers(len(names)) and not said.isdecimal():
+            return None  # a name says nothing where names are lost
+        return background_class(said, named_background(names), names)
 
     @property
     def precision(self) -> str:

@@ -22,7 +22,7 @@ from torchvision.datasets import voc as torchvision_voc
 from dgcl_nb.core import InputError
 from dgcl_nb.data.cityscapes import cityscapes_label_map
 from dgcl_nb.data.folder import open_folder
-from dgcl_nb.data.images import ImageMaskFiles, read_image, read_mask
+from dgcl_nb.data.images import ImageMaskFiles, read_image, read_mask, upright_size
 from dgcl_nb.data.sets import DataConfig, open_data
 from dgcl_nb.data.voc import download_voc
 
@@ -84,6 +84,14 @@ def test_folder__exif_turns_the_image_as_viewers_do(folder):
     mask = folder / "masks" / "a.png"
     Image.open(mask).transpose(Image.Transpose.ROTATE_270).save(mask)
     assert open_folder(folder).labelled[0]["image"].shape == (3, 12, 8)
+
+
+@pytest.mark.parametrize("entry", [b"\2\0\4\0\0\0abc\0", b"\3\0\2\0\0\0\6\0\6\0", b"\3\0\1\0\0\0\6\0\0\0"])
+@pytest.mark.filterwarnings("ignore:Metadata Warning")
+def test_upright_size__whatever_stands_in_the_tag(tmp_path, entry):
+    exif = b"Exif\0\0II*\0" + bytes([8, 0, 0, 0, 1, 0, 0x12, 1]) + entry + bytes(4)
+    photo((30, 20)).save(tmp_path / "a.jpg", exif=exif)
+    assert upright_size(tmp_path / "a.jpg") == read_image(tmp_path / "a.jpg").shape[:2]
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "tif", "bmp"])

@@ -238,6 +238,21 @@ def test_open_trained__needs_neither_data_nor_pretrained_weights(runs, run):
     assert next(predict(run, noise(20, 20))).class_names == tuple(map(str, range(11)))
 
 
+def test_open_trained__a_background_whose_name_is_lost(run, caplog):
+    change_config(run, "data", background="7")
+    by_number = open_trained(run, device="cpu")
+    change_config(run, "data", background="background")
+    by_name = open_trained(run, device="cpu")
+    assert (by_number.background, by_name.background) == (7, 0) and not caplog.messages
+    shutil.rmtree(run / "snapshots")
+    (run / "result.json").unlink()  # a run that was copied without what names its classes
+    lost = open_trained(run, device="cpu")
+    assert lost.background is None and "they are called by numbers" in caplog.text
+    assert next(predict(lost, noise(20, 20))).background is None
+    change_config(run, "data", background="7")
+    assert open_trained(run, device="cpu").background == 7
+
+
 def test_open_trained__best_and_last(runs):
     last, best = open_trained(runs / "run", "last", "cpu"), open_trained(runs / "run", device="cpu")
     saved = torch.load(runs / "run" / "checkpoints" / "best.pt", weights_only=True)

@@ -99,7 +99,7 @@ def upright_size(
     "The size that `read_image` would find, from the head of the file alone."
     with Image.open(path) as image:
         width, height = image.size
-        is_turned = image.getexif().get(_ORIENTATION, 1) > 4
+        is_turned = image.getexif().get(_ORIENTATION) in range(5, 9)  # anything may be written there
     return (width, height) if is_turned else (height, width)
 
 # %% ../../nbs/data/04_images.ipynb #4ec60114
