@@ -577,24 +577,24 @@ LAYOUTS = [
     Case(
         "no classes.txt",
         away("classes.txt"),
-        "classes.txt; write one class name a line, the first is class 0",
+        "classes.txt (No such file or directory); write one class name a line, the first is class 0",
     ),
     Case(
         "classes.txt of one class",
         classes("thing\n"),
-        "classes.txt names 1 classes, 1 different ones; it must name 2 to 255",
+        "classes.txt names 1 class; it must name 2 to 255",
     ),
     Case(
         "classes.txt with a class twice",
         classes("sky\nroad\nsky\n"),
-        "classes.txt names 3 classes, 2 different ones",
+        "classes.txt names sky more than once; give each class a name of its own",
     ),
     Case(
         "classes.txt of 300 classes",
         classes("\n".join(map(str, range(300)))),
         "classes.txt names 300 classes",
     ),
-    Case("classes.txt is no text", classes(b"\xff\xfe\0"), "classes.txt; write one class name a line"),
+    Case("classes.txt is no text", classes(b"\xff\xfe\0"), "classes.txt (it is not UTF-8 text); write one"),
     Case("classes.txt with CRLF and a mark", classes(b"\xef\xbb\xbfbackground\r\nthing\r\n"), WORKS),
     Case(
         "no folder of images",

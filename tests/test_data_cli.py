@@ -177,6 +177,7 @@ def test_check__long_lists_of_faults_are_cut(run, tmp_path):
         ),
         (["describe"], "error: no list is named; give one or more list files"),
         (["describe", "/nowhere.txt"], "error: cannot read the list /nowhere.txt: No such file or directory"),
+        (["check", "{root}", "--show", "-1"], "error: --show is -1; allowed: 0 or more bad files"),
         (["make", "/nowhere"], "error: there is no folder /nowhere"),
         (
             ["make", "{root}", "--num-labelled", "most"],

@@ -250,6 +250,8 @@ def run_command(
 ) -> int:  # exit status
     "Do what a command line asks for."
     if isinstance(ask, Check):
+        if ask.show < 0:
+            raise InputError(f"--show is {ask.show}; allowed: 0 or more bad files")
         if ask.write:
             file_of(ask.write)  # now, and not after minutes of reading
         health = check_data(ask.root, ask.name)
