@@ -18,7 +18,7 @@ __all__ = ['KINDS', 'FACTS', 'NO_ROOM', 'OnError', 'COPIES', 'Found', 'Predictio
 
 # %% ../nbs/commands/11_prediction.ipynb #17054349
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -269,12 +269,14 @@ COPIES = 3
 def check_room(
     trained: Trained,  # who predicts
     samples: list[dict],  # of one size: id, image (3, H, W) uint8
+    scales: Sequence[float] = (1.0,),  # the sizes at which they are looked at, as multiples of their own
 ) -> None:
     "Raise MemoryError if the scores of some images alone do not fit: the system would kill the process."
     if trained.device.type != "cpu":
         return  # a GPU says so by itself
     height, width = samples[0]["image"].shape[-2:]
-    needed = COPIES * len(samples) * len(trained.class_names) * height * width * torch.float32.itemsize
+    pixels = height * width * max(1.0, *scales) ** 2
+    needed = COPIES * len(samples) * len(trained.class_names) * pixels * torch.float32.itemsize
     if needed > free_memory():
         raise MemoryError
 
@@ -314,7 +316,7 @@ def in_batches(
     "Pass images through one small batch after the other."
     for batch in equal_sized_batches(samples, cfg.batch_size, few_pixels(trained)):
         try:
-            check_room(trained, batch)
+            check_room(trained, batch, cfg.scales)
             found = work(trained, batch, cfg)
         except (MemoryError, RuntimeError) as e:
             why = why_no_room(e)

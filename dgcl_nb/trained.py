@@ -250,9 +250,14 @@ def parse_words(
     prog: str,  # the command's name
     defaults: Callable[[Run], dict],  # values of the run that the command line changes
 ) -> Any:
-    "A command line whose first word names a run, from which defaults come."
+    "A command line whose first word, which may be no flag, names a run, from which defaults come."
     more: dict[str, Any] = {}
+    is_help = any(word.startswith(("-h", "--help")) for word in args)
     if args and not args[0].startswith("-"):
         more["default"] = kind(run=args[0], **defaults(read_config(args[0])))
+    elif args and not is_help:  # it would be read, and the run's own settings would not
+        raise InputError(
+            f"the run comes first, as its settings are the defaults of the others: {prog} RUN {args[0]} …"
+        )
     how: dict[str, Any] = dict(use_underscores=True, config=(tyro.conf.FlagConversionOff,))
     return tyro.cli(kind, args=list(args), prog=prog, **how, **more)

@@ -651,6 +651,16 @@ def test_main__wrong_words(command, runs, tmp_path, monkeypatch, words, message)
     assert not (tmp_path / "out").exists()
 
 
+def test_main__a_flag_before_the_run_does_not_lose_its_protocol(command, run, tmp_path):
+    change_config(run, "eval", mode="slide", crop=32)
+    image, out = photo(tmp_path / "a.png", noise(50, 50)), tmp_path / "out"
+    status, said, complained = command("--out", out, run, image, "--device", "cpu")
+    assert status == 2 and "the run comes first, as its settings are the defaults" in words_of(complained)
+    assert "dgcl_nb.predict RUN --out" in words_of(complained) and not out.exists()
+    status, said, _ = command(run, image, "--out", out, "--device", "cpu")
+    assert status == 0 and "sliding windows of 32 pixels" in said
+
+
 def test_main__in_a_process_of_its_own(runs, tmp_path):
     photo(tmp_path / "in" / "a.png", noise(30, 20))
     (tmp_path / "in" / "b.png").write_text("")
@@ -782,6 +792,15 @@ def test_predict__one_image_without_room_does_not_end_the_others(runs, command, 
     status, said, complained = command(runs / "run", tmp_path / "in", "--out", tmp_path / "out")
     assert status == 1 and "not done: b.png: it does not fit into the memory" in words_of(complained)
     assert sorted(p.name for p in (tmp_path / "out" / "index").iterdir()) == ["a.png", "c.png"]
+
+
+def test_predict__room_is_counted_at_the_largest_size(trained, monkeypatch):
+    monkeypatch.setattr(prediction, "free_memory", lambda: prediction.COPIES * 4 * 11 * 60**2)
+    for scales, is_done in (((1.0,), True), ((0.5, 1.0), True), ((1.0, 2.0), False)):
+        failed = {}
+        cfg = EvalConfig(scales=scales)
+        done = list(predictions_of(trained, {"x": noise(40, 40)}, cfg, failed.__setitem__))
+        assert (len(done), failed) == ((1, {}) if is_done else (0, {"x": prediction.NO_ROOM}))
 
 
 def test_predict__what_torch_and_pillow_say_of_memory(trained, monkeypatch):
