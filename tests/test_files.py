@@ -346,6 +346,36 @@ def test_download_voc__torchvision_fetches_and_we_merge(archives, tmp_path):
     download_voc(root)  # all is there: nothing is fetched
 
 
+def test_download_voc__what_was_unpacked_in_part_is_unpacked_again(archives, tmp_path, monkeypatch):
+    extractall = tarfile.TarFile.extractall
+
+    def stopped(tar, *args, **kwargs):
+        extractall(tar, *args, **kwargs)
+        for path in tmp_path.glob("new/VOCdevkit/VOC2012/SegmentationClass/*"):
+            path.unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        download_voc(tmp_path / "new")
+    assert (tmp_path / "new/VOCdevkit/VOC2012/JPEGImages").is_dir()
+    monkeypatch.undo()
+    monkeypatch.setattr(torchvision_voc, "download_and_extract_archive", unpack_again(archives))
+    monkeypatch.setattr(SBDataset, "__init__", lambda *_, **__: None)
+    download_voc(tmp_path / "new")
+    assert len(list(tmp_path.glob("new/VOCdevkit/VOC2012/SegmentationClass/*.png"))) == 3
+
+
+def unpack_again(archives):
+    "What torchvision does with an archive that it has fetched before."
+
+    def unpack(url, root, filename=None, md5=None):
+        with tarfile.open(archives / "voc.tar") as tar:
+            tar.extractall(root, filter="data")
+
+    return unpack
+
+
 def test_download_voc__no_connection_is_one_sentence(archives, tmp_path):
     (archives / "benchmark.tgz").unlink()
     cure = "free space, try again, or fetch it by hand and lay it out as data/README.md shows"

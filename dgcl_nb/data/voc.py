@@ -133,8 +133,13 @@ def open_voc(
     return assemble("voc", complete_lists("voc", found, named, draw, root), found, allow_overlap)
 
 # %% ../../nbs/data/07_voc.ipynb #d1b00012
+_UNFINISHED = ".voc-unfinished"
+
+
 def _fetch_voc(root: Path) -> None:
+    (root / _UNFINISHED).touch()
     VOCSegmentation(root, year="2012", image_set="train", download=True)
+    (root / _UNFINISHED).unlink()
 
 
 def _fetch_sbd(root: Path) -> None:
@@ -150,7 +155,8 @@ def download_voc(
     folder = root / "VOCdevkit" / "VOC2012"
     steps = {"VOC 2012": (folder / "JPEGImages", _fetch_voc), "SBD": (folder / "SBD" / "cls", _fetch_sbd)}
     for name, (place, fetch) in steps.items():
-        if place.is_dir():  # both archives are large: what is there is not fetched again
+        is_part = fetch is _fetch_voc and (root / _UNFINISHED).exists()
+        if place.is_dir() and not is_part:  # both archives are large: what is there is not fetched again
             log.info("%s is there: %s", name, place)
             continue
         try:
