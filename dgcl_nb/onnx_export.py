@@ -146,6 +146,8 @@ def label_onnx(
         class_names=json.dumps(list(trained.class_names)),
         palette=json.dumps(trained.palette.tolist()),
         input="images: RGB, uint8, (batch, 3, height, width)",
+        # the sizes at which images were scored, as multiples of their own: the file takes them as they are
+        scales=json.dumps([scale / trained.run.data.shrink for scale in trained.run.eval.scales]),
         method=trained.run.method,
         network=trained.predictor,
         weights=trained.weights,

@@ -129,6 +129,15 @@ def _names_without_snapshot(folder: str | Path, num_classes: int) -> tuple[str, 
             names = {}
         if len(names) == num_classes:
             return tuple(map(as_text, names))
+    log.warning(
+        "%s has neither a snapshot nor a result that names its classes: they are called by numbers, "
+        "and a background class is known by its number only",
+        folder,
+    )
+    return _numbers(num_classes)
+
+
+def _numbers(num_classes: int) -> tuple[str, ...]:  # K
     return tuple(map(str, range(num_classes)))
 
 # %% ../nbs/commands/10_trained.ipynb #4d351b9b
@@ -153,9 +162,10 @@ class Trained:
     @property
     def background(self) -> int | None:
         "The class that is background: what data.background says, or the first one where it is called so."
-        return background_class(
-            self.run.data.background, named_background(self.class_names), self.class_names
-        )
+        said, names = self.run.data.background, self.class_names
+        if names == _numbers(len(names)) and not said.isdecimal():
+            return None  # a name says nothing where names are lost
+        return background_class(said, named_background(names), names)
 
     @property
     def precision(self) -> str:
@@ -240,9 +250,14 @@ def parse_words(
     prog: str,  # the command's name
     defaults: Callable[[Run], dict],  # values of the run that the command line changes
 ) -> Any:
-    "A command line whose first word names a run, from which defaults come."
+    "A command line whose first word, which may be no flag, names a run, from which defaults come."
     more: dict[str, Any] = {}
+    is_help = any(word.startswith(("-h", "--help")) for word in args)
     if args and not args[0].startswith("-"):
         more["default"] = kind(run=args[0], **defaults(read_config(args[0])))
+    elif args and not is_help:  # it would be read, and the run's own settings would not
+        raise InputError(
+            f"the run comes first, as its settings are the defaults of the others: {prog} RUN {args[0]} …"
+        )
     how: dict[str, Any] = dict(use_underscores=True, config=(tyro.conf.FlagConversionOff,))
     return tyro.cli(kind, args=list(args), prog=prog, **how, **more)

@@ -438,6 +438,17 @@ MASKS = [
         labels(saved(mask), "a.jpg"),
         "masks/a.jpg is a JPEG, whose compression changes label values",
     ),
+    Case(
+        "JPEG mask called PNG",
+        labels(saved(mask, format="JPEG")),
+        "masks/a.png is a JPEG, whose compression changes label values; make it anew as PNG",
+    ),
+    Case(
+        "TIFF mask packed as JPEG",
+        labels(saved(mask, compression="jpeg"), "a.tif"),
+        "masks/a.tif is a JPEG, whose compression changes label values",
+    ),
+    Case("PNG mask called JPEG", labels(saved(mask, format="PNG"), "a.jpg"), WORKS),
     Case("palette mask, any colours", labels(saved(lambda: painted([(9, 9, 9), (200, 0, 0)]))), WORKS),
     Case("16-bit mask", labels(saved(lambda: mask(1, np.uint16))), WORKS),
     Case("1-bit mask", labels(saved(lambda: Image.fromarray(numbers() > 0))), WORKS),
@@ -476,6 +487,11 @@ MASKS = [
 
 LISTS = [
     Case("CRLF", labelled("a\r\nb\r\n"), WORKS),
+    Case(
+        "one list in two spellings",
+        text_file("labeled.txt", "a\n"),
+        "labeled.txt are one list in two spellings; keep one of them",
+    ),
     Case("byte-order mark", labelled(b"\xef\xbb\xbfa\nb\n"), WORKS),
     Case("no last newline", labelled("a\nb"), WORKS),
     Case("old line ends, blank lines, spaces", labelled("\r\r  a \r\tb\r\r"), WORKS),
@@ -561,24 +577,24 @@ LAYOUTS = [
     Case(
         "no classes.txt",
         away("classes.txt"),
-        "classes.txt; write one class name a line, the first is class 0",
+        "classes.txt (No such file or directory); write one class name a line, the first is class 0",
     ),
     Case(
         "classes.txt of one class",
         classes("thing\n"),
-        "classes.txt names 1 classes, 1 different ones; it must name 2 to 255",
+        "classes.txt names 1 class; it must name 2 to 255",
     ),
     Case(
         "classes.txt with a class twice",
         classes("sky\nroad\nsky\n"),
-        "classes.txt names 3 classes, 2 different ones",
+        "classes.txt names sky more than once; give each class a name of its own",
     ),
     Case(
         "classes.txt of 300 classes",
         classes("\n".join(map(str, range(300)))),
         "classes.txt names 300 classes",
     ),
-    Case("classes.txt is no text", classes(b"\xff\xfe\0"), "classes.txt; write one class name a line"),
+    Case("classes.txt is no text", classes(b"\xff\xfe\0"), "classes.txt (it is not UTF-8 text); write one"),
     Case("classes.txt with CRLF and a mark", classes(b"\xef\xbb\xbfbackground\r\nthing\r\n"), WORKS),
     Case(
         "no folder of images",

@@ -1,5 +1,6 @@
 "The commands of python -m dgcl_nb.data: what they print, what they write, how they end."
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -74,6 +75,44 @@ def test_check__says_which_class_is_background(run, tmp_path):
     assert "background: no class" in run("check", tmp_path / "streets")[1]
 
 
+def test_check__files_that_are_passed_over_are_said(run, tmp_path):
+    folder(tmp_path)
+    (tmp_path / "images" / "e.HEIC").write_bytes(b"")
+    for name in "abc":
+        Image.open(tmp_path / "masks" / f"{name}.png").save(tmp_path / "masks" / f"{name}.gif")
+        (tmp_path / "masks" / f"{name}.png").unlink()
+    status, out, _ = run("check", tmp_path)
+    assert status == 1 and "MISSING  no image has a mask" in out
+    assert "note     images/ holds files that are not read (.HEIC); read are .png, .jpg" in out
+    assert "note     masks/ holds files that are not read (.gif); read are .png, .jpg" in out
+
+
+def test_check__a_folder_that_cannot_be_opened_is_not_well(run, tmp_path):
+    folder(tmp_path)
+    for name in ("labelled.txt", "unlabelled.txt", "val.txt", "masks/b.png", "masks/c.png"):
+        (tmp_path / name).unlink()
+    status, out, _ = run("check", tmp_path)  # the one mask that is left is set aside for scoring
+    assert status == 1 and "all is well" not in out
+    assert "MISSING  the labelled list of folder is empty; it needs at least one image with a mask" in out
+
+
+def test_make__few_masks_among_many_images(run, tmp_path):
+    folder(tmp_path)
+    for name in ("labelled.txt", "unlabelled.txt", "val.txt"):
+        (tmp_path / name).unlink()
+    for number in range(17):
+        photo().save(tmp_path / "images" / f"more {number}.png")
+    status, out, err = run("make", tmp_path)  # by itself: a sixteenth to a half of 20 images
+    assert (status, err) == (0, "")
+    assert "no list for --num_labelled 1/8 is 3 of 20 training images: 2 of them have a mask" in out
+    lists = sorted(path.name for path in (tmp_path / "splits/own/seed0").iterdir())
+    assert lists == ["2"] and f"--data.root {tmp_path} --data.lists own/seed0/2" in out
+    shutil.rmtree(tmp_path / "splits")
+    status, _, err = run("make", tmp_path, "--num_labelled", "1", "1/2")  # somebody asked
+    assert status == 2 and "--num_labelled 1/2 is 10 of 20 training images, and 2 of them have a mask" in err
+    assert not (tmp_path / "splits").exists()  # nothing is half done
+
+
 def test_check__counts_are_of_all_pixels(tmp_path):
     folder(tmp_path)
     Image.fromarray(np.full((8, 12), 255, np.uint8)).save(tmp_path / "masks" / "a.png")
@@ -138,12 +177,16 @@ def test_check__long_lists_of_faults_are_cut(run, tmp_path):
         ),
         (["describe"], "error: no list is named; give one or more list files"),
         (["describe", "/nowhere.txt"], "error: cannot read the list /nowhere.txt: No such file or directory"),
+        (["check", "{root}", "--show", "-1"], "error: --show is -1; allowed: 0 or more bad files"),
         (["make", "/nowhere"], "error: there is no folder /nowhere"),
         (
             ["make", "{root}", "--num-labelled", "most"],
             "error: 'most' is no number of images; write a number such as 92, or a share such as 1/16",
         ),
-        (["make", "{root}", "--num-labelled", "3"], "error: data.num_labelled is 3; it must be from 1 to 2"),
+        (
+            ["make", "{root}", "--num-labelled", "3"],
+            "3 is 3 of 3 training images, and 2 of them have a mask; take numbers from 1 to 2",
+        ),
         (["make", "{root}", "--name", "voc"], "error: no VOC 2012 in"),
     ],
 )

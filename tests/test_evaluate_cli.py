@@ -270,6 +270,15 @@ def test_evaluate__other_names_of_as_many_classes_are_said(runs, folder, tmp_pat
     assert "1 classes have other names in the run and in the data: background / ground" in caplog.text
 
 
+def test_evaluate__images_read_at_another_size_than_the_run_s_are_said(runs, folder, caplog):
+    own, half = (DataConfig(name="folder", root=str(folder), shrink=by) for by in (1, 2))
+    evaluate_run(runs[0] / "run", "best", data=own, device="cpu")
+    assert "of their size" not in caplog.text
+    scores = evaluate_run(runs[0] / "run", "best", data=half, device="cpu")
+    assert "the run read images at 1/1 of their size, here they are read at 1/2" in caplog.text
+    assert "--data.shrink 1 reads them alike" in caplog.text and "read at 1/2" in scores["protocol"]
+
+
 def two_processes(tmp_path, *words):
     "Run the command as torchrun would, with two processes: (exit statuses, what each printed)."
     with socket.socket() as s:

@@ -22,7 +22,7 @@ from torchvision.datasets import voc as torchvision_voc
 from dgcl_nb.core import InputError
 from dgcl_nb.data.cityscapes import cityscapes_label_map
 from dgcl_nb.data.folder import open_folder
-from dgcl_nb.data.images import ImageMaskFiles, read_image, read_mask
+from dgcl_nb.data.images import ImageMaskFiles, read_image, read_mask, upright_size
 from dgcl_nb.data.sets import DataConfig, open_data
 from dgcl_nb.data.voc import download_voc
 
@@ -86,6 +86,14 @@ def test_folder__exif_turns_the_image_as_viewers_do(folder):
     assert open_folder(folder).labelled[0]["image"].shape == (3, 12, 8)
 
 
+@pytest.mark.parametrize("entry", [b"\2\0\4\0\0\0abc\0", b"\3\0\2\0\0\0\6\0\6\0", b"\3\0\1\0\0\0\6\0\0\0"])
+@pytest.mark.filterwarnings("ignore:Metadata Warning")
+def test_upright_size__whatever_stands_in_the_tag(tmp_path, entry):
+    exif = b"Exif\0\0II*\0" + bytes([8, 0, 0, 0, 1, 0, 0x12, 1]) + entry + bytes(4)
+    photo((30, 20)).save(tmp_path / "a.jpg", exif=exif)
+    assert upright_size(tmp_path / "a.jpg") == read_image(tmp_path / "a.jpg").shape[:2]
+
+
 @pytest.mark.parametrize("kind", ["png", "jpg", "tif", "bmp"])
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
 def test_read_image__truncated_anywhere(tmp_path, kind):
@@ -139,6 +147,34 @@ def test_folder__no_masks_at_all(folder):
         mask.unlink()
     with pytest.raises(InputError, match=f"{NO_LABELLED}: name a list with data.labelled, or add masks"):
         open_folder(folder)
+
+
+def test_folder__lists_with_one_l_are_read(folder):
+    for kind in ("labelled", "unlabelled"):
+        (folder / f"{kind}.txt").unlink()
+    (folder / "labeled.txt").write_text("b\n")
+    (folder / "unlabeled.txt").write_text("a\nd\n")
+    data = open_folder(folder)
+    assert (data.labelled.ids, data.unlabelled.ids, data.val.ids) == (["b"], ["a", "d"], ["c"])
+
+
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", ".thumbnails", "trip/.cache"])
+def test_folder__copies_in_hidden_folders_are_no_images(folder, hidden):
+    for part in ("images", "masks"):
+        (folder / part / hidden).mkdir(parents=True)
+        for name in ("a.png", "a-checkpoint.png"):
+            shutil.copy(folder / part / "a.png", folder / part / hidden / name)
+    for kind in ("labelled", "unlabelled", "val"):
+        (folder / f"{kind}.txt").unlink()
+    data = open_folder(folder)
+    assert sorted(data.labelled.ids + data.unlabelled.ids + data.val.ids) == list("abcd")
+
+
+def test_folder__may_lie_in_a_hidden_one(folder):
+    (folder / ".store").mkdir()
+    (folder / "images").rename(folder / ".store" / "images")
+    (folder / "images").symlink_to(folder / ".store" / "images")
+    assert open_folder(folder / ".store" / "..").labelled.ids == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -308,6 +344,36 @@ def test_download_voc__torchvision_fetches_and_we_merge(archives, tmp_path):
     for name in ("voc.tar", "benchmark.tgz"):
         (archives / name).unlink()
     download_voc(root)  # all is there: nothing is fetched
+
+
+def test_download_voc__what_was_unpacked_in_part_is_unpacked_again(archives, tmp_path, monkeypatch):
+    extractall = tarfile.TarFile.extractall
+
+    def stopped(tar, *args, **kwargs):
+        extractall(tar, *args, **kwargs)
+        for path in tmp_path.glob("new/VOCdevkit/VOC2012/SegmentationClass/*"):
+            path.unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        download_voc(tmp_path / "new")
+    assert (tmp_path / "new/VOCdevkit/VOC2012/JPEGImages").is_dir()
+    monkeypatch.undo()
+    monkeypatch.setattr(torchvision_voc, "download_and_extract_archive", unpack_again(archives))
+    monkeypatch.setattr(SBDataset, "__init__", lambda *_, **__: None)
+    download_voc(tmp_path / "new")
+    assert len(list(tmp_path.glob("new/VOCdevkit/VOC2012/SegmentationClass/*.png"))) == 3
+
+
+def unpack_again(archives):
+    "What torchvision does with an archive that it has fetched before."
+
+    def unpack(url, root, filename=None, md5=None):
+        with tarfile.open(archives / "voc.tar") as tar:
+            tar.extractall(root, filter="data")
+
+    return unpack
 
 
 def test_download_voc__no_connection_is_one_sentence(archives, tmp_path):

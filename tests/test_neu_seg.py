@@ -1,6 +1,9 @@
 """NEU-Seg: the committed list, the split for choosing settings, the test part; made up, and the real one."""
 
 import io
+import re
+import zlib
+from http.client import IncompleteRead
 
 import numpy as np
 import pytest
@@ -82,11 +85,16 @@ def test_neu_seg__download(tmp_path):
         fetch_source(NEU_SEG_SOURCE, tmp_path / "newer")
 
 
-def test_download__no_connection_is_one_sentence(tmp_path):
-    def opener(address):
-        raise OSError("no route to host")
+LOST = [OSError("no route to host"), IncompleteRead(b"half"), zlib.error("invalid distance code")]
 
-    with pytest.raises(InputError, match=r"cannot fetch NEU-Seg \(no route to host\); try again, or fetch"):
+
+@pytest.mark.parametrize("lost", LOST, ids=repr)
+def test_download__no_connection_is_one_sentence(tmp_path, lost):
+    def opener(address):
+        raise lost
+
+    said = re.escape(f"cannot fetch NEU-Seg ({lost}); try again, or fetch")
+    with pytest.raises(InputError, match=said):
         fetch_source(NEU_SEG_SOURCE, tmp_path / "new", agreed=True, opener=opener)
     assert list((tmp_path / "new").iterdir()) == []
 

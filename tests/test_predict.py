@@ -238,6 +238,21 @@ def test_open_trained__needs_neither_data_nor_pretrained_weights(runs, run):
     assert next(predict(run, noise(20, 20))).class_names == tuple(map(str, range(11)))
 
 
+def test_open_trained__a_background_whose_name_is_lost(run, caplog):
+    change_config(run, "data", background="7")
+    by_number = open_trained(run, device="cpu")
+    change_config(run, "data", background="background")
+    by_name = open_trained(run, device="cpu")
+    assert (by_number.background, by_name.background) == (7, 0) and not caplog.messages
+    shutil.rmtree(run / "snapshots")
+    (run / "result.json").unlink()  # a run that was copied without what names its classes
+    lost = open_trained(run, device="cpu")
+    assert lost.background is None and "they are called by numbers" in caplog.text
+    assert next(predict(lost, noise(20, 20))).background is None
+    change_config(run, "data", background="7")
+    assert open_trained(run, device="cpu").background == 7
+
+
 def test_open_trained__best_and_last(runs):
     last, best = open_trained(runs / "run", "last", "cpu"), open_trained(runs / "run", device="cpu")
     saved = torch.load(runs / "run" / "checkpoints" / "best.pt", weights_only=True)
@@ -396,6 +411,80 @@ def test_names__links_in_a_circle_and_hidden_files(tmp_path):
     (tmp_path / "in" / "link").symlink_to(tmp_path / "else")
     (tmp_path / "else" / "back").symlink_to(tmp_path / "in")
     assert images_below(tmp_path / "in") == ["a.png", "link/b.png"]
+
+
+def test_names__a_folder_that_cannot_be_looked_into_is_said(tmp_path, monkeypatch):
+    photo(tmp_path / "in" / "a.png", noise(3, 3))
+    photo(tmp_path / "in" / "shut" / "b.png", noise(3, 3))
+    scandir = os.scandir
+
+    def refuse(place):
+        if str(place).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match="cannot look into .*shut: Permission denied; correct its perm"):
+        images_below(tmp_path / "in")
+
+
+def test_names__a_link_upwards_brings_in_nothing_else(tmp_path):
+    photo(tmp_path / "in" / "a.png", noise(3, 3))
+    photo(tmp_path / "secret" / "b.png", noise(3, 3))
+    (tmp_path / "in" / "up").symlink_to(tmp_path)
+    assert images_below(tmp_path / "in") == ["a.png"]
+
+
+def test_files__results_of_before_are_no_images(runs, command, tmp_path):
+    photo(tmp_path / "in" / "a.png", noise(20, 30))
+    for out in ("one", "two"):
+        status, said, _ = command(runs / "run", tmp_path / "in", "--out", tmp_path / "in" / out)
+        assert status == 0 and "1 images written" in said
+    (tmp_path / "in" / "one" / "prediction.json").unlink()
+    status, _, complained = command(runs / "run", tmp_path / "in", "--out", tmp_path / "in")
+    words = "in, the folder of the images; name one in it, or another"
+    assert status == 2 and words in words_of(complained)
+
+
+def test_files__of_a_killed_process_are_no_images(trained, tmp_path, monkeypatch):
+    photo(tmp_path / "in" / "a.png", noise(20, 30))
+    monkeypatch.setattr(room, "save_picture", lambda picture, path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        predict_files(trained, tmp_path / "in", tmp_path / "in" / "one")
+    assert (tmp_path / "in" / "one" / "prediction.json").exists()
+
+
+def test_files__pictures_of_two_networks_are_not_mixed(runs, run, command, tmp_path):
+    photo(tmp_path / "in" / "a.png", noise(20, 30))
+    words = (tmp_path / "in", "--out", tmp_path / "out", "--device", "cpu", "--existing")
+    assert command(run, *words, "refuse")[0] == 0
+    made = (tmp_path / "out" / "prediction.json").read_text()
+    photo(tmp_path / "in" / "b.png", noise(20, 30, 1))
+    for more in (["--weights", "last"], ["--eval.flip", "True"]):
+        status, _, complained = command(run, *words, "skip", *more)
+        assert status == 2 and "name another --out, or replace what is there" in words_of(complained)
+    assert "were made by protocol" in words_of(complained)
+    other = photo(tmp_path / "c.png", noise(9, 9))
+    status, _, complained = command(run, other, "--out", tmp_path / "out", "--weights", "last")
+    assert status == 2 and "were made by weights best and not last" in words_of(complained)
+    assert (tmp_path / "out" / "prediction.json").read_text() == made
+    assert command(run, *words, "skip")[0] == 0
+    assert command(run, *words, "overwrite", "--weights", "last")[0] == 0
+
+
+def test_predict__sixteen_bits_in_memory_are_refused_as_in_files(trained):
+    deep = Image.fromarray(np.full((20, 30), 60_000, np.uint16))
+    with pytest.raises(InputError, match="the image in memory has 16- or 32-bit grey values"):
+        list(predict(trained, deep))
+
+
+def test_predict__of_shrunk_images_knows_others_at_that_size(run, command, tmp_path):
+    images = photo(tmp_path / "in" / "a.png", noise(60, 90)).parent
+    change_config(run, "data", name="camvid", num_labelled=250, split_seed=0, shrink=2)
+    status, said, _ = command(run, images, "--out", tmp_path / "out", "--device", "cpu")
+    assert status == 0 and "scale 0.5" in said
+    half = next(predict(open_trained(run, device="cpu"), images))
+    assert (half.labels == array_of(tmp_path / "out" / "index" / "a.png")).all()
 
 
 def test_names__no_two_images_share_a_picture():
@@ -562,6 +651,16 @@ def test_main__wrong_words(command, runs, tmp_path, monkeypatch, words, message)
     assert not (tmp_path / "out").exists()
 
 
+def test_main__a_flag_before_the_run_does_not_lose_its_protocol(command, run, tmp_path):
+    change_config(run, "eval", mode="slide", crop=32)
+    image, out = photo(tmp_path / "a.png", noise(50, 50)), tmp_path / "out"
+    status, said, complained = command("--out", out, run, image, "--device", "cpu")
+    assert status == 2 and "the run comes first, as its settings are the defaults" in words_of(complained)
+    assert "dgcl_nb.predict RUN --out" in words_of(complained) and not out.exists()
+    status, said, _ = command(run, image, "--out", out, "--device", "cpu")
+    assert status == 0 and "sliding windows of 32 pixels" in said
+
+
 def test_main__in_a_process_of_its_own(runs, tmp_path):
     photo(tmp_path / "in" / "a.png", noise(30, 20))
     (tmp_path / "in" / "b.png").write_text("")
@@ -594,6 +693,23 @@ def test_onnx__says_what_torch_says(runs, command, trained, tmp_path):
     assert json.loads(facts["class_names"]) == list(trained.class_names)
     assert facts["network"] == "teacher"
     assert not [p for p in tmp_path.iterdir() if "part" in p.name]
+
+
+@needs_onnx
+def test_onnx__what_it_lacks_is_said(run, command, tmp_path):
+    import onnx
+
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"no picture")
+    photo(tmp_path / "in" / "b.png", noise(40, 40))
+    change_config(run, "eval", scales=[0.5])
+    words = (run, tmp_path / "in", "--out", tmp_path / "out", "--onnx", tmp_path / "net.onnx")
+    status, said, complained = command(*words, "--device", "cpu")
+    assert status == 1 and "not done: a.png" in complained and "1 images written" in said
+    assert "b.png logits differ" in said, "the first image that can be read is compared"
+    assert "the network knows images at 0.5 of their size: show the file images of that size" in said
+    facts = {p.key: p.value for p in onnx.load(tmp_path / "net.onnx").metadata_props}
+    assert json.loads(facts["scales"]) == [0.5]
 
 
 @needs_onnx
@@ -676,6 +792,15 @@ def test_predict__one_image_without_room_does_not_end_the_others(runs, command, 
     status, said, complained = command(runs / "run", tmp_path / "in", "--out", tmp_path / "out")
     assert status == 1 and "not done: b.png: it does not fit into the memory" in words_of(complained)
     assert sorted(p.name for p in (tmp_path / "out" / "index").iterdir()) == ["a.png", "c.png"]
+
+
+def test_predict__room_is_counted_at_the_largest_size(trained, monkeypatch):
+    monkeypatch.setattr(prediction, "free_memory", lambda: prediction.COPIES * 4 * 11 * 60**2)
+    for scales, is_done in (((1.0,), True), ((0.5, 1.0), True), ((1.0, 2.0), False)):
+        failed = {}
+        cfg = EvalConfig(scales=scales)
+        done = list(predictions_of(trained, {"x": noise(40, 40)}, cfg, failed.__setitem__))
+        assert (len(done), failed) == ((1, {}) if is_done else (0, {"x": prediction.NO_ROOM}))
 
 
 def test_predict__what_torch_and_pillow_say_of_memory(trained, monkeypatch):

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from ..core import IGNORE_INDEX, InputError, plural
-from .files import Found, read_all
+from .files import Found, Layout, files_below, read_all
 from .images import ImageMaskFiles, check_sizes, read_image
 from .proposal import Seen
 from .published import known_family
 from .segdata import background_words
 from .sets import LAYOUTS, DataConfig, open_data
-from .splits import LIST_FILES, check_disjoint, read_list, some_ids
+from .splits import IMAGE_SUFFIXES, LIST_FILES, check_disjoint, read_list, some_ids
 
 # %% ../../nbs/data/21_check.ipynb #8f9db4f1
 def kind_of(
@@ -219,6 +219,27 @@ def _lists_in(root: Path, has_own_lists: bool) -> list[Path]:
     return [path for path in own if path.exists()] + sorted((root / "splits").rglob("*.txt"))
 
 
+def _not_read(root: Path) -> list[str]:
+    "What lies among images and masks and is no picture by its ending, a sentence for each folder."
+    said = []
+    for part in ("images", "masks"):
+        others = [path for path in files_below(root / part) if path.suffix.lower() not in IMAGE_SUFFIXES]
+        endings = sorted({path.suffix for path in others if not path.name.startswith(".")})
+        if endings:
+            read = ", ".join(IMAGE_SUFFIXES)
+            said.append(f"{part}/ holds files that are not read ({some_ids(endings)}); read are {read}")
+    return said
+
+
+def _why_not_opened(layout: Layout, root: str | Path) -> list[str]:
+    "Why training could not open a data set in which no file and no list is wrong."
+    try:
+        layout.open(root)
+    except InputError as e:
+        return [str(e)]
+    return []
+
+
 def check_data(
     root: str | Path,  # of a data set
     name: str = "auto",  # of LAYOUTS; auto: what the folder holds
@@ -246,6 +267,9 @@ def check_data(
         getattr(health, kind).extend(said)
     inspect_classes(health, found)
     inspect_lists(health, found, _lists_in(Path(root), layout.has_own_lists))
+    if layout.has_own_lists:
+        health.notes += _not_read(Path(root))
+        health.missing += _why_not_opened(layout, root) if health.is_good else []
     return health
 
 # %% ../../nbs/data/21_check.ipynb #5f74b055

@@ -15,7 +15,7 @@ __all__ = ['UNSAID', 'BLACK', 'MASKS', 'LABELMAP', 'SHAPES', 'BOX', 'IGNORE', 'N
            'mask_of', 'write_masks']
 
 # %% ../../nbs/data/14_drawn.ipynb #drw00003
-import re, tempfile, zipfile, zlib
+import re, tempfile, zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from ..core import IGNORE_INDEX, InputError, plural, unknown_name
-from .archives import MAX_BYTES
+from .archives import FETCH_ERRORS, MAX_BYTES
 from .files import Found
 from .folder import find_folder
 from .images import read_image, upright_size
@@ -130,7 +130,7 @@ def unpacked(
                 if sum(info.file_size for info in files) > MAX_BYTES:
                     raise ValueError(f"its files are more than {MAX_BYTES / 2**30:.0f} GiB")
                 archive.extractall(place, files)  # which leads no name out of the folder
-        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as e:
+        except FETCH_ERRORS as e:
             raise InputError(f"cannot unpack {export} ({e}); export the task again") from e
         yield Path(place)
 

@@ -39,17 +39,20 @@ def _refuse(error: OSError) -> None:
 
 def files_below(
     folder: str | Path,  # where to look
+    # (path of a folder, names of its files) -> whether it is passed over with all below it
+    is_shut: Callable[[str, list[str]], bool] = lambda place, names: False,
 ) -> list[Path]:  # sorted
-    "All files below a folder; links to folders are followed, each folder once, and never upwards."
+    "All files below a folder but those in hidden ones; links are followed, each folder once, never upwards."
     start = os.path.realpath(folder)
     seen, found = set(), []
     for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(place)
         is_above = start.startswith(os.path.join(real, ""))
-        if real in seen or is_above:
+        if real in seen or is_above or is_shut(place, names):
             folders.clear()  # os.walk goes no further here
             continue
         seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(place, name) for name in names]
     return sorted(found)
 

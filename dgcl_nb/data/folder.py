@@ -9,6 +9,7 @@ The fifth $V$ is chosen by a hash of the ids, the $\max(1, n/5)$ smallest of `mi
 __all__ = ['VAL_FRACTION', 'FOLDER', 'hold_out', 'read_classes', 'find_folder', 'open_folder']
 
 # %% ../../nbs/data/06_folder.ipynb #dc4e2858
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from ..core import IGNORE_INDEX, InputError, mix_seed
 from .files import Found, Layout, as_ids, assemble, by_id, draw_labelled, without
 from .segdata import SegData, distinct_palette, named_background
+from .splits import list_files, some_ids
 
 # %% ../../nbs/data/06_folder.ipynb #fa19af4d
 VAL_FRACTION = 0.2
@@ -39,14 +41,19 @@ def read_classes(
     "The class names of a folder."
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise InputError(f"cannot read {path}; write one class name a line, the first is class 0") from None
-    names = [line.strip() for line in lines if line.strip()]
-    different = len(set(names))
-    if different < len(names) or not 2 <= len(names) <= IGNORE_INDEX:
+    except (OSError, UnicodeDecodeError) as e:
+        why = "it is not UTF-8 text" if isinstance(e, UnicodeDecodeError) else e.strerror
         raise InputError(
-            f"{path} names {len(names)} classes, {different} different ones; "
-            f"it must name 2 to {IGNORE_INDEX} different classes, one a line"
+            f"cannot read {path} ({why}); write one class name a line, the first is class 0"
+        ) from None
+    names = [line.strip() for line in lines if line.strip()]
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise InputError(f"{path} names {some_ids(twice)} more than once; give each class a name of its own")
+    if not 2 <= len(names) <= IGNORE_INDEX:
+        raise InputError(
+            f"{path} names {len(names)} class{'' if len(names) == 1 else 'es'}; "
+            f"it must name 2 to {IGNORE_INDEX}, one a line"
         )
     return tuple(names)
 
@@ -85,11 +92,10 @@ def _named_lists(
     is_drawn: bool,  # whether the labelled images are drawn: then the folder's own lists of them are not read
 ) -> dict[str, list[str] | None]:  # ids; None where nothing is named
     "The lists that are named, or lie in the folder under their usual names."
-    lists = {}
+    own, lists = list_files(root), {}
     for kind, ids in named.items():
-        own = root / f"{kind}.txt"
-        reads_own = ids is None and own.exists() and (kind == "val" or not is_drawn)
-        lists[kind] = as_ids(own if reads_own else ids, root)
+        reads_own = ids is None and kind in own and (kind == "val" or not is_drawn)
+        lists[kind] = as_ids(own[kind] if reads_own else ids, root)
     return lists
 
 

@@ -284,7 +284,9 @@ def list_files(
     "The list files of one folder, whatever their spelling."
     found = {}
     for kind, names in LIST_FILES.items():
-        there = [folder / name for name in names if (folder / name).is_file()]
+        there = [folder / name for name in names if (folder / name).exists()]
+        if len(there) > 1:
+            raise InputError(f"{there[0]} and {there[1]} are one list in two spellings; keep one of them")
         if there:
             found[kind] = there[0]
     return found

@@ -10,8 +10,9 @@ The released code reads a folder of masks that somebody has merged; here the mer
 __all__ = ['log', 'VOC_CLASSES', 'NUM_TRAIN_AUG', 'VOC', 'voc_folder', 'find_voc', 'open_voc', 'download_voc']
 
 # %% ../../nbs/data/07_voc.ipynb #dc4e2858
-import logging, tarfile
+import logging, tarfile, zlib
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 
 from torchvision.datasets import SBDataset, VOCSegmentation
@@ -132,8 +133,13 @@ def open_voc(
     return assemble("voc", complete_lists("voc", found, named, draw, root), found, allow_overlap)
 
 # %% ../../nbs/data/07_voc.ipynb #d1b00012
+_UNFINISHED = ".voc-unfinished"
+
+
 def _fetch_voc(root: Path) -> None:
+    (root / _UNFINISHED).touch()
     VOCSegmentation(root, year="2012", image_set="train", download=True)
+    (root / _UNFINISHED).unlink()
 
 
 def _fetch_sbd(root: Path) -> None:
@@ -149,13 +155,14 @@ def download_voc(
     folder = root / "VOCdevkit" / "VOC2012"
     steps = {"VOC 2012": (folder / "JPEGImages", _fetch_voc), "SBD": (folder / "SBD" / "cls", _fetch_sbd)}
     for name, (place, fetch) in steps.items():
-        if place.is_dir():  # both archives are large: what is there is not fetched again
+        is_part = fetch is _fetch_voc and (root / _UNFINISHED).exists()
+        if place.is_dir() and not is_part:  # both archives are large: what is there is not fetched again
             log.info("%s is there: %s", name, place)
             continue
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             fetch(root)
-        except (OSError, RuntimeError, EOFError, tarfile.TarError) as e:
+        except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError, zlib.error) as e:
             raise InputError(
                 f"cannot fetch {name} ({e}); free space, try again, "
                 "or fetch it by hand and lay it out as data/README.md shows"
