@@ -87,6 +87,17 @@ def test_check__files_that_are_passed_over_are_said(run, tmp_path):
     assert "note     masks/ holds files that are not read (.gif); read are .png, .jpg" in out
 
 
+def test_check__masks_of_0_and_255_in_a_folder_of_three_classes(run, tmp_path):
+    folder(tmp_path)
+    (tmp_path / "classes.txt").write_text("background\nthing\nother\n")
+    for name in "abc":
+        numbers = np.array(Image.open(tmp_path / "masks" / f"{name}.png"))
+        Image.fromarray(numbers * np.uint8(255)).save(tmp_path / "masks" / f"{name}.png")
+    status, out, _ = run("check", tmp_path)
+    assert status == 1 and "all is well" not in out
+    assert "MISSING  no mask shows any class but 0 (background), yet 50% of all pixels are 255" in out
+
+
 def test_check__a_folder_that_cannot_be_opened_is_not_well(run, tmp_path):
     folder(tmp_path)
     for name in ("labelled.txt", "unlabelled.txt", "val.txt", "masks/b.png", "masks/c.png"):

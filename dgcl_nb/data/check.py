@@ -204,10 +204,13 @@ def inspect_classes(
     num_pixels = health.pixels.sum()
     never = [name for name, num in zip(found.class_names, health.images) if not num]
     ignored = health.pixels[-1] / max(1, num_pixels)
-    if len(found.class_names) == 2 and never == [found.class_names[1]] and ignored:
+    first, *others = found.class_names
+    if ignored and set(others) <= set(never):  # class 0 at most is shown
+        lost = f"class 1 ({others[0]})" if len(others) == 1 else f"any class but 0 ({first})"
         health.missing.append(
-            f"no mask shows class 1 ({never[0]}), yet {ignored:.0%} of all pixels are {IGNORE_INDEX}, "
-            f"which means ignored: save masks of 0 and {IGNORE_INDEX} as 0 and 1"
+            f"no mask shows {lost}, yet {ignored:.0%} of all pixels are {IGNORE_INDEX}, "
+            f"which means ignored: save masks of 0 and {IGNORE_INDEX} as 0 and 1, or with the class numbers "
+            f"0 to {len(others)}"
         )
     elif never and num_pixels:
         health.notes.append(f"no mask shows: {', '.join(never)}")

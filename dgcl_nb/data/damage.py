@@ -223,7 +223,7 @@ def damage_some(
 
 # %% ../../nbs/data/13_damage.ipynb #dmg0024
 COLUMNS = ("image", "kind", "given", "clean", "pixels", "top", "left", "bottom", "right")
-"The columns of truth.csv: `given` is the class that most pixels of a region have, `clean` the one before."
+"The columns of truth.csv: `given` and `clean` are the classes after and before that most pixels have."
 
 
 def damage_rows(
@@ -236,7 +236,8 @@ def damage_rows(
         inside = np.argwhere(piece)
         top, left = inside.min(axis=0).tolist()
         bottom, right = (inside.max(axis=0) + 1).tolist()
-        given, clean = (int(np.bincount(y[piece]).argmax()) for y in (damage.target, damage.clean))
+        pairs = damage.target[piece].astype(int) * 256 + damage.clean[piece]  # never two equal ones
+        given, clean = divmod(int(np.bincount(pairs).argmax()), 256)
         rows.append((name, damage.kind, given, clean, len(inside), top, left, bottom, right))
     return rows
 
