@@ -2283,6 +2283,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'dgcl_nb.plan.Bench.__post_init__': ('commands/plan.html#bench.__post_init__', 'dgcl_nb/plan.py'),
                               'dgcl_nb.plan.Bench.is_all': ('commands/plan.html#bench.is_all', 'dgcl_nb/plan.py'),
                               'dgcl_nb.plan.check_different': ('commands/plan.html#check_different', 'dgcl_nb/plan.py'),
+                              'dgcl_nb.plan.check_used': ('commands/plan.html#check_used', 'dgcl_nb/plan.py'),
                               'dgcl_nb.plan.parse_rows': ('commands/plan.html#parse_rows', 'dgcl_nb/plan.py'),
                               'dgcl_nb.plan.plan_jobs': ('commands/plan.html#plan_jobs', 'dgcl_nb/plan.py'),
                               'dgcl_nb.plan.row_args': ('commands/plan.html#row_args', 'dgcl_nb/plan.py'),

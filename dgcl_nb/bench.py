@@ -98,10 +98,11 @@ def keep_record(
     job: Job,  # finished, in its folder
     bench: Bench,  # where it keeps
 ) -> None:
-    "Put a finished run into the store."
+    "Put a finished run into the store, if it is the one that was asked for: presets may be edited meanwhile."
     store = store_of(job, bench)
     try:
         if store:
+            check_folder(job)
             store.put(job.asked, record_of(job, bench))
     except InputError as e:
         _say(f"{job.name} is not kept: {e}")
@@ -377,7 +378,10 @@ def bench_all(
         keep = partial(keep_record, bench=bench)
         failed = run_jobs(jobs, bench.jobs, threads_of(bench), command, _say, keep)
     jobs = with_records(jobs, bench)
-    if any(j.is_finished for j in jobs):
+    done = [j for j in jobs if j.is_finished]
+    for job in done:
+        check_folder(job)  # a table has no run of other settings
+    if done:
         write_tables(jobs, bench, shlex.join(["python", "-m", "dgcl_nb.bench", *args]))
     return failed
 

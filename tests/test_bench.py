@@ -291,6 +291,30 @@ def test_bench__command_writes_the_table_and_repeats_nothing(tmp_path, planned, 
         bench_all([*args, "--steps", "5"], command=None)
 
 
+WRITE_RUN = """
+import pathlib
+folder = pathlib.Path("FOLDER")
+folder.mkdir(parents=True)
+(folder / "config.json").write_text(CONFIG)
+(folder / "result.json").write_text(RESULT)
+"""
+
+
+def test_bench__a_preset_that_was_edited_meanwhile_makes_no_record(tmp_path, capsys):
+    "A child reads settings.ini when it starts, which may be hours after the plan was made."
+
+    def command(job):
+        read_later = config_record(replace(job.asked, steps=5))
+        code = WRITE_RUN.replace("CONFIG", repr(json.dumps(read_later)))
+        return python(code.replace("RESULT", repr(json.dumps(result(job)))))(job)
+
+    options = dict(methods="supervised", seeds=1, steps=4, runs=tmp_path / "runs", out=tmp_path / "out")
+    with pytest.raises(InputError, match="holds a run with other settings: steps is 5 there, 4 is asked for"):
+        bench_all(flags(options), command)
+    assert "digits-supervised-s0 is not kept" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists(), "neither a record nor a table"
+
+
 def test_store__another_machine_repeats_nothing(tmp_path, planned, capsys):
     "What one machine has made and committed is a row of the table of another, whose folders are empty."
     for j in jobs_in(tmp_path / "runs", planned):
@@ -446,6 +470,7 @@ def test_search__the_committed_tries_can_be_read(folder, preset, each):
         (["--seeds", "-1"], "--seeds is -1"),
         (["--rows", "dgcl"], "LABEL: METHOD FLAGS"),
         (["--methods", "dgcl", "--", "--seed", "3"], "--seed is set for each run by the bench"),
+        (["--methods", "dgcl", "--", "--cps.weight", "3"], "--cps.* is for cps, and no row trains it"),
     ],
 )
 def test_bench__errors_of_the_input(capsys, args, message):
@@ -453,6 +478,11 @@ def test_bench__errors_of_the_input(capsys, args, message):
         main(args)
     assert e.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_parse_rows__an_unknown_baseline_is_told_before_anything_is_trained():
+    with pytest.raises(InputError, match="unknown --baseline 'self-training'; did you mean self_training"):
+        parse_rows(Bench(baseline="self-training"))
 
 
 def test_bench__real_runs_are_trained_once(tmp_path, monkeypatch, capsys):
