@@ -208,7 +208,7 @@ class MemoryBank(Rings):
         feats: Tensor,  # (n, D) any float type, rows of any length; n may be 0, or exceed `size`
         proj: Tensor,  # (n, P) any float type
         density: Tensor | None,  # (n,) densities of these rows now, NaN or None where nobody knows them yet
-        confidence: Tensor,  # (n,) probability of the class, [0, 1]
+        confidence: Tensor,  # (n,) largest probability of the network that gave it, [0, 1]
         step: int,  # now
         at_most: int | None = None,  # rows of one class, where the caller knows; None: perhaps all n
     ) -> None:
