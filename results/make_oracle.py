@@ -9,15 +9,16 @@ writes results/DATA/oracle.json and .md. Nobody has such labels: the rows are up
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from dgcl_nb.core import InputError
-from dgcl_nb.result import CLUSTER_SCORES, RESULT, predictor_miou
+from dgcl_nb.jobs import Row
+from dgcl_nb.result import RESULT
 from dgcl_nb.run_folder import write_atomic
+from dgcl_nb.tables import RowResult, Spread, markdown_table, table_figures
 from dgcl_nb.typed_files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,15 +51,8 @@ def run_of(kind: str, preset: str, seed: int, runs: Path, flags: list[str]) -> d
 
 def row_of(label: str, results: list[dict]) -> dict:
     "Runs of one kind in the form of a row of the bench's table."
-    columns = dict(miou=[predictor_miou(r) for r in results])
-    columns |= {name: [r[name] for r in results] for name in CLUSTER_SCORES}
-    classes = {name: [r["iou_per_class"][name] for r in results] for name in results[0]["iou_per_class"]}
-    return dict(
-        label=label,
-        seeds=[r["seed"] for r in results],
-        **{name: dict(values=values) for name, values in columns.items()},
-        iou_per_class={name: dict(values=values) for name, values in classes.items()},
-    )
+    found = {result["seed"]: table_figures(result) for result in results}
+    return RowResult(Row(label, "dgcl"), found).plain()
 
 
 def cut(row: dict, seeds: list[int]) -> dict:
@@ -78,39 +72,34 @@ def cut(row: dict, seeds: list[int]) -> dict:
     return dict(label=row["label"], seeds=seeds, **scores, iou_per_class=classes)
 
 
-def spread(values: list[float], digits: int, plus: str = "") -> str:
+def shown(column: dict, digits: int) -> str:
     "Mean and standard deviation over seeds."
-    mean = f"{np.mean(values):{plus}.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
+    return Spread(tuple(column["values"])).show(digits)
 
 
-def page(preset: str, kinds: list[str], rows: list[dict]) -> str:
+def page(asked: str, rows: list[dict]) -> str:
     "The table."
-    seeds = rows[0]["seeds"]
-    asked = f"--preset {preset} --seeds {len(seeds)} --kinds {' '.join(kinds)}"
-    lines = [
-        f"# {preset}: what wrong labels cost the contrast",
-        "",
-        f"`python results/make_oracle.py {asked}`:",
-        f"seeds {', '.join(map(str, seeds))}, mean ± standard deviation;",
-        "the last step, on val. Rows whose contrast is told the truth of unlabelled images are upper bounds.",
-        "",
-        "| row | mIoU, % | silhouette | CH | DB | mIoU less dgcl, paired |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
     [ours] = [row for row in rows if row["label"] == "dgcl"]
+    lines = []
     for row in rows:
-        cells = [spread(row[name]["values"], digits) for name, digits in DIGITS.items()]
-        gap = np.subtract(row["miou"]["values"], ours["miou"]["values"]).tolist()
-        lines.append(
-            f"| {row['label']} | {' | '.join(cells)} | {'' if row is ours else spread(gap, 1, '+')} |"
-        )
-    lines += ["", f"| IoU of a class, % | {' | '.join(row['label'] for row in rows)} |"]
-    lines.append("|---|" + "---:|" * len(rows))
-    for name in ours["iou_per_class"]:
-        cells = [spread(row["iou_per_class"][name]["values"], 1) for row in rows]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        pairs = zip(row["miou"]["values"], ours["miou"]["values"])
+        gap = Spread(tuple(mine - theirs for mine, theirs in pairs)).show(1, sign="+")
+        scores = [shown(row[name], digits) for name, digits in DIGITS.items()]
+        lines.append([row["label"], *scores, "" if row is ours else gap])
+    head = ["row", "mIoU, %", "silhouette", "CH", "DB", "mIoU less dgcl, paired"]
+    classes = [
+        [name, *(shown(row["iou_per_class"][name], 1) for row in rows)] for name in ours["iou_per_class"]
+    ]
+    seeds = ", ".join(map(str, ours["seeds"]))
+    return f"""# What wrong labels cost the contrast
+
+`python results/make_oracle.py {asked}`:
+seeds {seeds}, mean ± standard deviation; the last step, on val. Rows whose contrast is told the truth of unlabelled images are upper bounds.
+
+{markdown_table(head, lines)}
+
+{markdown_table(["IoU of a class, %", *(row["label"] for row in rows)], classes)}
+"""
 
 
 def main() -> None:
@@ -130,9 +119,11 @@ def main() -> None:
     for kind in asked.kinds:
         results = [run_of(kind, asked.preset, seed, asked.runs, asked.flags) for seed in seeds]
         rows.append(row_of(CALLED[kind], results))
-    found = dict(preset=asked.preset, kinds=asked.kinds, rows=rows)
+    words = ["--preset", asked.preset, "--seeds", str(asked.seeds), "--kinds", *asked.kinds]
+    words += ["--", *asked.flags] if asked.flags else []
+    found = dict(preset=asked.preset, kinds=asked.kinds, flags=asked.flags, rows=rows)
     write_atomic(path.parent / "oracle.json", json.dumps(found, indent=1) + "\n")
-    write_atomic(path.parent / "oracle.md", page(asked.preset, asked.kinds, rows))
+    write_atomic(path.parent / "oracle.md", page(shlex.join(words), rows))
 
 
 if __name__ == "__main__":
