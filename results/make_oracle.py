@@ -94,7 +94,8 @@ def page(asked: str, rows: list[dict]) -> str:
     return f"""# What wrong labels cost the contrast
 
 `python results/make_oracle.py {asked}`:
-seeds {seeds}, mean ± standard deviation; the last step, on val. Rows whose contrast is told the truth of unlabelled images are upper bounds.
+seeds {seeds}, mean ± standard deviation; the last step, on val.
+Rows whose contrast is told the truth of unlabelled images are upper bounds.
 
 {markdown_table(head, lines)}
 
