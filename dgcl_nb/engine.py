@@ -9,7 +9,8 @@ Where we differ from the released code: it evaluates and saves by epochs, whose 
 # %% auto #0
 __all__ = ['CLUSTER_PIXELS', 'place_method', 'start_training', 'score', 'evaluate_scored', 'best_columns', 'log_scores',
            'write_snapshot', 'cluster_columns', 'miou_columns', 'cost_columns', 'make_result', 'Stopped', 'stopped',
-           'run_loop', 'lost_process', 'begin_training', 'train_to_end', 'fit']
+           'is_due_now', 'look_at', 'lacks_evaluation', 'run_loop', 'lost_process', 'begin_training', 'train_to_end',
+           'fit']
 
 # %% ../nbs/68_engine.ipynb #3f98b487
 import math, time
@@ -268,33 +269,64 @@ def stopped(
     t.accelerator.wait_for_everyone()  # the checkpoint is on the disk before anyone leaves
     return Stopped(t)
 
+# %% ../nbs/68_engine.ipynb #englo004
+def is_due_now(
+    t: Training,  # at the end of a step
+    what: str,  # evaluations, snapshots or checkpoints
+) -> bool:
+    "Whether it is due at this step."
+    return is_due(t.step, t.run.steps, getattr(t.run.loop, what))
+
+
+def look_at(
+    t: Training,  # at the end of a step
+) -> dict[str, EvalResult]:  # empty where no evaluation is due
+    "Evaluate, and write a snapshot, where it is due."
+    scores = evaluate_scored(t) if is_due_now(t, "evaluations") else {}
+    if is_due_now(t, "snapshots"):
+        write_snapshot(t)
+    return scores
+
+# %% ../nbs/68_engine.ipynb #englo005
+def lacks_evaluation(
+    t: Training,  # at the step of its checkpoint
+) -> bool:
+    "Whether an evaluation was due at this step and never came to its end; all processes call this."
+
+    def is_logged() -> bool:
+        lines = read_lines(t.folder.metrics)
+        return any(line.get("event") == "eval" and line["step"] == t.step for line in lines)
+
+    if t.step == 0 or not is_due_now(t, "evaluations"):
+        return False
+    return not first_decides(t.accelerator, is_logged)
+
 # %% ../nbs/68_engine.ipynb #4b95ea18
 def run_loop(
     t: Training,  # from its step to the end
 ) -> dict:  # the result
     "Train to the end. Raises Stopped if the control says so."
-    loop, steps, scores = t.run.loop, t.run.steps, {}
+    loop, steps = t.run.loop, t.run.steps
     loader = batches_of(t)
     if t.step == 0 and loop.snapshots:
         write_snapshot(t)  # who watches has images and classes before the first step
+    scores = {}
+    if lacks_evaluation(t):
+        scores = look_at(t)
+        start_checkpoint(t)  # that of this step does not know it, and so not the best one
     while t.step < steps:
         t.writer.check()  # an error of the last checkpoint ends the run here
         losses = next_step(t, loader)
         if t.step % loop.log_every == 0 or t.step in (1, steps):
             write_log(t, losses)
         stop = t.control.should_stop(t.accelerator.device)
-        evaluates, shows, saves = (
-            is_due(t.step, steps, times) for times in (loop.evaluations, loop.snapshots, loop.checkpoints)
-        )
-        if evaluates or shows or saves or stop:
+        saves = stop or is_due_now(t, "checkpoints")
+        if saves or is_due_now(t, "evaluations") or is_due_now(t, "snapshots"):
             check_weights(t)  # nothing is written of a run that has diverged
-        if evaluates:
-            scores = evaluate_scored(t)
-        if shows:
-            write_snapshot(t)
+        scores = look_at(t)
         if stop and t.step < steps:
             raise stopped(t)
-        if saves or stop:
+        if saves:
             start_checkpoint(t)
     scores = scores or evaluate_scored(t, log=False)
     t.writer.wait()

@@ -45,6 +45,7 @@ from dgcl_nb.snapshots import list_snapshots, load_snapshot
 from dgcl_nb.finite import NonFiniteLoss
 from dgcl_nb.training import Callback, batches_of, next_step
 from dgcl_nb.views import Views
+from dgcl_nb.workers import StoppedWaiting
 
 METHODS = ["supervised", "self_training", "dgcl", "toy"]
 
@@ -221,6 +222,30 @@ def test_fit__stopped_and_resumed_is_the_run_that_never_stopped(tmp_path, method
     differ = {"seconds", "seconds_per_step", "peak_rss_mb", "folder"}
     assert again.keys() - differ == result.keys() - differ
     assert all(again[k] == result[k] for k in result.keys() - differ)
+
+
+@pytest.mark.parametrize("step", [4, 8])
+def test_fit__an_evaluation_that_a_stop_cut_off_is_made_when_the_run_goes_on(tmp_path, monkeypatch, step):
+    "Whoever waits for an image when the stop comes leaves the step without evaluation and snapshot."
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    settings = dict(steps=8, loop__evaluations=4, loop__snapshots=4)
+    train(whole, "dgcl", **settings)
+    score = engine.score
+
+    def wait(t, network, collect_feats=0):
+        if t.step == step:
+            raise StoppedWaiting
+        return score(t, network, collect_feats)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match=f"stopped after step {step} of 8"):
+        patch.setattr(engine, "score", wait)
+        train(parts, "dgcl", **settings)
+    assert not (parts / "snapshots" / f"step_{step:07d}.npz").exists()
+    train(parts, "dgcl", resume=True, **settings)
+    assert same_files(whole, parts)
+    assert [p.name for p in list_snapshots(parts)] == [p.name for p in list_snapshots(whole)]
+    # the rate of an optimiser is set anew by each step, and at the end there was none
+    assert all(equal_states(state_of(whole)[key], state_of(parts)[key]) for key in ("method", "best"))
 
 
 def test_fit__killed_after_its_last_checkpoint(out):
