@@ -127,6 +127,19 @@ def test_panels__parts_of_a_loss_that_wait_have_no_panel():
     assert titles[:3] == ["loss on labelled images", "loss on unlabelled images", "pseudo-labels"]
 
 
+def test_panels__a_share_that_was_once_no_number_keeps_its_panel():
+    lines = [dict(step=1, loss_sup=1.0, margin=0.4), dict(step=2, loss_sup=1.0, margin=None)]
+    assert "margin" in [p.title for p in panels_of(lines)]
+
+
+def test_panels__a_method_without_pseudo_labels_promises_none():
+    supervised = [dict(step=1, loss_sup=1.0)]
+    assert panels_of(supervised)[1].note == "this method notes none"
+    waits = [dict(step=1, loss_sup=1.0, inactive={"loss_unsup": "supervised start until step 3"})]
+    assert panels_of(waits)[2].note == "supervised start until step 3"
+    assert panels_of([])[1].note == "no value yet"
+
+
 ODD_VALUES = [
     ([], [0, 1]),
     ([np.nan], [0, 1]),

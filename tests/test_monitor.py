@@ -279,6 +279,29 @@ def test_apply__what_waits_is_kept_and_shown_later(demo):
     assert calls == [2] and left.records is None
 
 
+def test_stills__are_not_drawn_while_the_images_wait(tmp_path, monkeypatch):
+    folder = make_demo_run(tmp_path / "run", **SMALL, until=100)
+    m, drawn = Monitor(folder, every=0), []
+    monkeypatch.setattr(m, "_keep", lambda: drawn.append(1))
+    make_demo_run(folder, **SMALL, until=200)
+    m.paces["maps"].due = time.perf_counter() + 60
+    for _ in range(3):
+        m._take_a_look()
+        m._show()
+    assert m._left.maps and not drawn
+    m.paces["maps"].due = 0.0
+    m._take_a_look()
+    m._show()
+    assert len(drawn) == 1
+
+
+def test_heading__says_when_the_next_one_comes(demo):
+    assert Monitor(demo, every=0).head.head["wait"] is None  # when somebody asks
+    young = Monitor(FakeFitting(demo), every=0)
+    young.every = 20.0
+    assert young.heading()["wait"] == 20.0
+
+
 def test_stills__stay_in_the_notebook_and_are_those_of_the_end(demo, monkeypatch):
     left = []
 
@@ -335,6 +358,31 @@ def test_steps__one_slider_moves_all_views(demo):
     m.explorer.step_index = 1
     assert m.explorer.step_index == 1 and m.overlay.step_index in (0, 1)
     m.close()
+
+
+def test_steps__a_run_that_ends_pulls_nobody_to_its_last_step(tmp_path):
+    folder = make_demo_run(tmp_path / "run", **SMALL, until=200)
+    m = watch(folder, every=0)
+    m.explorer.step_index = 0
+    make_demo_run(folder, **SMALL)
+    m.refresh()
+    # now the overlay has all steps and not the newest alone, and goes to the one that is looked at
+    shown = m.overlay.meta["steps"][m.overlay.step_index]
+    assert (m.explorer.state.step, shown, m.figure.step) == (100, 100, 100)
+
+
+def test_steps__the_line_goes_along_with_who_looks_at_the_newest(tmp_path):
+    many = TWO_IMAGES | dict(snapshots=15)
+    folder = make_demo_run(tmp_path / "run", **many, until=290)
+    m = watch(folder, every=0)
+    m.explorer.step_index = 0
+    m.explorer.step_index = num = len(m.explorer.states) - 1
+    before = m.explorer.state.step
+    make_demo_run(folder, **many)
+    m.refresh()
+    # thinned out, there are as many steps as before: the newest stands at the same place
+    assert (m.explorer.step_index, m.figure.step) == (num, m.explorer.state.step)
+    assert m.figure.step > before
 
 
 def test_curves__a_page_that_is_loaded_late_draws_the_run_as_it_is_now(tmp_path):
@@ -430,6 +478,47 @@ def test_fit__interrupted_says_how_to_go_on(tmp_path, few):
         fit(run, callbacks=[Stop(), m.callback])
     assert m.head.head["state"] == "stopped"
     assert "ended after step 1 of 8; go on with" in m.head.head["text"]
+
+
+def told_by_hand(folder, step, steps=300):
+    "The Training of a fit whose callbacks are called by hand."
+    return SimpleNamespace(folder=SimpleNamespace(path=folder), step=step, run=SimpleNamespace(steps=steps))
+
+
+def test_fit__that_was_interrupted_promises_nothing_and_can_go_on(tmp_path):
+    m = Monitor(every=0)
+    t = told_by_hand(make_demo_run(tmp_path / "run", **SMALL, until=150), 150)
+    m.callback.on_start(t)
+    m.callback.on_end(t, None)
+    head = m.head.head
+    assert head["state"] == "stopped" and head["hint"] == "" and "left" not in " ".join(head["facts"])
+    m.callback.on_start(t)  # with resume
+    assert (m.head.head["state"], m.head.head["text"]) == ("training", "step 150 of 300")
+
+
+def test_fit__another_run_leaves_nothing_of_the_one_before(tmp_path):
+    m = Monitor(every=0)
+    first = told_by_hand(make_demo_run(tmp_path / "first", **SMALL), 300)
+    m.callback.on_start(first)
+    m.callback.on_end(first, dict(steps=300))
+    assert m.head.head["state"] == "finished" and m.explorer is not None
+    m.callback.on_start(told_by_hand(tmp_path / "second", 0))
+    assert m.head.head["state"] == "waiting" and m.explorer is m.overlay is m.figure is None
+    assert "appear with the first" in m.places[2].children[0].value
+    make_demo_run(tmp_path / "second", **SMALL, until=150)
+    m.refresh()
+    assert m.head.head["title"].startswith("second") and steps_of(m.explorer.states) == [100]
+
+
+def test_fit__that_logs_seldom_is_heard_by_its_callback(tmp_path):
+    folder = make_demo_run(tmp_path / "run", **SMALL, until=150)
+    m = Monitor(every=0)
+    m.callback.on_start(told_by_hand(folder, 150))
+    for path in (folder / "metrics.jsonl", folder / "config.json", *(folder / "snapshots").iterdir()):
+        os.utime(path, (time.time() - 200,) * 2)
+    m.callback.last = 0.0
+    m.callback.on_step(told_by_hand(folder, 151), None)
+    assert (m.head.head["state"], m.head.head["text"]) == ("training", "step 151 of 300")
 
 
 # The thread and the loop

@@ -11,6 +11,7 @@ pytest.importorskip("anywidget")
 from test_snapshots import make
 
 from dgcl_nb.core import IGNORE_INDEX, InputError
+from dgcl_nb.run_folder import RunFolder
 from dgcl_nb.snapshots import PROBE_FIELDS, save_snapshot, shrink_probes
 from dgcl_nb.widgets.maps import (
     MAPS,
@@ -148,6 +149,23 @@ def test_common_images__in_the_order_of_the_first():
     np.testing.assert_array_equal(common_images([whole, shuffled])[1].image, whole.image)
 
 
+def coarse(s):
+    "A snapshot of a network with half as many cells a side."
+    cells = dict(density=s.density[:, ::2, ::2], density_per_k=s.density_per_k[..., ::2, ::2])
+    return replace(s, **cells, pixel_row=s.pixel_row // 2, pixel_col=s.pixel_col // 2)
+
+
+@pytest.mark.parametrize("source, kind", [(None, "NoneType"), (3, "int"), (["runs/x"], "str")])
+def test_overlay__of_what_is_no_snapshot(source, kind):
+    with pytest.raises(InputError, match=f"cannot show a {kind}; give a run's folder, a snapshot"):
+        overlay(source)
+
+
+def test_overlay__of_a_run_folder_and_of_its_path(tmp_path):
+    save_snapshot(tmp_path, snap())
+    assert overlay(RunFolder(tmp_path)).meta == overlay(tmp_path).meta
+
+
 @pytest.mark.parametrize(
     "others, message",
     [
@@ -159,6 +177,7 @@ def test_common_images__in_the_order_of_the_first():
         ),
         ([snap(), replace(snap(), image_id=("a", "b", "c"))], "share no image"),
         ([snap(num=0)], "share no image; each must hold at least one"),
+        ([snap(), coarse(snap(step=300))], r"divided into \(16, 16\) at step 200 and \(8, 8\) at step 300"),
         ([snap(), snap(side=48)], r"snapshots of \(64, 64\) and of \(48, 48\) pixels cannot share a view"),
     ],
 )

@@ -27,6 +27,7 @@ from dgcl_nb.looking.scores import (
     predictor_of,
     scored_in,
     scores_of,
+    sentence_of,
 )
 
 SMALL = dict(steps=60, snapshots=3, num_images=2, max_per_class=20)
@@ -75,6 +76,18 @@ def test_networks__of_any_name(two_networks):
     assert "mIoU of the two" in shown and "student" not in shown and "teacher" not in shown
     assert ("59.0 %", "mIoU of the two") in headline_scores(run)
     assert "one, two" in page_words(run)
+
+
+def test_sentence__of_a_result_alone_and_of_unknown_seconds(two_networks):
+    folder = two_networks.path
+    (folder / "config.json").unlink()
+    assert sentence_of(open_shown(folder)).startswith("20 steps; ")
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps(result | dict(seconds=None)))
+    run = open_shown(folder)
+    assert sentence_of(run) == "20 steps." and "finished after 20 steps in 0 s" in repr(run)
+    (folder / "result.json").unlink()
+    assert sentence_of(open_shown(folder)) == "a number of steps that no file tells."
 
 
 def test_networks__of_two_runs_that_name_them_differently(two_networks, demo):

@@ -159,7 +159,9 @@ def share_panel(
     "The panel of the pseudo-labels."
     logged = {name for r in records for name in r}
     shares = {name: quantity.title for name, quantity in SHARES.items() if name in logged}
-    note = next(iter(waiting_losses(records).values()), "no value yet")
+    # a line that says of no loss that it waits promises nothing
+    nothing = "no value yet" if all("event" in r for r in records) else "this method notes none"
+    note = next(iter(waiting_losses(records).values()), nothing)
     meaning = "which share of the unlabelled pixels keeps its label, and which share of these is right"
     return Panel("pseudo-labels", shares or FIRST_SHARES, 1.0, note, meaning)
 
@@ -177,7 +179,8 @@ def other_panels(
     values = {}
     for r in records:
         for name, value in r.items():
-            values.setdefault(name, []).append(value)
+            if value is not None:  # a NaN of the log
+                values.setdefault(name, []).append(value)
     is_other = {n: not n.startswith((LOSS, SCORE, FILL)) and n not in (*SHARES, *NOT_SHARES) for n in values}
     names = [n for n, found in values.items() if is_other[n] and all(map(_is_share, found))]
     lines = {n: key_label(n, knows_truth="pseudo_accuracy" in values) for n in names}

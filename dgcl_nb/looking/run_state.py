@@ -89,7 +89,8 @@ def run_state(
         return fitting_state(fitting, at)
     if why:
         return "gone", f"{why}; what is shown is from {at}"
-    idle = idle_seconds(run) if fitting is None else 0
+    is_heard = fitting is not None or step > 0  # in this process, or by a callback
+    idle = 0 if is_heard else idle_seconds(run)
     if idle > QUIET_SECONDS:
         reasons = "it is slow, or it was stopped, or its process has ended"
         return "quiet", f"{at}; nothing was written for {duration(idle)}: {reasons}"

@@ -218,7 +218,7 @@ def idle_seconds(
 def _progress_words(run: RunView) -> list[str]:
     "How far a run is, how fast, and how long it will take."
     if run.is_finished:
-        took = duration(run.result.get("seconds", 0))
+        took = duration(run.result.get("seconds") or 0)  # null where it is not known
         return [f"finished after {run.result.get('steps', run.step)} steps in {took}"]
     words = [f"step {run.step} of {run.steps}" if run.steps else f"step {run.step}"]
     if run.timings:

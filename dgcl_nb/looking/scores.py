@@ -107,10 +107,12 @@ def title_of(
 
 # %% ../../nbs/looking/31_scores.ipynb #73a089ef
 def length_of(
-    config: Mapping,  # config.json; may be empty
+    config: Mapping,  # config.json, or result.json where there is no other; may be empty
 ) -> str:
     "How many steps a run has, and how many of them are supervised only."
-    steps, start = config.get("steps", 0), config.get("loop", {}).get("sup_only_fraction", 0)
+    steps, start = config.get("steps"), config.get("loop", {}).get("sup_only_fraction", 0)
+    if steps is None:
+        return "a number of steps that no file tells"
     return f"{steps} steps" + (f", the first {round(start * steps)} supervised only" if start else "")
 
 
@@ -129,13 +131,13 @@ def sentence_of(
     "What was trained on what, where and when it stood still."
     config, result = run.config, run.result or {}
     model, commit = config.get("model", {}), result.get("environment", {}).get("commit")
-    parts = [length_of(config)]
+    parts = [length_of(config or result)]
     if {"num_labelled", "num_unlabelled"} <= result.keys():
         images = f"{result['num_labelled']} labelled and {result['num_unlabelled']} unlabelled images"
         parts.append(f"{images} (split seed {result.get('split_seed', '?')})")
     if "encoder" in model:
         parts.append(f"encoder {model['encoder']}, pretrained {model['pretrained']}")
-    if "seconds" in result:
+    if result.get("seconds") is not None:
         parts.append(cost_of(result))
     return "; ".join([*parts, *([f"commit {commit}"] if commit else [])]) + "."
 

@@ -24,7 +24,7 @@ from typing import Any
 from ..core import InputError
 from ..run_folder import RunFolder
 from .live_layout import LiveLayout
-from .run_state import OVER, heading_of
+from .run_state import OVER, facts_of, heading_of
 from .runs import RunView, open_run
 from ..snapshots import Snapshot
 from ..widgets.scene import usable
@@ -187,6 +187,7 @@ class Watcher(RunReader):
         super().__init__(source)
         self.is_called = source is None  # a callback of a blocking fit tells where the run is
         self.step, self.ended = 0, ""  # told by a callback
+        self.num_others = 0  # how often it told of another run than the one before
         self.trouble = ""  # what went wrong in the last look
         self.new_layout, self.lock = partial(LiveLayout, layout, done), threading.Lock()
         self.layout = self.new_layout()
@@ -195,13 +196,30 @@ class Watcher(RunReader):
         "The heading as of now; reads no file."
         problems = [*self.left_out, *filter(None, (self.layout.problem, self.trouble))]
         head = heading_of(self.run, self.fitting, self.why, problems, self.step)
+        if self.ended and head["state"] != "finished":  # no promises of what is over
+            over = dict(facts=facts_of(self.run, is_going=False), inactive=[], hint="")
+            return head | dict(state="stopped", text=self.ended) | over
         if self.is_called and head["hint"]:
             head["hint"] = HELD_HINT
-        is_told = self.ended and head["state"] != "finished"
-        return head | dict(state="stopped", text=self.ended) if is_told else head
+        return head
 
     def is_over(self) -> bool:
         return self.head()["state"] in OVER
+
+    def begin(
+        self,
+        place: str | Path,  # its folder
+    ) -> None:
+        "Told by a callback: a run begins, be it another one, or goes on where it was stopped."
+        with self.lock:
+            is_other = self.place is not None and Path(place).resolve() != Path(self.place).resolve()
+            if is_other or (self.layout.umap and self.is_over()):
+                self.layout.close()
+                self.layout = self.new_layout()
+            if is_other:
+                self.run, self.kept, self.left_out = None, [], []
+                self.num_others += 1
+            self.place, self.step, self.ended = place, 0, ""
 
     def go_on(self) -> None:
         "Look again at a run that was stopped and goes on."

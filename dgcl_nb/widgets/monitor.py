@@ -20,7 +20,8 @@ __all__ = ['SHOW_SHARE', 'LONGEST_WAIT', 'EMPTY', 'SHORTEST', 'Head', 'plotly_mo
 import html
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,8 @@ class LinkedParts:
             self.explorer.observe(self._mark, ("selected", "step_index"))
             self.explorer.observe(self._follow, "step_index")
         else:
-            self.explorer.set_states(new.states, new.snapshots, layout=new.layout)
+            with self.held_together():
+                self.explorer.set_states(new.states, new.snapshots, layout=new.layout)
             self.explorer.note = new.note
         return self.explorer
 
@@ -150,8 +152,28 @@ class LinkedParts:
             self.overlay = Overlay(**overlay_values(new.maps, self.background))
             self.overlay.observe(self._follow, "step_index")
         else:
-            self.overlay.set_snapshots(new.maps, self.background)
+            with self.held_together():
+                self.overlay.set_snapshots(new.maps, self.background)
         return self.overlay
+
+    @contextmanager
+    def held_together(self) -> Iterator[None]:
+        "While other steps are put on view: nobody was sent anywhere, and all views go on together."
+        self.is_following = True
+        try:
+            yield
+            if self.explorer is not None:
+                self._catch_up()
+        finally:
+            self.is_following = False
+
+    def _catch_up(self):
+        "Images and line go to the step of the clusters; whoever is at the last one has got there already."
+        now, is_last = self.explorer.state.step, self.explorer.step_index == len(self.explorer.states) - 1
+        if self.overlay is not None and not is_last:
+            go_to_step(self.overlay, now)
+        if self.figure is not None and self.figure.step >= 0:
+            self.figure.step = now
 
     def _follow(self, change):
         "Go with all views to the step that one of them was sent to."
@@ -227,6 +249,16 @@ class MonitorView(LinkedParts, ipywidgets.VBox):
     def __repr__(self) -> str:
         return f"{self.head.head.get('title', 'a run')}: {self.head.head.get('text', '')}"
 
+    def start_over(self) -> None:
+        "Take away what is on view: from now on it is another run's."
+        for part in (self.figure, self.explorer, self.overlay):
+            if part is not None:
+                part.close()
+        self.figure = self.explorer = self.overlay = None
+        self.paces = {name: Pace() for name in EMPTY}
+        for place, text in zip(self.places, EMPTY.values()):
+            place.children = [placeholder(text)]
+
     def apply(
         self,
         new: Update,  # of a look
@@ -267,6 +299,7 @@ class LiveView(MonitorView):
     ):
         super().__init__()
         self._pending, self._left = Pending(), None  # not yet shown; held back by their pace
+        self._num_others = 0  # runs before the one on view
         self._turn = threading.Lock()  # of who looks
         self._home, self._loop = threading.get_ident(), running_loop()
         self._beat = Beat(self._look, lambda: patience(self.watcher.head()["state"], self.every), "monitor")
@@ -284,6 +317,11 @@ class LiveView(MonitorView):
     def halt(self) -> None:
         "Stop looking; what is on view stays, and the run goes on."
         self._beat.halt()
+
+    def heading(self) -> dict[str, Any]:
+        "The heading as of now, and how many seconds pass until the next at most; None: nobody knows."
+        head = self.watcher.head()
+        return head | dict(wait=patience(head["state"], self.every) if self.every else None)
 
     def refresh(self) -> None:
         "Look, and show what is new; to be called from the thread that made the view."
@@ -305,7 +343,7 @@ class LiveView(MonitorView):
 
     def _as_of_now(self, new: Update) -> Update:
         "An update that has waited: with the heading of this moment, and not the last if the run goes on."
-        head = new.head | self.watcher.head()
+        head = new.head | self.heading()
         return replace(new, head=head, is_over=new.is_over and self.watcher.is_over())
 
     def _show(self, now: bool = False):
@@ -315,10 +353,14 @@ class LiveView(MonitorView):
         if self.comm is None:  # closed, with all widgets of the kernel
             self._finish()
             return
+        if self._num_others != self.watcher.num_others:
+            self._num_others, self._left = self.watcher.num_others, None
+            self.start_over()
         new = self._as_of_now(self._left.then(new) if self._left else new)
         self.background = self.watcher.run.background if self.watcher.run else BY_NAME
         self._left = self.apply(new, now or new.is_over)
-        if new.maps is not None or new.is_over:
+        has_new_images = new.maps is not None and self._left.maps is None
+        if has_new_images or new.is_over:
             self._keep()
         if new.is_over:
             self._finish()
@@ -385,7 +427,7 @@ class Monitor(LiveView):
             return
         if what == "go_on":
             self.start()
-        self.head.head = self.watcher.head()
+        self.head.head = self.heading()
         self._beat.wake()
 
 # %% ../../nbs/looking/29_monitor.ipynb #c7176978
@@ -400,7 +442,8 @@ class WatchCallback:
         self.monitor, self.last = monitor, 0.0
 
     def on_start(self, t: Any) -> None:
-        self.monitor.watcher.place = t.folder.path
+        self.monitor.watcher.begin(t.folder.path)
+        self.monitor.start()  # it had stopped looking if a run before this one is over
         self._tell(t, now=True)
 
     def on_step(self, t: Any, losses: object) -> None:

@@ -10,11 +10,11 @@ Where we differ: the paper shows density as pictures chosen for print, and the r
 
 # %% auto #0
 __all__ = ['CONTROLS', 'OVERLAY_ESM', 'OVERLAY_CSS', 'overlay_values', 'OverlayTraits', 'next_index', 'kept_ends', 'Overlay',
-           'snapshot_paths', 'read_snapshots', 'background_in', 'overlay']
+           'in_order_of_steps', 'snapshot_paths', 'read_snapshots', 'background_in', 'overlay']
 
 # %% ../../nbs/looking/25_overlay.ipynb #e7e9e298
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 import traitlets
 
 from ..core import InputError, unknown_name
+from ..run_folder import RunFolder
 from ..looking.runs import RunView, open_run
 from ..looking.static import read_styles
 from ..snapshots import Snapshot, list_snapshots, load_snapshot
@@ -201,6 +202,17 @@ class Overlay(OverlayTraits):
         return layers | places | dict(threshold=bottom, threshold_to=top)
 
 # %% ../../nbs/looking/25_overlay.ipynb #7ed0de27
+def in_order_of_steps(
+    source: Any,  # should be several snapshots
+) -> list[Snapshot]:
+    "Snapshots by their steps; InputError for anything else."
+    parts = list(source) if isinstance(source, Iterable) else [source]
+    wrong = [type(part).__name__ for part in parts if not isinstance(part, Snapshot)]
+    if wrong:
+        raise InputError(f"cannot show a {wrong[0]}; give a run's folder, a snapshot, or a list of snapshots")
+    return sorted(parts, key=lambda snap: snap.step)
+
+
 def snapshot_paths(
     source: str | Path,  # a run folder, or a file
 ) -> list[Path]:
@@ -210,15 +222,16 @@ def snapshot_paths(
 
 
 def read_snapshots(
-    source: str | Path | RunView | Snapshot | Sequence[Snapshot],  # a run folder, a snapshot, or several
+    # a run folder, a snapshot, or several
+    source: str | Path | RunView | RunFolder | Snapshot | Sequence[Snapshot],
 ) -> list[Snapshot]:  # in order of the step
     "The snapshots that are meant; of a folder all that can be read."
-    if isinstance(source, RunView):
+    if isinstance(source, (RunView, RunFolder)):
         source = source.path
     if isinstance(source, Snapshot):
         return [source]
     if not isinstance(source, (str, Path)):
-        return sorted(source, key=lambda snap: snap.step)
+        return in_order_of_steps(source)
     found, problems = [], []
     for path in snapshot_paths(source):
         try:
@@ -236,6 +249,8 @@ def background_in(
     source: Any,  # of overlay
 ) -> int | str | None:  # a class; BY_NAME where the source has no settings
     "Which class is background in a run, as its settings say."
+    if isinstance(source, RunFolder):
+        source = source.path
     if isinstance(source, (str, Path)) and (Path(source) / "config.json").is_file():
         source = open_run(source)
     return source.background if isinstance(source, RunView) else BY_NAME
@@ -243,7 +258,7 @@ def background_in(
 
 def overlay(
     # a run folder, a snapshot, or several of one run
-    source: str | Path | RunView | Snapshot | Sequence[Snapshot],
+    source: str | Path | RunView | RunFolder | Snapshot | Sequence[Snapshot],
     **controls: Any,  # where the view begins: of CONTROLS
 ) -> Overlay:
     "The maps of a run over its probe images, to be the last value of a cell."

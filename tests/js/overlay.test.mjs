@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compose, hider, painter, weightOf } from "../../dgcl_nb/static/overlay/compose.js";
-import { imageWords } from "../../dgcl_nb/static/overlay/legend.js";
+import { imageWords, rightShares } from "../../dgcl_nb/static/overlay/legend.js";
 import { layersOf } from "../../dgcl_nb/static/overlay/layers.js";
 import { TOP_LEVEL, UNKNOWN_LEVEL } from "../../dgcl_nb/static/overlay/levels.js";
 import {
@@ -11,7 +11,7 @@ import {
 import { shareOf, valueText, wholePercent } from "../../dgcl_nb/static/overlay/shares.js";
 import { pixelIn } from "../../dgcl_nb/static/overlay/state.js";
 import { RIGHT_WRONG, UNKNOWN } from "../../dgcl_nb/static/front/palette.js";
-import { makeMaps } from "./helpers.mjs";
+import { IGNORE, makeMaps } from "./helpers.mjs";
 
 const FIRST = { image: 0, step: 0 };
 const LAST = { image: 0, step: 1 };
@@ -85,6 +85,14 @@ test("the words of an image: whole or not, at which size", () => {
   assert.match(sized([360, 480], [2, 4]), /^the whole image of 360 × 480 pixels, shown at 2 × 4; /);
   assert.match(sized([2, 4], [2, 4]), /^the whole image of 2 × 4 pixels; .*prediction: whole images$/);
   assert.match(sized([0, 0], [2, 4]), /^2 × 4 pixels, as an older version kept them/);
+});
+
+test("the shares of right and wrong: where nothing is wrong it says so", () => {
+  // 1 - 2/3 - 1/3 is no exact 0, and would read "< 1 %"
+  const labels = { target: Uint8Array.of(0, 0, IGNORE), prediction: Uint8Array.of(0, 0, 0) };
+  const maps = makeMaps({ height: 1, width: 3, shown_size: [[1, 3]], ...labels });
+  const { right, wrong, unknown } = rightShares(maps, FIRST);
+  assert.deepEqual([right, wrong, unknown].map(wholePercent), ["67 %", "0 %", "33 %"]);
 });
 
 test("hider: nothing at the low end; what is below, and what is not known, above it", () => {

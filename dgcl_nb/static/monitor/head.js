@@ -35,6 +35,7 @@ function makeParts(root, keys) {
     silent: make("div", "dgcl-mon-problem")
   };
   parts.pill.setAttribute("role", "status");
+  parts.title.tabIndex = -1; // no stop of the Tab key, but a place for the focus
   parts.bar.max = 1;
   parts.bar.setAttribute("aria-label", "steps taken");
   parts.silent.hidden = true;
@@ -49,19 +50,26 @@ function lines(texts, kind) {
 
 function showHead(parts, keys, head) {
   parts.title.textContent = head.title || "";
-  parts.pill.textContent = head.text || "";
+  // the same words again would be read out again
+  if (parts.pill.textContent !== (head.text || "")) parts.pill.textContent = head.text || "";
   parts.pill.dataset.state = head.state || "";
   parts.bar.value = head.done || 0;
   parts.facts.replaceChildren(...(head.facts || []).map((text) => make("span", "", text)));
   parts.hint.textContent = head.hint || "";
   const inactive = lines(head.inactive, "dgcl-note");
   parts.notes.replaceChildren(...inactive, ...lines(head.problems, "dgcl-mon-problem"));
-  const can = head.buttons || {};
-  parts.buttons.hidden = !Object.keys(can).length;
+  showButtons(parts, keys, head.buttons || {});
+}
+
+// Those of a state; where the one with the focus goes, the focus goes to another one or to the title.
+export function showButtons({ buttons, title }, keys, can) {
+  const focused = Object.values(keys).find((key) => key.matches(":focus"));
+  buttons.hidden = !Object.keys(can).length;
   for (const [what, key] of Object.entries(keys)) {
     key.hidden = !(what in can);
     key.setAttribute("aria-disabled", String(!can[what]));
   }
+  if (focused?.hidden) (Object.values(keys).find((key) => !key.hidden) || title).focus();
 }
 
 // What is asked, and a number by which it differs from all that any page has asked before: a value that
@@ -84,7 +92,8 @@ export function render({ model, el }) {
   };
   const listen = () => {
     // a page without a kernel expects no news
-    const text = model.isPage ? "" : silence(model.get("head").state, Date.now() - last);
+    const { state, wait } = model.get("head");
+    const text = model.isPage ? "" : silence(state, Date.now() - last, wait);
     parts.silent.hidden = !text;
     parts.silent.textContent = text;
   };

@@ -56,13 +56,20 @@ function classLegend(maps, place, layer) {
   return named;
 }
 
-function rightLegend(maps, place) {
+// Each is counted: a remainder of two shares is rarely an exact 0.
+export function rightShares(maps, place) {
   const truth = classReader(maps, place, "target");
   const said = classReader(maps, place, "prediction");
   const isKnown = (pixel) => truth(pixel) !== maps.ignore_index;
-  const unknown = shareOf(maps, place, (pixel) => truth(pixel) === maps.ignore_index);
-  const right = shareOf(maps, place, (pixel) => isKnown(pixel) && truth(pixel) === said(pixel));
-  const wrong = 1 - right - unknown;
+  return {
+    right: shareOf(maps, place, (pixel) => isKnown(pixel) && truth(pixel) === said(pixel)),
+    wrong: shareOf(maps, place, (pixel) => isKnown(pixel) && truth(pixel) !== said(pixel)),
+    unknown: shareOf(maps, place, (pixel) => !isKnown(pixel))
+  };
+}
+
+function rightLegend(maps, place) {
+  const { right, wrong, unknown } = rightShares(maps, place);
   const parts = [
     colourBox(RIGHT_WRONG[0], `right, ${wholePercent(right)}`),
     colourBox(RIGHT_WRONG[1], `wrong, ${wholePercent(wrong)}`)
