@@ -406,6 +406,8 @@ def fit(
     watching = [Bar()] if callbacks is None else callbacks
     with own_folder(run) as folder:
         if old := finished_result(folder, run.steps):
+            for callback in watching:
+                callback.on_found(folder.path, old)
             return old
         t = begin_training(run, folder, control or Control(), watching)
         spent = read_lines(folder.timings)[-1:]  # what earlier processes spent counts

@@ -89,6 +89,9 @@ class Callback:
     def on_end(self, t: "Training", result: dict | None) -> None:
         "After the last step, or None when stopped early."
 
+    def on_found(self, folder: Path, result: dict) -> None:
+        "In place of all others, where the run was finished before."
+
 # %% ../nbs/66_training.ipynb #2d65956c
 class Bar(Callback):
     "A tqdm bar, in a terminal or a notebook, with the log as a table above it."

@@ -278,6 +278,20 @@ def test_fit__finished_run_is_left_alone(out):
         train(out)
 
 
+def test_fit__finished_run_is_told_to_those_who_watch(out):
+    class Told(Callback):
+        def on_start(self, t):
+            raise AssertionError("there is no step to take")
+
+        def on_found(self, folder, result):
+            self.found = folder, result["steps"]
+
+    train(out)
+    told = Told()
+    train(out, "toy", told, resume=True)
+    assert told.found == (out, 8)
+
+
 def test_fit__finished_run_takes_no_more_steps(out):
     train(out)
     with pytest.raises(InputError, match="is finished with 8 steps, and 12 are asked for.*--init_from"):

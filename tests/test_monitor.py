@@ -510,6 +510,15 @@ def test_fit__another_run_leaves_nothing_of_the_one_before(tmp_path):
     assert m.head.head["title"].startswith("second") and steps_of(m.explorer.states) == [100]
 
 
+def test_fit__a_run_that_was_finished_before_is_shown(tmp_path):
+    "fit returns its result and takes no step, so nothing else tells the monitor where it lies."
+    folder = make_demo_run(tmp_path / "run", **SMALL)
+    m = Monitor(every=0)
+    m.callback.on_found(folder, dict(steps=300))
+    assert m.head.head["state"] == "finished" and m.head.head["title"].startswith("run")
+    assert m.explorer is not None and m.overlay is not None
+
+
 def test_fit__that_logs_seldom_is_heard_by_its_callback(tmp_path):
     folder = make_demo_run(tmp_path / "run", **SMALL, until=150)
     m = Monitor(every=0)

@@ -461,9 +461,18 @@ class WatchCallback:
             self.monitor.watcher.ended = f"ended after step {t.step} of {t.run.steps}; go on with: {again}"
         self._tell(t, now=True)
 
+    def on_found(self, folder: Path, result: dict) -> None:
+        "The run was finished before: what is there is shown."
+        self.monitor.watcher.begin(folder)
+        self.monitor.start()
+        self._look(now=True)
+
     def _tell(self, t, now: bool = False) -> None:
+        self.monitor.watcher.step = t.step
+        self._look(now)
+
+    def _look(self, now: bool) -> None:
         m = self.monitor
-        m.watcher.step = t.step
         if threading.get_ident() != m._home:  # fit_async: the monitor's own thread looks
             if now:
                 m._beat.wake()
