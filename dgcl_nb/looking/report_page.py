@@ -195,7 +195,7 @@ LEADS = dict(
     curves=(
         "Curves",
         "Each loss, what becomes of the pseudo-labels, what else the method notes, and the scores on val. "
-        "The first part of a run is supervised only, so most curves begin later.",
+        "Where the first part of a run is supervised only, most curves begin later.",
     ),
     images=(
         "Images",
