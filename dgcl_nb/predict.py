@@ -34,13 +34,13 @@ import tyro
 from PIL import Image
 
 from .config import Run
-from .core import InputError
+from .core import InputError, plural
 from .machine import keep_freed_memory
 from .run_folder import PART, check_regular, write_atomic
 from .endings import as_command, end_if_failed
 from .workers import workers_explained, write_behind
 from .onnx_export import OnnxFailed, export_onnx, need_onnx
-from .prediction import FACTS, KINDS, Prediction, as_image, name_images, predictions_of
+from .prediction import FACTS, KINDS, Prediction, as_image, name_images, passed_over, predictions_of
 from .trained import Trained, open_trained, parse_words
 from .typed_files import COUNT, TEXT, read_json
 from .windows import EvalConfig, describe_method
@@ -361,7 +361,9 @@ def predict_all(
     kinds = ", ".join(asked.kinds)
     there = f", {written.skipped} were there already" if written.skipped else ""
     protocol = describe_method(asked.eval)
-    print(f"{written.done} images written to {asked.out} ({kinds}){there}; {protocol}")
+    print(f"{plural(written.done, 'image')} written to {asked.out} ({kinds}){there}; {protocol}")
+    if os.path.isdir(asked.images) and (said := passed_over(asked.images, asked.out)):
+        print(said)
     return written.failed
 
 

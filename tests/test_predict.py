@@ -439,7 +439,7 @@ def test_files__results_of_before_are_no_images(runs, command, tmp_path):
     photo(tmp_path / "in" / "a.png", noise(20, 30))
     for out in ("one", "two"):
         status, said, _ = command(runs / "run", tmp_path / "in", "--out", tmp_path / "in" / out)
-        assert status == 0 and "1 images written" in said
+        assert status == 0 and "1 image written" in said
     (tmp_path / "in" / "one" / "prediction.json").unlink()
     status, _, complained = command(runs / "run", tmp_path / "in", "--out", tmp_path / "in")
     words = "in, the folder of the images; name one in it, or another"
@@ -664,10 +664,12 @@ def test_main__a_flag_before_the_run_does_not_lose_its_protocol(command, run, tm
 def test_main__in_a_process_of_its_own(runs, tmp_path):
     photo(tmp_path / "in" / "a.png", noise(30, 20))
     (tmp_path / "in" / "b.png").write_text("")
+    (tmp_path / "in" / "c.heic").write_text("")
     words = "in --out out --device cpu --eval.workers 1 --kinds index confidence"
     program = [sys.executable, "-m", "dgcl_nb.predict", str(runs / "run"), *words.split()]
     done = subprocess.run(program, capture_output=True, text=True, cwd=tmp_path, env=clean_environment())
-    assert done.returncode == 1 and "1 images written to out (index, confidence)" in done.stdout
+    assert done.returncode == 1 and "1 image written to out (index, confidence)" in done.stdout
+    assert "1 file passed over, no image by ending: .heic" in done.stdout
     assert "not done: b.png: cannot read" in done.stderr and "Traceback" not in done.stderr
     assert Image.open(tmp_path / "out" / "index" / "a.png").size == (20, 30)
 
@@ -705,7 +707,7 @@ def test_onnx__what_it_lacks_is_said(run, command, tmp_path):
     change_config(run, "eval", scales=[0.5])
     words = (run, tmp_path / "in", "--out", tmp_path / "out", "--onnx", tmp_path / "net.onnx")
     status, said, complained = command(*words, "--device", "cpu")
-    assert status == 1 and "not done: a.png" in complained and "1 images written" in said
+    assert status == 1 and "not done: a.png" in complained and "1 image written" in said
     assert "b.png logits differ" in said, "the first image that can be read is compared"
     assert "the network knows images at 0.5 of their size: show the file images of that size" in said
     facts = {p.key: p.value for p in onnx.load(tmp_path / "net.onnx").metadata_props}
