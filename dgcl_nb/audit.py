@@ -1,6 +1,6 @@
 """`python -m dgcl_nb.audit RUN`: which masks are wrong? Images and regions in order, a page to look at, proposals to copy, and an exit status.
 
-Which of my masks should somebody look at again? `python -m dgcl_nb.audit RUN` asks a trained network and its features about the masks of its labelled images (or of val, `--split val`, or of a folder of other masks, `--masks`), and ranks them by the score of their worst region (rooms `disagreement` and `suspects` say how; `--score` names the witness that ranks; by itself the network's probability of the label, and density where the network was not shown the masks).
+Which of my masks should somebody look at again? `python -m dgcl_nb.audit RUN` asks a trained network and its features about the masks of its labelled images (or of val, `--split val`, or of a folder of other masks, `--masks`), and ranks images and regions (rooms `disagreement` and `suspects` say how). `--score` names the witness that finds regions: by itself the network's probability of the label, or that and density half and half where the network was not shown the masks. `--order` says what an image is ranked by: its worst region, or, where the network was not shown the masks, its worst cells.
 
 A network says little of a mask that it has learnt. With `--folds K` the run is trained $K$ times again, each time without a part of the masks, and every mask is judged by a network that was not shown it (room `folds`).
 
@@ -22,7 +22,7 @@ Where we differ: the data sets of this field are taken as they are; cleanlab (`-
 # %% auto #0
 __all__ = ['log', 'IMAGE_COLUMNS', 'REGION_COLUMNS', 'Audit', 'ask', 'parse_audit', 'choose_folder', 'image_lines',
            'region_lines', 'write_text', 'write_tables', 'write_proposal', 'write_audit', 'hearings_for', 'score_for',
-           'audit_run', 'told', 'why_failed', 'main']
+           'order_for', 'audit_run', 'told', 'why_failed', 'main']
 
 # %% ../nbs/commands/44_audit.ipynb #aud0003
 # before the imports below, which take seconds
@@ -43,7 +43,8 @@ import tyro
 
 from . import __version__
 from .audit_page import SPEAKERS, Look, audit_page, outlined_regions, suspect_html
-from .audited import AuditResult, Hearing, Part, Suspect, audit_hearings, parts_of, proposed_picture
+from .audited import AuditResult, Hearing, Order, Part, Suspect, audit_hearings
+from .audited import parts_of, proposed_picture
 from .config import Run
 from .core import InputError, plural
 from .data.segdata import SegData
@@ -84,6 +85,9 @@ class Audit:
     score: Literal["auto", "neighbours", "unweighted", "density", "self_confidence", "margin", "both"] = (
         "auto"
     )
+    # what an image is ranked by: its worst region by --score, or its eight worst cells by the network's
+    # probability of the label. auto: cells where the network was not shown the masks and no --score is named
+    order: Literal["auto", "region", "cells"] = "auto"
     neighbors: int = NEIGHBORS  # cells of other images that vote on a cell
     bank_size: int = BANK_SIZE  # cells of each class that may vote, at most
     # whether cleanlab's scores are added (pip install 'dgcl_nb[audit]'); the probabilities of all images
@@ -153,7 +157,9 @@ def choose_folder(
     return path
 
 # %% ../nbs/commands/44_audit.ipynb #aud0013
-IMAGE_COLUMNS = ("rank", "image", "list", "trained_on", "judged_cells", "suspicious_cells", "regions")
+IMAGE_COLUMNS = tuple(
+    "rank image score list trained_on judged_cells suspicious_cells regions score_of_cells".split()
+)
 REGION_COLUMNS = tuple("rank image given proposed cells suspicion score top left bottom right".split())
 
 
@@ -167,8 +173,10 @@ def image_lines(
         findings = [found[name] for found in witnesses.values()]
         said = [Figure(f.score, ".4f") if f.judged else "" for f in findings]
         soft = [Figure(result.cleanlab[name], ".4f")] if result.cleanlab else []
+        scores = [result.score_of(finding), result.of_cells[name]]
+        by_this, of_cells = [Figure(score, ".4f") if finding.judged else "" for score in scores]
         about = [result.parts[name], name in result.trained_on, finding.judged, finding.suspicious]
-        yield [rank, name, *about, len(finding.regions), *said, *soft]
+        yield [rank, name, by_this, *about, len(finding.regions), of_cells, *said, *soft]
 
 
 def region_lines(
@@ -272,8 +280,21 @@ def score_for(
     "The witness that ranks: the one that is named, or the better one for what the network was shown."
     if asked.score != "auto":
         return asked.score
-    is_shown = not asked.folds and any(part.trained_on for part in parts)
-    return RANKING if is_shown else RANKING_UNSEEN
+    return RANKING if _are_shown(asked, parts) else RANKING_UNSEEN
+
+
+def order_for(
+    asked: Audit,  # of a run
+    parts: Sequence[Part],  # what the run's own network is asked about
+) -> Order:
+    "What images are ranked by: as asked, or the better one for what the network was shown."
+    if asked.order != "auto":
+        return asked.order
+    return "region" if asked.score != "auto" or _are_shown(asked, parts) else "cells"
+
+
+def _are_shown(asked: Audit, parts: Sequence[Part]) -> bool:
+    return not asked.folds and any(part.trained_on for part in parts)
 
 # %% ../nbs/commands/44_audit.ipynb #aud017k
 @workers_explained()
@@ -298,7 +319,8 @@ def audit_run(
         hearings, total = hearings_for(asked, trained, data, parts, print if bar else log.info)
         with tqdm(total=total, unit="image", leave=False, disable=not bar) as shown:
             how |= dict(with_cleanlab=asked.cleanlab, cfg=asked.eval, watch=shown.update)
-            result = audit_hearings(hearings, data.num_classes, score_for(asked, parts), **how)
+            who = score_for(asked, parts), order_for(asked, parts)
+            result = audit_hearings(hearings, data.num_classes, *who, **how)
         return result, write_audit(asked, result, data, out)
 
 # %% ../nbs/commands/44_audit.ipynb #aud017a
@@ -311,7 +333,7 @@ def told(
     lines, judged = [f"{'score':>7}  {'cells':>6}  image"], [f for f in result.ranked() if f.judged]
     for finding in judged[: min(10, len(result.suspects))]:
         seen = "" if finding.image in result.trained_on else "  (not trained on)"
-        lines.append(f"{finding.score:7.2f}  {finding.suspicious:6}  {finding.image}{seen}")
+        lines.append(f"{result.score_of(finding):7.2f}  {finding.suspicious:6}  {finding.image}{seen}")
     if num := len(result.trained_on):
         which = "these masks" if num == len(result.parts) else f"{num} of {len(result.parts)} masks"
         hint = "; --folds 2 asks networks that were not" if can_fold else ""
@@ -319,7 +341,8 @@ def told(
     if without := len(result.parts) - len(judged):
         lines.append(f"{plural(without, 'mask')} not judged, as no cell has a label that could be")
     how_many = plural(len(judged), "mask")
-    lines.append(f"{how_many} judged (--score {result.score}); page, tables and proposed masks: {page}")
+    by = f"--score {result.score} --order {result.order}"
+    lines.append(f"{how_many} judged ({by}); page, tables and proposed masks: {page}")
     return "\n".join(lines)
 
 # %% ../nbs/commands/44_audit.ipynb #aud0g002
@@ -333,7 +356,7 @@ def why_failed(
         return ""
     if not judged:
         return f"no mask could be judged, so none is known to score {limit} or less"
-    above = sum(f.score > limit for f in judged)
+    above = sum(result.score_of(f) > limit for f in judged)
     return f"above {limit} in score: {above} of {plural(len(judged), 'mask')}" if above else ""
 
 # %% ../nbs/commands/44_audit.ipynb #aud017d

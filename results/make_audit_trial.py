@@ -50,6 +50,7 @@ from dgcl_nb.folds import hearings_of, train_folds
 from dgcl_nb.reference import ImageCells, build_banks, cells_of
 from dgcl_nb.run_folder import write_atomic
 from dgcl_nb.suspects import Finding, cleanlab_findings, image_precision, need_cleanlab, region_precision
+from dgcl_nb.suspects import score_of_cells
 from dgcl_nb.trained import open_trained, read_config
 from dgcl_nb.whole_images import at_pixels
 
@@ -117,9 +118,17 @@ def wrong_cells(place, part, grids):
     return {name: cells for name, cells in found.items() if cells.any()}
 
 
-def scores_of(found_by, soft, damaged):
-    "Score -> average precision of images and of regions; `soft` is cleanlab's score of each image."
-    found = {}
+CELLS = "worst cells"
+"The row of images in the order of their worst cells; it has no regions."
+
+
+def scores_of(found_by, of_cells, soft, damaged):
+    """Score -> average precision of images and of regions.
+
+    `of_cells` is the score of each image by its worst cells, `soft` that of cleanlab."""
+    some_witness = next(iter(found_by.values()))
+    by_cells = image_precision(some_witness, list(damaged), lambda f: of_cells[f.image])
+    found = {CELLS: (by_cells, None)}
     for name, findings in found_by.items():
         order = findings
         if name == "cleanlab":  # its own score ranks images
@@ -159,7 +168,7 @@ def trial(name, kind, seed, place, more):
 def rows_of(result, damaged, kind, seed, part):
     "Rows of a table: what each score made of some masks."
     about = dict(kind=kind, seed=seed, masks=part, images=len(result.parts), damaged=len(damaged))
-    found = scores_of(result.findings, result.cleanlab, damaged)
+    found = scores_of(result.findings, result.of_cells, result.cleanlab, damaged)
     return [about | dict(score=name, image_ap=aps[0], region_ap=aps[1]) for name, aps in found.items()]
 
 
@@ -182,6 +191,7 @@ class Heard:
     def __init__(self):
         self.findings = {name: [] for name in SCORES}
         self.said = []  # id, labels (h, w) and probabilities (h, w, K), for cleanlab
+        self.of_cells = {}  # id -> score of the image by its worst cells
         self.damaged = {}  # id -> (h, w) bool, the cells whose label is wrong
 
     def add(self, cells, judged, is_wrong):
@@ -189,16 +199,18 @@ class Heard:
         findings, classes = judged
         for name, finding in findings.items():
             self.findings[name].append(finding)
-        self.said.append((cells.id, cells.labels.view(cells.grid).numpy(), classes["self_confidence"]))
+        labels, probs = cells.labels.view(cells.grid).numpy(), classes["self_confidence"]
+        self.said.append((cells.id, labels, probs))
+        self.of_cells[cells.id] = score_of_cells(labels, probs)
         if is_wrong.any():
             self.damaged[cells.id] = is_wrong.view(cells.grid).numpy()
 
     def scores(self, with_cleanlab):
         "Score -> average precision of images and of regions."
         if not with_cleanlab:
-            return scores_of(self.findings, {}, self.damaged)
+            return scores_of(self.findings, self.of_cells, {}, self.damaged)
         soft, findings = cleanlab_findings(*zip(*self.said))
-        return scores_of(self.findings | dict(cleanlab=findings), soft, self.damaged)
+        return scores_of(self.findings | dict(cleanlab=findings), self.of_cells, soft, self.damaged)
 
 
 def with_damage(cells, damage):
@@ -246,7 +258,10 @@ def unseen_trial(run, share, kinds, seed):
 def cells_of_table(rows):
     "Mean, and the value of each seed, of images and of regions."
     for key in ("image_ap", "region_ap"):
-        values = [100 * r[key] for r in sorted(rows, key=lambda r: r["seed"])]
+        values = [100 * r[key] for r in sorted(rows, key=lambda r: r["seed"]) if r[key] is not None]
+        if not values:
+            yield "-"
+            continue
         yield f"{statistics.mean(values):.0f} ({', '.join(f'{v:.0f}' for v in values)})"
 
 
@@ -263,7 +278,8 @@ def unseen_table(name, rows):
         "labelled images, clean too. Nothing was trained for this, so it does not say what an audit",
         "finds among masks that a network has learnt from: `make_audit_trial.py` without `--unseen`.\n",
         "AP: average precision in per cent, mean (one value a seed). *Chance*: the share of images with a",
-        "damaged cell, about the AP of images in any order; *regions*: connected pieces of damaged cells.\n",
+        "damaged cell, about the AP of images in any order; *regions*: connected pieces of damaged cells.",
+        f"Each score ranks images by their worst region, *{CELLS}* by their eight worst cells.\n",
         "| kind | chance | regions | score | AP images | AP regions |",
         "|---|---:|---:|---|---:|---:|",
     ]
