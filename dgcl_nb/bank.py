@@ -6,7 +6,7 @@ their `density` and `confidence`, and the step (`stamp`) at which the density wa
 How rows get in and out is the same for every method that remembers: `Rings` have named columns, and the memory bank is one kind of them.
 
 All of it is buffers of a Module: a checkpoint that holds the `state_dict` holds the bank, to the bit. Densities come in as tensors; how they are computed is the business of another room.
-Writing, ranking and refreshing ask the device for nothing, so a GPU is not kept waiting; only `queue` does, which looks at one class.
+Ranking and refreshing ask the device for nothing, so a GPU is not kept waiting; nor does writing, where the caller says that no class brings more rows than its ring holds (`at_most`). `queue` asks, which looks at one class.
 
 Reference: Wang et al., "Hunting Sparsity: Density-Guided Contrastive Learning for Semi-Supervised Semantic Segmentation", CVPR 2023, and the authors' released code.
 We differ in four things: rings written in place (released: every step copies the whole bank), a class takes part as soon as *it* has enough (released: when *all* banks

@@ -11,7 +11,7 @@ Each rule is in two parts, *draw numbers* and *numbers to masks*, so that number
 # %% auto #0
 __all__ = ['RATIOS', 'BoxDraws', 'draw_numbers', 'box_sides', 'place_boxes', 'box_masks', 'flip_boxes', 'flip_masks',
            'three_boxes', 'centred_boxes', 'draw_kept', 'beta_boxes', 'layer_boxes', 'layered_boxes', 'first_fit',
-           'rare_boxes']
+           'check_fit', 'rare_boxes']
 
 # %% ../nbs/23_boxes.ipynb #bx000004
 import math
@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .core import InputError
+from .core import EPS, InputError
 from .views import CutMix, ViewConfig, next_image, why_unmixed
 
 # %% ../nbs/23_boxes.ipynb #bx000007
@@ -43,14 +43,19 @@ def draw_numbers(
     return BoxDraws(area, shape, torch.stack([down, right], -1))
 
 # %% ../nbs/23_boxes.ipynb #bx000009
+def _checked_area(area: tuple[float, float]) -> tuple[float, float]:
+    low, high = area
+    if not 0 <= low <= high <= 1:
+        raise InputError(f"area is {area}; give two shares of the image, in [0, 1], the smaller one first")
+    return low, high
+
+
 def box_sides(
     draws: BoxDraws,  # of n boxes in each of B images
     area: tuple[float, float],  # least and largest share of the image that the boxes cover together
 ) -> Tensor:  # (B, n, 2) float64 in [0, 1]: height and width as shares of the image's
     "The sides (B, n, 2) of boxes that cover a share of the image in `area` together, if none overlaps."
-    low, high = area
-    if not 0 <= low <= high <= 1:
-        raise InputError(f"area is {area}; give two shares of the image, in [0, 1], the smaller one first")
+    low, high = _checked_area(area)
     share = low + (high - low) * draws.area
     height = share**draws.shape
     # an area of 0 is a box of height 0, whatever its shape
@@ -215,6 +220,21 @@ def first_fit(
     raise ValueError(f"none of the boxes of the area {area} lies inside the image")
 
 
+def check_fit(
+    area: tuple[float, float],  # range of the share that a box covers
+    height: int,  # of the images, in pixels
+    width: int,  # of the images, in pixels
+) -> None:
+    "Raise InputError for images so long that their largest box lies inside them at none of the RATIOS."
+    # of an image of w x l pixels the flattest box of the share a is sqrt(r a w l) wide, r the least ratio
+    most = 1 / (RATIOS[0] * max(_checked_area(area)[1], EPS))
+    if max(height, width) > most * min(height, width):
+        raise InputError(
+            f"images of {height}x{width} pixels have no room for a box of {area[1]:g} of their area; "
+            f"take images at most {most:.1f} times as long as wide, or a smaller area"
+        )
+
+
 def _tries(height: int, width: int, generator: torch.Generator) -> Iterator[tuple[float, int, int]]:
     low, high = RATIOS
     while True:
@@ -233,6 +253,7 @@ def rare_boxes(
 ) -> CutMix:  # (B, H, W) boxes and (B,) partners
     "In each image with a probability of one half a box with the next image in it (UniMatch)."
     low, high = area
+    check_fit(area, height, width)
     corners = torch.zeros(num_images, 1, 4, dtype=torch.int64)
     for i in range(num_images):
         coin, share = torch.rand(2, dtype=torch.float64, generator=generator).tolist()

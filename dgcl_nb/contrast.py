@@ -91,8 +91,10 @@ def contrastive_loss(
     eps: float = 1e-6,  # added to the sum of exponentials, relative to the largest of them (released)
 ) -> Tensor:  # () float32; 0 with a graph if there is no anchor or no positive
     "The contrastive loss () of one class."
-    target = prototypes(positives.detach(), torch.zeros(len(positives), dtype=torch.long), 1)
-    all_of_them = [torch.ones(1, len(rows), dtype=torch.bool) for rows in (anchors, negatives)]
+    here = anchors.device
+    of_row = torch.zeros(len(positives), dtype=torch.long, device=here)
+    target = prototypes(positives.detach(), of_row, 1)
+    all_of_them = [torch.ones(1, len(rows), dtype=torch.bool, device=here) for rows in (anchors, negatives)]
     return contrastive_losses(
         anchors[None], all_of_them[0], target, negatives[None], all_of_them[1], temperature, eps
     )[0]

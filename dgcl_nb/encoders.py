@@ -3,7 +3,7 @@ r"""From images to maps: which of timm's networks can carry a decoder, how fine 
 Which network looks at the images first, and what does it hand on? In goes a `ModelConfig` that names one of timm's networks; out comes an encoder, images `(B,3,H,W)` to a list of maps `(B,C,h,w)`.
 
 A convolutional encoder gives maps of several strides: the one of stride 4 and the deepest one, of stride `output_stride`, as DeepLabV3+ reads them (Chen et al., ECCV 2018). A plain transformer has one stride, that of its patches,
-and gives up to four maps from blocks spread over its depth (after DPT, Ranftl et al., ICCV 2021). The stride $s$ is the number of pixels per cell: a side of $n$ pixels has $\lceil n/s \rceil$ cells; for a transformer the image is first
+and gives up to four maps from blocks spread over its depth (after DPT, Ranftl et al., ICCV 2021). The stride $s$ is the number of pixels per cell: a side of $n$ pixels has $\lceil n/s \rceil$ cells (ConvNeXt and VGG round down); for a transformer the image is first
 resized to the nearest whole number of patches (`whole_patches`).
 
 Where we differ: the released DGCL has a ResNet-101 of its own, with a deep stem and a multi-grid last stage. Here any encoder of timm will do that passes a test on shapes, and what it computes after the last map that is used is cut off."""

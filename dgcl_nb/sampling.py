@@ -41,8 +41,10 @@ class SamplingConfig(Ranged, group="sampling"):
     # how anchors and positives are ranked: density, confidence, or random (any pixel is moved to the average)
     strategy: Annotated[str, one_of(*STRATEGIES)] = "density"
     num_anchors: Count = 200  # anchors of one class in one step, at most
-    num_positives: CountOrNone = 50  # positives of one class from the batch, at most
-    num_bank_positives: CountOrNone = 50  # positives of one class from its memory bank, at most
+    # positives of one class from the batch, at most; where strategy is random, all of its pixels are
+    num_positives: CountOrNone = 50
+    # positives of one class from its memory bank, at most; where strategy is random, all entries are
+    num_bank_positives: CountOrNone = 50
     num_negatives: Count = 512  # pixels of other classes that all anchors of a class share, at most
     # where negatives come from: batch, bank, or both (half of them each)
     negatives: Annotated[str, one_of(*NEGATIVES)] = "batch"

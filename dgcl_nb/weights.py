@@ -39,7 +39,7 @@ def read_weights(
     if not path.is_file():
         raise InputError(f"no weights file {path}; give a safetensors or pth file that exists")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
@@ -64,7 +64,7 @@ def _named_tensors(content: object) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, Mapping):
         return {}
-    return {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    return {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
 
 # %% ../nbs/32_weights.ipynb #279aa6af
 @dataclass(frozen=True)
@@ -197,7 +197,8 @@ def timm_weights(
     try:
         return timm.create_model(encoder, pretrained=True).state_dict()
     except Exception as e:  # each hub client has its own family of errors
-        why = f"{type(e).__name__}: {str(e).splitlines()[0][:160]}"
+        said = next(iter(str(e).splitlines()), "")  # a timeout says nothing
+        why = f"{type(e).__name__}: {said[:160]}" if said else type(e).__name__
         raise InputError(
             f"the weights of encoder '{encoder}' cannot be had from timm's hub ({why}); "
             f"ways out: model.pretrained offline with encoder {OFFLINE_ENCODERS[0]}, "
@@ -225,7 +226,14 @@ def load_pretrained(
     if not isinstance(encoder, TokenEncoder):
         return load_weights(encoder, weights, source)
     family = sys.modules[type(encoder.body).__module__]  # timm's module of this kind of transformer
-    return load_weights(encoder.body, family.checkpoint_filter_fn(weights, encoder.body), source)
+    try:
+        weights = family.checkpoint_filter_fn(weights, encoder.body)
+    except Exception as e:  # it takes for granted what files of its kind hold
+        raise InputError(
+            f"the weights from {source} do not fit '{cfg.encoder}' ({type(e).__name__}: {e}); "
+            "take a file of this encoder, or model.pretrained none"
+        ) from e
+    return load_weights(encoder.body, weights, source)
 
 # %% ../nbs/32_weights.ipynb #2cb0772f
 def build_network(

@@ -1,4 +1,5 @@
-"""Who may know whom: import lines against the table of families; the index against the rooms there are."""
+"""Who may know whom: import lines against the table of families; the index against the rooms there are;
+checks of lessons that can fail."""
 
 import ast
 import itertools
@@ -308,6 +309,25 @@ def test_index__links_every_room_and_nothing_that_is_not_there():
     assert links == there, (
         f"in the index only: {sorted(links - there)}; not in the index: {sorted(there - links)}"
     )
+
+
+def idle_checks(source):
+    "Calls of expect_fail without `with`, which check nothing, in the source of a cell or of a test."
+    code = "\n".join(line for line in source.split("\n") if not line.lstrip().startswith(("%", "!")))
+    calls = [n.value for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Expr)]
+    return [ast.unparse(c) for c in calls if isinstance(c, ast.Call) and ast.unparse(c.func) == "expect_fail"]
+
+
+def test_lessons__every_check_can_fail():
+    assert idle_checks("%time 1\nexpect_fail(lambda: 1 / 0)") == ["expect_fail(lambda: 1 / 0)"]
+    assert not idle_checks("with expect_fail(ZeroDivisionError):\n    1 / 0")
+    found = {}
+    for path in NBS.rglob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+        idle = [call for s in code if "expect_fail(" in s for call in idle_checks(s)]
+        found |= {path.name: idle} if idle else {}
+    assert not found, found
 
 
 FEWEST_LINES, MOST_LINES, MOST_LINES_OF = 30, 120, dict(gct=150)

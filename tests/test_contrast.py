@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from fakecuda import fake_cuda, on_cuda
 from reference import IGNORE, released_contrast_term, released_contrastive_loss
 from small import small_batch, small_method, without_pixels
 
@@ -137,6 +138,14 @@ def test_contrastive__reference(counts, eps):
     ours = contrastive_loss(anchors, positives, negatives, eps=eps).item()
     theirs = released_contrastive_loss(anchors, positives, negatives, eps=eps)
     assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def test_contrastive__of_rows_on_a_device():
+    there = rows((3, 4, 5))
+    with fake_cuda() as seen:
+        loss = contrastive_loss(*map(on_cuda, there))
+    assert not seen.waits, seen.table()
+    assert loss.item() == contrastive_loss(*there).item()
 
 
 def test_contrastive__gradient_is_the_reference_slope():

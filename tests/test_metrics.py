@@ -104,6 +104,15 @@ def test_seg_score__wrong_target_value(value):
         SegScore(3).update(torch.zeros(1, 1, 1, dtype=torch.long), torch.full((1, 1, 1), value))
 
 
+@pytest.mark.parametrize("value", [3, 255, -1])
+def test_seg_score__wrong_prediction(value):
+    preds, score = torch.full((1, 1, 1), value), SegScore(3)
+    with pytest.raises(InputError, match=f"predicted class {value} found; allowed: 0 to 2"):
+        score.update(preds, torch.zeros(1, 1, 1, dtype=torch.long))
+    score.update(preds, torch.full((1, 1, 1), IGNORE_INDEX))  # of an ignored pixel anything may be said
+    assert score.compute().confusion.sum() == 0
+
+
 def slow_cluster_scores(feats, labels):
     "The three scores from their definitions, in NumPy."
     x = feats / np.linalg.norm(feats, axis=1, keepdims=True)
