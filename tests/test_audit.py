@@ -385,7 +385,7 @@ def test_told__what_the_network_was_shown_and_what_could_not_be_judged():
     lines = audit.told(result, Path("page"), can_fold=False).splitlines()
     assert len(lines) == 5 and "  a" in lines[1]
     assert lines[2] == "the network was trained on 1 of 2 masks"
-    assert lines[3].startswith("1 mask not judged") and lines[4].startswith("1 mask judged (--score margin)")
+    assert lines[3].startswith("1 mask not judged") and lines[4].startswith("1 mask judged (--score margin --order")
 
 
 def test_damage__where_too_few_masks_can_be_damaged_nothing_is_written(scenes, tmp_path):
