@@ -385,7 +385,9 @@ def test_told__what_the_network_was_shown_and_what_could_not_be_judged():
     lines = audit.told(result, Path("page"), can_fold=False).splitlines()
     assert len(lines) == 5 and "  a" in lines[1]
     assert lines[2] == "the network was trained on 1 of 2 masks"
-    assert lines[3].startswith("1 mask not judged") and lines[4].startswith("1 mask judged (--score margin --order")
+    assert lines[3].startswith("1 mask not judged") and lines[4].startswith(
+        "1 mask judged (--score margin --order"
+    )
 
 
 def test_damage__where_too_few_masks_can_be_damaged_nothing_is_written(scenes, tmp_path):
@@ -644,7 +646,10 @@ def test_trial__masks_that_no_run_has_seen(unseen):
     )
     rows = json.loads((place / "out" / "neu_seg" / "audit_unseen.json").read_text())
     assert {(r["kind"], r["seed"], r["score"]) for r in rows} == {
-        (kind, seed, score) for kind in trial.UNSEEN["neu_seg"][2] for seed in (0, 1) for score in SCORES
+        (kind, seed, score)
+        for kind in trial.UNSEEN["neu_seg"][2]
+        for seed in (0, 1)
+        for score in (*SCORES, trial.CELLS)
     }
     assert all(r["damaged"] == 4 and r["images"] == 40 and r["pieces"] >= 4 for r in rows)
     assert all(r["image_ap"] == 1.0 for r in rows), "these cells show the truth whatever the mask says"
