@@ -3,6 +3,7 @@
 Also: how a batch is shared, and what is said where lists are missing.
 """
 
+import json
 import re
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from helpers import flags
 from PIL import Image
+from sync_gate import ROOT
 
 from dgcl_nb.config import METHODS, build_method, parse_run, run_to_dict, share_batch
 from dgcl_nb.core import InputError
@@ -112,13 +114,20 @@ def test_presets__settings_are_chosen_on_other_images(first):
 
 
 def test_presets__what_a_search_chose_is_for_its_methods_alone():
-    for first in ("neu-77", "camvid-46"):
-        start = f"{first.partition('-')[0]}-start"
-        for method in set(METHODS) - {"self_training", "dgcl"}:
-            one, before = (preset(name, "--method", method) for name in (first, start))
-            # the rate, the steps and the loss on labels are every method's
-            shared = dict(optim=before.optim, sup=before.sup, steps=before.steps)
-            assert replace(one, preset=start, **shared) == before
+    for method in set(METHODS) - {"self_training", "dgcl"}:
+        one, before = (preset(name, "--method", method) for name in ("camvid-46", "camvid-start"))
+        # the rate, the steps and the loss on labels are every method's
+        shared = dict(optim=before.optim, sup=before.sup, steps=before.steps)
+        assert replace(one, preset="camvid-start", **shared) == before
+
+
+def test_presets__steel_has_what_the_search_of_the_other_methods_chose():
+    table = json.loads((ROOT / "results" / "neu_seg-tune" / "others.json").read_text())
+    flags_of = {row["label"]: row["flags"] for row in table["rows"]}
+    assert set(table["chosen"]) == set(METHODS) - {"supervised", "self_training", "dgcl"}
+    for method, label in (table["chosen"] | {"supervised": "supervised"}).items():
+        chosen = preset("neu-start", "--method", method, *flags_of.get(label, []))
+        assert replace(preset("neu-77", "--method", method), preset="neu-start") == chosen, method
 
 
 @pytest.mark.parametrize("first", ["camvid-46", "camvid-full-46"])

@@ -5,7 +5,7 @@ import unicodedata
 import zlib
 
 OBJECT = re.compile(rb"(?:^|\n)(\d+) 0 obj\b(.*?)\bendobj", re.S)
-STREAM = re.compile(rb"stream\r?\n(.*?)\r?\nendstream", re.S)
+STREAM = re.compile(rb"stream\r?\n(.*?)\nendstream", re.S)
 SHOWN = re.compile(rb"/(\w+) [\d.]+ Tf|<([0-9A-Fa-f]+)> ?Tj|\[(.*?)\] ?TJ", re.S)
 
 
@@ -13,7 +13,8 @@ def stream_of(body):
     "The content of an object's stream, unpacked."
     found = STREAM.search(body)
     data = found[1] if found else b""
-    return zlib.decompress(data) if b"FlateDecode" in body else data
+    # packed data may end in any byte, a carriage return among them; what follows their end is left alone
+    return zlib.decompressobj().decompress(data) if b"FlateDecode" in body else data
 
 
 def letters_of(cmap):
