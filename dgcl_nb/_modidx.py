@@ -26,6 +26,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'dgcl_nb.audit._are_shown': ('commands/audit.html#_are_shown', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.ask': ('commands/audit.html#ask', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.audit_run': ('commands/audit.html#audit_run', 'dgcl_nb/audit.py'),
+                               'dgcl_nb.audit.check_limit': ('commands/audit.html#check_limit', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.choose_folder': ('commands/audit.html#choose_folder', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.hearings_for': ('commands/audit.html#hearings_for', 'dgcl_nb/audit.py'),
                                'dgcl_nb.audit.image_lines': ('commands/audit.html#image_lines', 'dgcl_nb/audit.py'),

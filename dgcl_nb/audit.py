@@ -22,7 +22,7 @@ Where we differ: the data sets of this field are taken as they are; cleanlab (`-
 # %% auto #0
 __all__ = ['log', 'IMAGE_COLUMNS', 'REGION_COLUMNS', 'Audit', 'ask', 'parse_audit', 'choose_folder', 'image_lines',
            'region_lines', 'write_text', 'write_tables', 'write_proposal', 'write_audit', 'hearings_for', 'score_for',
-           'order_for', 'audit_run', 'told', 'why_failed', 'main']
+           'order_for', 'check_limit', 'audit_run', 'told', 'why_failed', 'main']
 
 # %% ../nbs/commands/44_audit.ipynb #aud0003
 # before the imports below, which take seconds
@@ -56,7 +56,7 @@ from .predict import save_picture
 from .reference import BANK_SIZE
 from .run_folder import RunFolder, made_folder, write_atomic
 from .endings import FAILED, as_command
-from .suspects import Region, need_cleanlab
+from .suspects import HIGHEST, Region, need_cleanlab
 from .trained import Trained, open_trained, parse_words, read_config
 from .typed_files import Figure, to_csv
 from .windows import EvalConfig
@@ -94,7 +94,8 @@ class Audit:
     # are then in memory at once
     cleanlab: bool = False
     # a score in [0, 1]: the exit status is 1 where an image's is above it; empty: it is 0. Sound masks
-    # can reach 0.9, so look at the page before a limit is chosen
+    # can reach 0.9, so look at the page before a limit is chosen; by --order cells 0.75 is a chance of one
+    # in a thousand, and none is above 0.92
     fail_above: float | None = None
     # folder of the results, which must be new; empty: audit in the run folder, or the next free name
     out: str = ""
@@ -293,6 +294,18 @@ def order_for(
     return "region" if asked.score != "auto" or _are_shown(asked, parts) else "cells"
 
 
+def check_limit(
+    asked: Audit,  # of a run
+    order: Order,  # of its images
+) -> None:
+    "InputError where no image can be above the limit: such a guard would pass everything."
+    if order == "cells" and (asked.fail_above or 0) >= HIGHEST:
+        raise InputError(
+            f"--fail_above is {asked.fail_above}; by --order cells no score is above {HIGHEST:.2f} (0.75 is "
+            "a chance of one in a thousand): take a lower limit, or --order region"
+        )
+
+
 def _are_shown(asked: Audit, parts: Sequence[Part]) -> bool:
     return not asked.folds and any(part.trained_on for part in parts)
 
@@ -316,10 +329,12 @@ def audit_run(
     how: dict[str, Any] = dict(num=asked.num, num_neighbors=asked.neighbors, bank_size=asked.bank_size)
     with made_folder(out):
         parts = parts_of(data, asked.split, asked.masks)
+        order = order_for(asked, parts)
+        check_limit(asked, order)
         hearings, total = hearings_for(asked, trained, data, parts, print if bar else log.info)
         with tqdm(total=total, unit="image", leave=False, disable=not bar) as shown:
             how |= dict(with_cleanlab=asked.cleanlab, cfg=asked.eval, watch=shown.update)
-            who = score_for(asked, parts), order_for(asked, parts)
+            who = score_for(asked, parts), order
             result = audit_hearings(hearings, data.num_classes, *who, **how)
         return result, write_audit(asked, result, data, out)
 
