@@ -114,11 +114,17 @@ def test_presets__settings_are_chosen_on_other_images(first):
 
 
 def test_presets__what_a_search_chose_is_for_its_methods_alone():
-    for method in set(METHODS) - {"self_training", "dgcl"}:
+    for method in set(METHODS) - {"self_training", "dgcl", "unimatch", "cps"}:
         one, before = (preset(name, "--method", method) for name in ("camvid-46", "camvid-start"))
         # the rate, the steps and the loss on labels are every method's
         shared = dict(optim=before.optim, sup=before.sup, steps=before.steps)
         assert replace(one, preset="camvid-start", **shared) == before
+
+
+@pytest.mark.parametrize("method", ["fixmatch", "unimatch", "cps"])
+def test_presets__streets_take_over_what_was_chosen_on_steel_for_the_best_methods(method):
+    steel, streets = (preset(name, "--method", method) for name in ("neu-77", "camvid-46"))
+    assert getattr(streets, method) == getattr(steel, method)
 
 
 def test_presets__steel_has_what_the_search_of_the_other_methods_chose():
