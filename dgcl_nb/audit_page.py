@@ -215,7 +215,7 @@ def notes_on(
     if OUT_OF_FOLD in result.parts.values():
         unseen = "Each was judged out of fold, by a network that was trained on the masks of the other folds."
     notes = [
-        f"Judged: {plural(len(judged), 'mask')}, by {WORDS[result.score]}.",
+        f"Judged: {plural(len(judged), 'mask')}, each region by {WORDS[result.score]}.",
         f"Shown below, the most suspicious first: {plural(num, 'image')}. {BY_ORDER[result.order]}",
         learnt if seen else unseen,
     ]

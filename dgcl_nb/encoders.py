@@ -12,9 +12,9 @@ Where we differ: the released DGCL has a ResNet-101 of its own, with a deep stem
 
 # %% auto #0
 __all__ = ['OUTPUT_STRIDES', 'LOW_LEVEL_STRIDE', 'PROBE_SIZE', 'TRANSFORMERS', 'NUM_MAPS', 'PYRAMID_ONLY', 'ModelConfig',
-           'check_encoder', 'choose_stages', 'index_of_last', 'cut_encoder', 'check_strides', 'is_transformer',
-           'build_encoder', 'resize_maps', 'whole_patches', 'spread_blocks', 'check_pyramid_settings', 'TokenEncoder',
-           'map_channels', 'largest_single_cell']
+           'check_encoder', 'choose_stages', 'index_of_last', 'cut_encoder', 'check_strides', 'takes_any_size',
+           'PaddedEncoder', 'is_transformer', 'build_encoder', 'resize_maps', 'whole_patches', 'spread_blocks',
+           'check_pyramid_settings', 'TokenEncoder', 'map_channels', 'largest_single_cell']
 
 # %% ../nbs/30_encoders.ipynb #5d9aeb63
 from collections.abc import Sequence
@@ -161,6 +161,36 @@ def check_strides(
     if shapes != want or info.reduction()[-1] > output_stride:
         raise TypeError(f"maps {shapes}")
 
+# %% ../nbs/30_encoders.ipynb #a7c1000b
+def takes_any_size(
+    encoder: Any,  # timm's features_only encoder on the meta device
+) -> bool:
+    "Whether a side need not be a whole number of cells; runs on shapes alone."
+    side = PROBE_SIZE + 1
+    try:
+        encoder.eval()(torch.empty(1, 3, side, side, device="meta"))
+    except RuntimeError:
+        return False
+    return True
+
+
+class PaddedEncoder(nn.Module):
+    "Images (B,3,H,W) of any size to maps of ceil(H/s), ceil(W/s) cells, by an encoder of whole cells only."
+
+    def __init__(
+        self,
+        body: Any,  # timm's features_only encoder
+    ):
+        super().__init__()
+        self.body, self.feature_info = body, body.feature_info
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        height, width = images.shape[-2:]
+        strides = self.feature_info.reduction()
+        below, right = -height % strides[-1], -width % strides[-1]
+        maps = self.body(F.pad(images, (0, right, 0, below), mode="replicate"))
+        return [m[..., : -(-height // s), : -(-width // s)] for m, s in zip(maps, strides)]
+
 # %% ../nbs/30_encoders.ipynb #a7c10002
 TRANSFORMERS = ("vision_transformer", "deit", "eva")
 "timm's modules of plain transformers, whose blocks all see one grid of patches: DINOv2, DINOv3, CLIP, MAE."
@@ -182,7 +212,7 @@ def build_encoder(
     if is_transformer(cfg.encoder):
         return TokenEncoder(cfg)
     try:
-        stages = _stages_of(cfg)
+        stages, any_size = _stages_of(cfg)
     except InputError:
         raise
     except (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError) as e:
@@ -193,18 +223,20 @@ def build_encoder(
             "(resnet101, convnext_tiny, tf_efficientnet_lite0), a plain transformer "
             "(vit_small_patch14_dinov2) or 32"
         ) from e
-    return cut_encoder(_timm_features(cfg, out_indices=stages))
+    encoder = cut_encoder(_timm_features(cfg, out_indices=stages))
+    return encoder if any_size else PaddedEncoder(encoder)
 
 
-def _stages_of(cfg: ModelConfig) -> tuple[int, ...]:
-    "timm's numbers of the stages that are read, tried on shapes alone."
+def _stages_of(cfg: ModelConfig) -> tuple[tuple[int, ...], bool]:
+    "timm's numbers of the stages that are read, and whether images of any size go; tried on shapes alone."
     with torch.device("meta"):  # no memory, no time
         info = _timm_features(cfg).feature_info
         chosen = choose_stages(info.reduction(), cfg.last_stage, cfg.aux)
         # some encoders have stages that timm does not offer by default: their numbers have gaps
         stages = tuple(info.out_indices[i] for i in chosen)
-        check_strides(_timm_features(cfg, out_indices=stages), cfg.output_stride)
-    return stages
+        encoder = _timm_features(cfg, out_indices=stages)
+        check_strides(encoder, cfg.output_stride)
+        return stages, takes_any_size(encoder)
 
 # %% ../nbs/30_encoders.ipynb #c8259e60
 def resize_maps(

@@ -25,7 +25,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from .core import InputError
-from .encoders import ModelConfig, TokenEncoder, check_encoder
+from .encoders import ModelConfig, PaddedEncoder, TokenEncoder, check_encoder
 from .model import SegNetwork
 
 log = logging.getLogger("dgcl_nb.weights")
@@ -129,7 +129,7 @@ def load_weights(
     source: str = "",  # how the report calls them; default: the file
     min_share: float = 0.5,  # refuse if a smaller share of the module's tensors finds its value, in [0, 1]
 ) -> LoadReport:  # also logged
-    "Copy the tensors that fit by name and shape, and report the others; InputError if few fit."
+    "Copy the tensors that fit by name and shape, and report the others; InputError if few fit or one is NaN."
     if not isinstance(weights, Mapping):
         source, weights = source or str(weights), read_weights(weights)
     own, given = module.state_dict(), strip_wrappings(weights)
@@ -147,6 +147,12 @@ def load_weights(
         raise InputError(
             f"{report}; of {len(own)} tensors that is too few: are these the weights of this encoder? "
             "(model.encoder, or model.pretrained none)"
+        )
+    broken = [k for k, v in fits.items() if not v.isfinite().all()]
+    if broken:
+        raise InputError(
+            f"weights from {report.source}: {len(broken)} of their tensors hold NaN or infinity, the first "
+            f"'{broken[0]}'; has their training diverged? Take another file, or model.pretrained none"
         )
     module.load_state_dict(fits, strict=False)
     (log.warning if report.missing or report.mismatched else log.info)(str(report))
@@ -224,7 +230,8 @@ def load_pretrained(
             f"pretrained is '{cfg.pretrained}'; allowed: offline, timm, none, or a file that exists"
         )
     if not isinstance(encoder, TokenEncoder):
-        return load_weights(encoder, weights, source)
+        own = encoder.body if isinstance(encoder, PaddedEncoder) else encoder
+        return load_weights(own, weights, source)
     family = sys.modules[type(encoder.body).__module__]  # timm's module of this kind of transformer
     try:
         weights = family.checkpoint_filter_fn(weights, encoder.body)

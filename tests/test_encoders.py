@@ -3,10 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.models import FeatureInfo
+from torch import nn
 
 from dgcl_nb.optim import OptimConfig
 from dgcl_nb.core import InputError, seed_everything
-from dgcl_nb.encoders import ModelConfig, build_encoder, whole_patches
+from dgcl_nb.encoders import ModelConfig, PaddedEncoder, build_encoder, whole_patches
 from dgcl_nb.optim import make_optimizer
 from dgcl_nb.methods.protocol import param_groups
 from dgcl_nb.model import SegNetwork, resize_logits
@@ -97,6 +99,39 @@ def test_encoder__swin_message():
     )
     with pytest.raises(InputError, match=message):
         build_encoder(small(encoder="swin_tiny_patch4_window7_224"))
+
+
+# Encoders of whole cells only
+
+
+@pytest.mark.parametrize("size", [(160, 96), (161, 97), (180, 240), (33, 31)])
+@pytest.mark.parametrize("encoder", ["hrnet_w18_small", "dla34", "tresnet_m"])
+def test_padded__grids_round_up_at_any_size(encoder, size):
+    with torch.device("meta"):
+        net = SegNetwork(small(encoder=encoder, output_stride=32, last_stage=-1), K)
+    maps = net.encode(torch.empty(2, 3, *size, device="meta"))
+    out = net.decode(maps, size)
+    assert [m.shape[-2:] for m in maps] == [tuple(-(-n // s) for n in size) for s in (4, 32)]
+    assert out.logits.shape == (2, K, *(-(-n // 4) for n in size))
+
+
+class MeanOfCells(nn.Module):
+    "Means over cells of 32×32 pixels, of whole cells only."
+
+    feature_info = FeatureInfo([dict(num_chs=3, reduction=32, module="")], out_indices=(0,))
+
+    def forward(self, images):
+        assert not any(n % 32 for n in images.shape[-2:])
+        return [F.avg_pool2d(images, 32)]
+
+
+def test_padded__what_lies_beyond_the_image_is_its_last_row_and_column():
+    images = torch.zeros(1, 3, 33, 34)
+    images[..., 32, :] = 5.0
+    images[..., 33] = 7.0
+    (means,) = PaddedEncoder(MeanOfCells())(images)
+    right = (7.0 * 31 + 0.0) / 32  # one column of nothing, then 31 as the last one
+    assert torch.allclose(means[0, 0], torch.tensor([[0.0, right], [5.0, (7.0 * 31 + 5.0) / 32]]))
 
 
 # Plain transformers
