@@ -162,21 +162,31 @@ Against the published figures (CVPR 2023 poster of DGCL); in brackets how many m
 """
 
 
+def ranks(scores: dict[str, float]) -> dict[str, int]:
+    "The place of each row, 1 the best."
+    return {label: i for i, label in enumerate(sorted(scores, key=scores.get, reverse=True), 1)}
+
+
 def draw(sets: dict[str, dict[str, dict[int, float]]]) -> str:
-    "The toy against each real set, a point a row, as SVG."
-    toy = means(sets["digits"])
-    others = {name: means(rows) for name, rows in sets.items() if name != "digits"}
-    figure, panels = new_figure(3.4 * len(others), nrows=len(others), squeeze=False)
-    for panel, (name, real) in zip(panels[:, 0], others.items()):
-        for label in sorted(toy.keys() & real.keys()):
+    "The order on one set beside that on the next, a line a row, as SVG."
+    orders = {name: means(rows) for name, rows in sets.items()}
+    pairs = list(itertools.pairwise(orders))
+    figure, panels = new_figure(3.6 * len(pairs), nrows=len(pairs), squeeze=False)
+    for panel, (first, second) in zip(panels[:, 0], pairs):
+        shared = sorted(orders[first].keys() & orders[second].keys())
+        x, y = ({label: orders[name][label] for label in shared} for name in (first, second))
+        left, right = ranks(x), ranks(y)
+        for label in shared:
             colour = "black" if label == PROPOSED else "#4477aa"
-            panel.plot(toy[label], real[label], "o", color=colour, ms=4)
-            place = dict(xytext=(4, 3), textcoords="offset points", fontsize=7, color=colour)
-            panel.annotate(label, (toy[label], real[label]), **place)
-        panel.set_xlabel("mIoU on digits, %")
-        panel.set_ylabel(f"mIoU on {name}, %")
-        panel.margins(x=0.12)  # room for a name at the right end
-        panel.grid(lw=0.3)
+            panel.plot([0, 1], [left[label], right[label]], "o-", color=colour, ms=3, lw=1)
+            look = dict(va="center", fontsize=8, color=colour)
+            panel.text(-0.02, left[label], f"{label}  {x[label]:.1f}", ha="right", **look)
+            panel.text(1.02, right[label], f"{y[label]:.1f}  {label}", ha="left", **look)
+        correlation = shown(spearman(list(x.values()), list(y.values())))
+        panel.set_title(f"mIoU on {first}, and on {second}: rank correlation {correlation}", fontsize=9)
+        panel.set_xlim(-0.6, 1.6)  # room for the names
+        panel.invert_yaxis()
+        panel.set_axis_off()
     return svg_of(figure)
 
 
@@ -185,7 +195,7 @@ def main() -> None:
     found = measure(sets)
     write_atomic(ROOT / "results" / "orders.json", json.dumps(found, indent=1) + "\n")
     write_atomic(ROOT / "results" / "orders.md", page(found))
-    if "digits" in sets and len(sets) > 1:
+    if len(sets) > 1:
         write_atomic(ROOT / "results" / "orders.svg", draw(sets))
 
 
