@@ -49,7 +49,8 @@ def test_orders__reversed_on_the_other_set(orders):
     # of the 24 orders of four rows two are as far from 0: the same and the reverse
     assert 0.03 < pair["by_chance"] < 0.2
     assert "| digits → steel" in text and "| -1.00" in text
-    assert "on digits, and on steel: rank correlation -1.00" in (orders.ROOT / "results" / "orders.svg").read_text()
+    picture = (orders.ROOT / "results" / "orders.svg").read_text()
+    assert "on digits, and on steel: rank correlation -1.00" in picture
 
 
 def test_orders__only_rows_that_both_have(orders):
