@@ -55,6 +55,10 @@ def values(machine=CPU, **changes):
     return {line.name: line.value for line in propose(seen(**changes), machine)}
 
 
+THINGS = dict(background=0)
+"What makes of the usual folder, a scene, things on a background."
+
+
 def test_propose__every_line_has_a_reason_that_fits_in_one():
     for machine in (CPU, GPU):
         for line in propose(seen(), machine):
@@ -98,10 +102,12 @@ def test_side_of_most__fits_nine_images_of_ten(sizes, side):
 
 
 def test_crop_and_scale__large_images_are_shown_smaller():
-    steel, streets = values(), values(sizes={(480, 360): 100})
+    steel, streets = values(**THINGS), values(sizes={(480, 360): 100})
     assert (steel["views.crop"], steel["views.scale"]) == ("128", "0.64 1.56") and "eval.scales" not in steel
-    assert (streets["views.crop"], streets["eval.scales"]) == ("128", "0.5")
-    low, high = map(float, streets["views.scale"].split())
+    assert (streets["views.crop"], streets["eval.scales"]) == ("160", "0.5")
+    things = values(sizes={(480, 360): 100}, **THINGS)
+    low, high = map(float, things["views.scale"].split())
+    assert things["views.crop"] == "128"
     assert low < 0.5 < high and 360 * low >= 127, "the smallest view still fills the crop"
     assert "eval.scales" not in values(GPU, sizes={(480, 360): 100})
     assert values(sizes={(64, 64): 100})["views.scale"] == "0.8 1.25"
@@ -161,7 +167,9 @@ def test_steps__epochs_within_the_budget():
 
 
 def test_rate__small_sets_learn_slower():
-    assert (values(num_labelled=499)["optim.lr"], values(num_labelled=500)["optim.lr"]) == ("0.001", "0.003")
+    rates = [values(num_labelled=num, **THINGS)["optim.lr"] for num in (499, 500)]
+    assert rates == ["0.001", "0.003"]
+    assert [values(num_labelled=num)["optim.lr"] for num in (499, 500)] == ["0.002", "0.003"]
 
 
 def test_stride__finer_for_small_crops():
@@ -171,7 +179,30 @@ def test_stride__finer_for_small_crops():
 
 def test_colours__none_where_all_is_grey():
     grey = values(num_grey=100)
-    assert grey["views.hue"] == grey["views.grey_prob"] == "0" and "views.hue" not in values(num_grey=99)
+    assert grey["views.hue"] == grey["views.grey_prob"] == "0" and grey["views.brightness"] == "0.25"
+    assert values(num_grey=99)["views.hue"] == "0.1"
+    assert "views.hue" not in values(num_grey=99, **THINGS)
+    assert values(num_grey=100, **THINGS)["views.hue"] == "0"
+
+
+def test_scene__what_a_search_on_streets_found():
+    "Where no class is background; each line once, and what things on a background do not get."
+    names = [line.name for line in propose(seen(), CPU)]
+    assert len(names) == len(set(names))
+    scene, things = values(), values(**THINGS)
+    assert (scene["sup.ohem"], scene["sup.ohem_min_kept"]) == ("True", "8500")
+    assert "sup.ohem" not in things and "semi.filter.drop_floor" not in things
+    assert (scene["dgcl.contrast_view"], things["dgcl.contrast_view"]) == ("mixed", "clean")
+    assert int(values(num_labelled=1)["sup.ohem_min_kept"]) == pytest.approx(160**2 / 12, rel=0.03)
+
+
+def test_scene__a_run_within_the_budget():
+    step, score = seconds_of(seen(), choose_sizes(seen(), CPU), CPU)
+    things = seen(**THINGS)
+    slower, _ = seconds_of(things, choose_sizes(things, CPU), CPU)
+    assert 0.1 < step < slower < 1
+    got = values(num_labelled=46)
+    assert int(got["steps"]) * step + int(got["loop.evaluations"]) * score <= BUDGET
 
 
 @pytest.mark.parametrize(
