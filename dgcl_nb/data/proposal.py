@@ -328,7 +328,7 @@ def length_lines(
 _TUNED = "as tuned on digits-tune"
 _SEARCHED = "best of eight tries on steel: results/neu_seg-tune/contrast.md"
 CONTRAST = [
-    Line("dgcl.contrast_weight", "0.1", _TUNED),
+    Line("dgcl.contrast_weight", "0.1", _SEARCHED),
     Line("dgcl.contrast_start", "0", "with the pseudo-labels: no worse than later in a first trial on steel"),
     Line("dgcl.contrast_view", "clean", _SEARCHED),
     Line("dgcl.bank_source", "teacher", _SEARCHED),
