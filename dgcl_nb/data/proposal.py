@@ -96,7 +96,7 @@ def background_of(
 # %% ../../nbs/data/12_proposal.ipynb #prp10005
 _STEEL = "best of eight tries on steel: results/neu_seg-tune/contrast.md"
 _STREETS = "the better of two tries on streets: results/camvid-tune/longer-contrast.md"
-_FLOOR = "never all pseudo-labels, or rare classes go: results/camvid-tune/longer-floor.md"
+_FLOOR = "never all pseudo-labels; three points with twice the steps: results/camvid-tune/longer-floor.md"
 _COLOURS = "weaker than usual: in a scene colours tell classes apart; not searched"
 
 
@@ -113,21 +113,21 @@ class Kind:
 
 
 THINGS = Kind(
-    100,
-    2**16,
-    5.0,
-    "0.001",
-    {},
-    (Line("dgcl.contrast_view", "clean", _STEEL), Line("dgcl.bank_source", "teacher", _STEEL)),
+    epochs=100,
+    pixels_of_core=2**16,
+    step_cost=5.0,
+    rate="0.001",
+    colours={},
+    lines=(Line("dgcl.contrast_view", "clean", _STEEL), Line("dgcl.bank_source", "teacher", _STEEL)),
 )
 "Things on a background."
 SCENES = Kind(
-    175,
-    105_000,
-    2.5,
-    "0.002",
-    dict(brightness="0.25", contrast="0.25", saturation="0.25", hue="0.1", grey_prob="0.1"),
-    (
+    epochs=175,
+    pixels_of_core=105_000,
+    step_cost=2.5,
+    rate="0.002",
+    colours=dict(brightness="0.25", contrast="0.25", saturation="0.25", hue="0.1", grey_prob="0.1"),
+    lines=(
         Line("semi.filter.drop_start", "40", _FLOOR),
         Line("semi.filter.drop_floor", "20", _FLOOR),
         Line("dgcl.contrast_view", "mixed", _STREETS),
@@ -338,6 +338,8 @@ def network_lines(
     parts, what = (OF_GPU, "as published") if machine.gpu_gib else (OF_CPU, "small, for a CPU")
     is_few = seen.num_labelled < SMALL_SET
     rate_why = f"{'fewer than' if is_few else 'at least'} {SMALL_SET} labelled images"
+    if is_few:
+        rate_why += ", as searched for images of this kind"
     half = "0.5 0.5 0.5"
     return [
         Line("model.output_stride", str(stride), cells_why),
